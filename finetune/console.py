@@ -1,0 +1,148 @@
+"""The command line's edges: flags and help, results on stdout, everything else on stderr, exit statuses."""
+
+import dataclasses
+import logging
+import os
+import signal
+import sys
+import warnings
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+
+import transformers
+from transformers import HfArgumentParser
+
+logger = logging.getLogger(__name__)
+_results = None
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the message says what, what was expected, what to do."""
+
+
+class Parser(ArgumentParser):
+    """ArgumentParser whose errors are InputErrors, without abbreviated flags."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=ArgumentDefaultsHelpFormatter, **options)
+
+    def error(self, message: str):
+        """Raise InputError instead of printing the usage."""
+        raise InputError(f"{message}; --help lists the flags.")
+
+    def print_help(self, file=None):
+        """Print the help as a result."""
+        print_result(self.format_help())
+
+
+class ScriptParser(HfArgumentParser):
+    """HfArgumentParser over a script's own flags and a TrainingArguments subclass.
+
+    `--help` shows the own flags on one screen, `--help-all` every flag. An unknown flag, and an
+    abbreviated one, is an error.
+
+    Args:
+        own: dataclass of the script's own flags.
+        others: further dataclasses; `shown` names those of their flags that `--help` shows too.
+    """
+
+    def __init__(self, own: type, *others: type, description: str, shown: tuple[str, ...] = ()):
+        super().__init__(
+            [own, *others],
+            description=description,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=ArgumentDefaultsHelpFormatter,
+        )
+        self.shown = {field.name for field in dataclasses.fields(own)} | set(shown)
+        self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
+        self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
+
+    def parse(self, arguments: list[str] | None) -> tuple:
+        """Return one instance of each dataclass.
+
+        Raises:
+            InputError: for an unknown flag or a value of the wrong type.
+            SystemExit: after printing a help text.
+        """
+        arguments = sys.argv[1:] if arguments is None else arguments
+        if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
+            print_result(self.format_help() if "--help-all" in arguments else self.format_own_help())
+            raise SystemExit(0)
+        *parsed, unknown = self.parse_args_into_dataclasses(
+            arguments, return_remaining_strings=True, look_for_args_file=False
+        )
+        if unknown:
+            raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
+        return tuple(parsed)
+
+    def format_own_help(self) -> str:
+        """Return the help of the script's own flags."""
+        lines = [f"usage: {self.prog} [flags]", "", self.description, "", "flags (also spelled with underscores):"]
+        for action in self._actions:
+            flag = "--" + action.dest.replace("_", "-")
+            if action.dest not in self.shown | {"help", "help_all"} or flag not in action.option_strings:
+                continue
+            text = (action.help or "").replace("%%", "%").splitlines()[0]
+            value = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
+            if value not in (None, SUPPRESS, ""):
+                text += f" [{value}]"
+            if value is True and "--no-" + flag[2:] in self._option_string_actions:
+                flag = f"{flag} / --no-{flag[2:]}"
+            lines.append(f"  {flag:<26} {text}" if len(flag) <= 26 else f"  {flag}\n  {'':<26} {text}")
+        return "\n".join(lines)
+
+    def error(self, message: str):
+        """Raise InputError instead of printing the usage of two hundred flags."""
+        raise InputError(f"{message}; --help lists the flags.")
+
+
+def print_result(text: str) -> None:
+    """Write a result line to the real stdout (of the first process only)."""
+    if is_main_process():
+        print(text, file=_results or sys.stdout, flush=True)
+
+
+def is_main_process() -> bool:
+    """Say whether this process is the only one or rank 0 of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run(main) -> None:
+    """Run a script's main(): results alone on stdout, one sentence and status 2 for bad input.
+
+    File descriptor 1 is pointed at stderr, so that nothing a library prints, from C or from
+    Python, mixes with the results. Ctrl-C exits with 130 and SIGTERM with 143.
+    """
+    global _results
+    _results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+    level = logging.INFO if is_main_process() else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    # The pinned libraries' own deprecations and progress bars say nothing to the user.
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
+    transformers.logging.disable_progress_bar()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for noisy in ("httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    received = []
+
+    def terminate(*_):
+        received.append(signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        main()
+        _results.flush()
+    except InputError as error:
+        if is_main_process():
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # The reader of stdout has gone, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        print("error: stopped by a signal.", file=sys.stderr)
+        sys.exit(143 if received else 130)

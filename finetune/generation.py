@@ -1,0 +1,68 @@
+"""Greedy or sampled generation over many prompts: left-padded batches of like lengths."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Greedy, and no repetition penalty: SQL has to repeat the names of the schema.
+DEFAULTS = {
+    "max_new_tokens": 256,
+    "do_sample": False,
+    "num_beams": 1,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One completion: its text, its token ids without EOS, and whether the model ended it itself."""
+
+    text: str
+    token_ids: list[int]
+    ended: bool
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    batch_size: int = 16,
+    **parameters,
+) -> Iterator[tuple[int, Generation]]:
+    """Yield (index of the prompt, its completion), longest prompts first.
+
+    Args:
+        prompts: token ids of each rendered prompt, special tokens included.
+        parameters: over `DEFAULTS`, as for `GenerationMixin.generate`.
+    """
+    was_training = model.training
+    model.eval()
+    # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        # Pad left: generation continues from the last position.
+        batch = tokenizer.pad(
+            {"input_ids": [prompts[index] for index in indices]}, padding_side="left", return_tensors="pt"
+        ).to(model.device)
+        output = model.generate(
+            **batch,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **(DEFAULTS | parameters),
+        )
+        for index, ids in zip(indices, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+            ended = tokenizer.eos_token_id in ids
+            ids = ids[: ids.index(tokenizer.eos_token_id)] if ended else ids
+            yield index, Generation(tokenizer.decode(ids, skip_special_tokens=True), ids, ended)
+    model.train(was_training)
+
+
+def generate_all(model, tokenizer, prompts: list[list[int]], **options) -> list[Generation]:
+    """Return the completions in the order of the prompts; see `generate`."""
+    return [completion for _, completion in sorted(generate(model, tokenizer, prompts, **options), key=lambda x: x[0])]

@@ -1,0 +1,211 @@
+"""Logged models: an adapter written into its run without the base's weights, and read back from a URI."""
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from finetune.base_models import load_config, load_decoder, load_tokenizer
+from finetune.checkpoints import CARD, load_card
+from finetune.console import InputError
+from finetune.generation import DEFAULTS
+from finetune.prompts import Prompt
+from finetune.quantization import from_record
+
+import mlflow
+import safetensors.torch
+import torch
+import transformers
+from accelerate.utils import set_module_tensor_to_device
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
+METADATA_KEY = "finetune"
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a digest of a base's weight files: names, sizes, headers, first and last mebibyte of each.
+
+    Another model of the same shape would take the adapter without an error and answer nonsense.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode() + file.read(2**20))
+            file.seek(max(0, size - 2**20))
+            digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
+    """Return a text-generation pipeline of base and adapter in which only the adapter has memory.
+
+    The base is made from its configuration on the meta device, so a 7B base costs nothing here. The
+    pipeline moves all to its device (meta); the adapter's tensors are put back afterwards.
+    """
+    tokenizer = load_tokenizer(str(checkpoint))
+    config = load_config(card["base_model"], card["base_revision"])
+    with torch.device("meta"):
+        base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    if not Path(card["base_model"]).is_dir():
+        # MLflow stores the repository under these names.
+        base.name_or_path = tokenizer.name_or_path = card["base_model"]
+    model = PeftModel.from_pretrained(base, checkpoint, low_cpu_mem_usage=True, torch_device="cpu")
+    meta = torch.device("meta")
+    pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device=meta)
+    names = dict(model.named_parameters())
+    for key, tensor in safetensors.torch.load_file(checkpoint / "adapter_model.safetensors").items():
+        name = key.removesuffix(".weight") + ".default.weight"
+        set_module_tensor_to_device(model, name if name in names else key, "cpu", value=tensor)
+    return pipeline
+
+
+def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
+    """Compare what the logged model would feed to the base with what training fed, token id by token id.
+
+    Raises:
+        InputError: at the first row of the card's sample where they differ.
+    """
+    prompt = Prompt(card["prompt"])
+    for row in card["sample"]:
+        text = prompt.mlflow_template.format(prompt=prompt.model_input(row))
+        fed = pipeline.preprocess(text)["input_ids"][0].tolist()
+        if fed != row["prompt_ids"]:
+            differing = [i for i, (a, b) in enumerate(zip(fed, row["prompt_ids"], strict=False)) if a != b]
+            position = differing[0] if differing else min(len(fed), len(row["prompt_ids"]))
+            raise InputError(
+                f"not logged: the logged model would feed other tokens than training did (the first difference is"
+                f" at position {position} of the prompt for {row.get('question', row)!r}). The"
+                " tokenizer or the prompt of the checkpoint was changed since."
+            )
+
+
+def log_adapter(run: Run, checkpoint: Path, name: str) -> None:
+    """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base.
+
+    Raises:
+        InputError: when the prompt tokens would differ from training's (nothing is logged then).
+    """
+    card = load_card(checkpoint)
+    pipeline = build_skeleton(card, checkpoint)
+    check_prompt_parity(card, pipeline)
+    prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
+    # The model belongs to the active experiment, and is not found by its run in another.
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)
+    metadata = {key: value for key, value in card.items() if key != "sample"}
+    if base_folder.is_dir():
+        metadata["base_fingerprint"] = fingerprint(base_folder)
+    with (
+        # MLflow would ask the Hub for the newest commit, not the one that was trained on,
+        patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]),
+        # and load the whole base to try the example out.
+        patch("mlflow.models.utils._validate_serving_input"),
+    ):
+        mlflow.transformers.log_model(
+            pipeline,
+            name=name,
+            run_id=run.info.run_id,
+            task="text-generation",
+            torch_dtype=torch.bfloat16,
+            prompt_template=prompt.mlflow_template,
+            signature=_signature(),
+            input_example=prompt.model_input(card["sample"][0]),
+            pip_requirements=[f"{package}=={_version(package)}" for package in PINNED],
+            metadata={METADATA_KEY: json.dumps(metadata)},
+            base_model_path=str(base_folder) if base_folder.is_dir() else None,
+        )
+
+
+def _signature() -> ModelSignature:
+    types = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
+    parameters = [ParamSpec(name, types[type(value)], value) for name, value in DEFAULTS.items()]
+    text = Schema([ColSpec(DataType.string)])
+    return ModelSignature(inputs=text, outputs=text, params=ParamSchema(parameters))
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package).split("+")[0]  # "+cpu" is a local build of the same release
+
+
+@dataclass
+class LoggedModel:
+    """A logged model, or a checkpoint, on disk.
+
+    Attributes:
+        adapter: folder of the PEFT adapter.
+        tokenizer: folder of the tokenizer, None where the model only refers to the Hub's.
+        parameters: generation parameters of the signature with their defaults.
+    """
+
+    card: dict
+    adapter: Path
+    tokenizer: Path | None
+    parameters: dict
+
+
+def open_model(uri: str) -> LoggedModel:
+    """Open `runs:/<id>/model`, `models:/NAME@ALIAS`, or the folder of a model or checkpoint.
+
+    Raises:
+        InputError: when there is no such model, or it was not logged by log_model.py.
+    """
+    if (Path(uri) / CARD).is_file():
+        return LoggedModel(load_card(Path(uri)), Path(uri), Path(uri), dict(DEFAULTS))
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        model = Model.load(folder)
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"there is no model {uri} in {mlflow.get_tracking_uri()}; expected runs:/<run id>/model as log_model.py"
+            " prints it, models:/NAME@ALIAS, or a checkpoint folder."
+        ) from error
+    if METADATA_KEY not in (model.metadata or {}):
+        raise InputError(f"the model {uri} was not logged by log_model.py; load it with mlflow.pyfunc.load_model.")
+    tokenizer = folder / "components" / "tokenizer"
+    parameters = {spec.name: spec.default for spec in model.signature.params.params}
+    card = json.loads(model.metadata[METADATA_KEY])
+    return LoggedModel(card, folder / "peft", tokenizer if tokenizer.is_dir() else None, parameters)
+
+
+def load_model(logged: LoggedModel, base_model: str | None, precision: str | None, with_adapter: bool = True):
+    """Return (model, tokenizer), the base restored as it was trained.
+
+    Args:
+        base_model: folder or Hub id in place of the recorded base.
+        precision: `nf4`, `bf16` or `fp32` in place of the recorded quantisation.
+
+    Raises:
+        InputError: when the base is gone or is not the one the adapter was trained on.
+    """
+    card = logged.card
+    source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
+    if Path(source).is_dir() and "base_fingerprint" in card and fingerprint(Path(source)) != card["base_fingerprint"]:
+        raise InputError(
+            f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
+            " Give the folder of the right base with --base-model."
+        )
+    if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
+        raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
+    load_config(source, revision)
+    quantization = from_record(card["quantization"]) if precision in (None, "nf4") else None
+    if precision == "nf4" and quantization is None:
+        raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
+    base = load_decoder(source, revision, quantization, torch.float32 if precision == "fp32" else torch.bfloat16)
+    tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
+    if not with_adapter:
+        return base, tokenizer
+    try:
+        return PeftModel.from_pretrained(base, logged.adapter), tokenizer
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the base model {source} does not match the adapter ({str(error).splitlines()[0][:200]})."
+            " Give the right base with --base-model."
+        ) from error

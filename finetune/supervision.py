@@ -1,0 +1,136 @@
+"""From rows to token ids and labels, and the audit that shows what the loss will see."""
+
+import statistics
+from collections import Counter
+from dataclasses import dataclass, field
+
+from finetune.console import InputError
+from finetune.prompts import Prompt
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # torch.nn.CrossEntropyLoss leaves these positions out
+
+
+@dataclass
+class Supervision:
+    """Encoded rows of one split.
+
+    Attributes:
+        dataset: columns `input_ids`, `labels` (prompt positions -100) and `length` (tokens).
+        rows: the kept rows, in the same order.
+        dropped: number of dropped rows by reason.
+    """
+
+    dataset: Dataset
+    rows: list[dict]
+    dropped: Counter = field(default_factory=Counter)
+
+
+def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: dict) -> list[int]:
+    """Return the ids of a rendered prompt, special tokens as the tokenizer adds them by itself."""
+    return tokenizer(prompt.render(row))["input_ids"]
+
+
+def encode_rows(
+    rows: list[dict],
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    completion: str = "answer",
+) -> Supervision:
+    """Tokenise rows for completion-only training: loss on the completion and its EOS, nothing else.
+
+    Prompt and completion are tokenised apart and joined, so the boundary is a position and the
+    prompt ids are exactly those that generation starts from. Masking goes by position: a mask by
+    token id would take the EOS out of the loss wherever pad and EOS are the same token.
+
+    A row longer than `max_length` tokens is dropped and counted: truncation cuts the answer first.
+
+    Raises:
+        InputError: when no row is left.
+    """
+    dropped: Counter = Counter()
+    kept, examples = [], []
+    for row in rows:
+        if any(not str(row.get(name) or "").strip() for name in (*prompt.variables, completion)):
+            dropped["a column is empty"] += 1
+            continue
+        prompt_ids = prompt_token_ids(tokenizer, prompt, row)
+        completion_ids = tokenizer(row[completion].strip(), add_special_tokens=False)["input_ids"]
+        completion_ids = [*completion_ids, tokenizer.eos_token_id]
+        input_ids = prompt_ids + completion_ids
+        if len(input_ids) > max_length:
+            dropped[f"longer than {max_length} tokens"] += 1
+            continue
+        labels = [IGNORED] * len(prompt_ids) + completion_ids
+        kept.append(row)
+        examples.append({"input_ids": input_ids, "labels": labels, "length": len(input_ids)})
+    if not examples:
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()) or "there is none"
+        raise InputError(f"no row is left to train on ({reasons}). Raise --max-length or mend the data.")
+    return Supervision(Dataset.from_list(examples), kept, dropped)
+
+
+def audit(splits: dict[str, Supervision], tokenizer: PreTrainedTokenizerBase, examples: int = 3) -> dict:
+    """Return what the loss will see, split by split: counts, shares and decoded examples.
+
+    `rows_without_supervised_eos` must be 0, or the model never learns to stop.
+    """
+    report: dict = {}
+    for name, split in splits.items():
+        supervised = tokens = without_eos = 0
+        bos_counts: Counter = Counter()
+        for ids, labels in zip(split.dataset["input_ids"], split.dataset["labels"], strict=True):
+            tokens += len(ids)
+            supervised += sum(label != IGNORED for label in labels)
+            without_eos += labels[-1] != tokenizer.eos_token_id
+            if tokenizer.bos_token_id is not None and tokenizer.bos_token_id != tokenizer.eos_token_id:
+                bos_counts[ids.count(tokenizer.bos_token_id)] += 1
+        lengths = split.dataset["length"]
+        report[name] = {
+            "rows_given": len(split.rows) + sum(split.dropped.values()),
+            "rows_kept": len(split.rows),
+            "rows_dropped": dict(split.dropped),
+            "tokens": tokens,
+            "tokens_per_row_mean": round(tokens / len(lengths), 1),
+            "tokens_per_row_median": statistics.median(lengths),
+            "tokens_per_row_max": max(lengths),
+            "supervised_tokens": supervised,
+            "supervised_share": round(supervised / tokens, 4),
+            "rows_without_supervised_eos": without_eos,
+            "bos_tokens_per_row": {str(count): rows for count, rows in sorted(bos_counts.items())},
+        }
+    first = next(iter(splits.values())).dataset
+    report["examples"] = [_marked(tokenizer, first[i]) for i in range(min(examples, len(first)))]
+    return report
+
+
+def _marked(tokenizer: PreTrainedTokenizerBase, example: dict) -> str:
+    boundary = sum(label == IGNORED for label in example["labels"])
+    ids = example["input_ids"]
+    masked, supervised = tokenizer.decode(ids[:boundary]), tokenizer.decode(ids[boundary:])
+    return f"[masked]{masked}[/masked][supervised]{supervised}[/supervised]"
+
+
+def format_audit(report: dict) -> str:
+    """Return the audit as the text that is printed before training."""
+    lines = ["Supervision audit"]
+    for name, split in report.items():
+        if name == "examples":
+            continue
+        dropped = ", ".join(f"{count} {reason}" for reason, count in split["rows_dropped"].items()) or "none"
+        bos = ", ".join(f"{count} in {rows} rows" for count, rows in split["bos_tokens_per_row"].items()) or "no BOS"
+        lines += [
+            f"  {name}: {split['rows_given']} rows given - {split['rows_given'] - split['rows_kept']} dropped"
+            f" ({dropped}) = {split['rows_kept']} kept",
+            f"    {split['supervised_tokens']} of {split['tokens']} tokens supervised"
+            f" = {split['supervised_share']:.1%}; {split['tokens_per_row_mean']} tokens a row,"
+            f" longest {split['tokens_per_row_max']}",
+            f"    rows without supervised EOS: {split['rows_without_supervised_eos']}; BOS tokens a row: {bos}",
+        ]
+    lines.append("  first examples:")
+    for example in report["examples"]:
+        lines.append("    " + example.replace("\n", "\n    "))
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""The MLflow run of a model: where it is stored, what it holds, and how it ends."""
+
+import json
+import logging
+import os
+import subprocess
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune.console import InputError
+
+import mlflow
+import requests
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+logger = logging.getLogger(__name__)
+FOLDER = Path(__file__).parent.parent
+MAX_PARAMETER_LENGTH = mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
+
+
+def connect() -> None:
+    """Use MLFLOW_TRACKING_URI, or sqlite:///mlflow.db beside the scripts.
+
+    Raises:
+        InputError: when a tracking server does not answer within 10 seconds.
+    """
+    uri = os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER / 'mlflow.db'}")
+    if uri.startswith(("http://", "https://")):
+        try:
+            requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+        except requests.RequestException as error:
+            raise InputError(
+                f"the MLflow tracking server {uri} does not answer ({type(error).__name__}); start it, or correct"
+                " or unset MLFLOW_TRACKING_URI."
+            ) from error
+    mlflow.set_tracking_uri(uri)
+
+
+@contextmanager
+def run(experiment: str) -> Iterator[str]:
+    """Start a run, yield its id, and end it as it went: FINISHED, FAILED (any exception) or KILLED (a signal).
+
+    Call it on the main process only. Parameters, metrics and artifacts go to the active run.
+    """
+    if mlflow.get_experiment_by_name(experiment) is None:
+        # Without a place of its own, SQLite puts the artifacts into the folder the script is called from.
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        mlflow.create_experiment(experiment, artifact_location=(FOLDER / "mlartifacts").as_uri() if local else None)
+    mlflow.set_experiment(experiment)
+    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+    active = mlflow.start_run(log_system_metrics=True, tags=_git_tags())
+    run_id, status = active.info.run_id, "FAILED"
+    try:
+        yield run_id
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except Exception:
+        mlflow.log_text(traceback.format_exc(), "error.txt")
+        raise
+    finally:
+        # The Trainer's callback logs asynchronously; nothing may be on its way when the run ends.
+        mlflow.flush_async_logging()
+        mlflow.end_run(status)
+
+
+def _git_tags() -> dict[str, str]:
+    def git(*command: str) -> str:
+        return subprocess.run(["git", "-C", str(FOLDER), *command], capture_output=True, text=True).stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {"mlflow.source.git.commit": commit, "git.modified": str(bool(git("status", "--porcelain"))).lower()}
+
+
+def log_parameters(groups: dict[str, dict]) -> None:
+    """Log nested settings as `group.name` parameters, whole also as parameters.json.
+
+    A value too long for a parameter is cut there and stands whole in the artifact: none is dropped.
+    """
+    values = {f"{group}.{name}": str(value) for group, settings in groups.items() for name, value in settings.items()}
+    mlflow.log_params({name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items()})
+    mlflow.log_dict(json.loads(json.dumps(groups, default=str)), "parameters.json")
+
+
+def find_run(reference: str) -> Run:
+    """Return the run named by `<id>` or `runs:/<id>[/...]`.
+
+    Raises:
+        InputError: when the tracking store has no such run.
+    """
+    run_id = reference.removeprefix("runs:/").split("/")[0]
+    try:
+        return mlflow.get_run(run_id)
+    except MlflowException as error:
+        raise InputError(
+            f"there is no run {run_id} in {mlflow.get_tracking_uri()}; give the id that training printed, and set"
+            " MLFLOW_TRACKING_URI where it was tracked elsewhere."
+        ) from error
+
+
+def load_artifact_json(run_id: str, path: str) -> dict | None:
+    """Return a JSON artifact of a run, or None when it has none of that name."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder)
+            return json.loads(Path(file).read_text(encoding="utf-8"))
+    except (MlflowException, OSError):
+        return None

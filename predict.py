@@ -1,0 +1,193 @@
+"""Answer questions with a logged model: SQL on stdout, one a line.
+
+Give --question with --context, or --input FILE, or lines on stdin: JSON objects with the columns of
+the prompt, or plain questions about the tables of --context.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from finetune import console, tracking
+from finetune.console import InputError, Parser
+from finetune.data import SUFFIXES, check_columns, check_writable, read_rows
+from finetune.generation import Generation, generate_all
+from finetune.logged_models import load_model, open_model
+from finetune.prompts import Prompt
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory at a time
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Load the model, answer, print or write."""
+    flags = parse(arguments)
+    tracking.connect()
+    logged = open_model(flags.uri)
+    prompt = Prompt(logged.card["prompt"])
+    parameters = logged.parameters | parse_parameters(flags.param, logged.parameters)
+    rows = read_input(flags, prompt.variables)
+    first = list(islice(rows, 1))  # Reads the input before the model is loaded: bad input fails at once.
+    model, tokenizer = load_model(logged, flags.base_model, flags.precision, not flags.no_adapter)
+    writer = Writer(flags)
+    size = flags.batch_size * BATCHES_A_CHUNK
+    with tqdm(unit=" rows", disable=flags.question is not None) as progress:
+        while chunk := first + list(islice(rows, size - len(first))):
+            first = []
+            prompts = [tokenizer(prompt.render(row))["input_ids"] for row in chunk]
+            warn_of_long_prompts(prompts, model, parameters["max_new_tokens"])
+            answers = generate_all(model, tokenizer, prompts, batch_size=flags.batch_size, **parameters)
+            writer.write(chunk, answers)
+            progress.update(len(chunk))
+    writer.close()
+
+
+def parse(arguments: list[str] | None):
+    """Return the flags, checked against each other."""
+    parser = Parser(description=__doc__)
+    parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("--question", help="one question")
+    parser.add_argument("--context", help="CREATE TABLE statements the question is about")
+    parser.add_argument("--input", type=Path, help=".jsonl, .json, .csv or .parquet file with the prompt's columns")
+    parser.add_argument("--output", type=Path, help="write the rows with their answers here (.jsonl, .csv, .parquet)")
+    parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
+    parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
+    parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a generation parameter")
+    parser.add_argument("--batch-size", type=int, default=16, help="prompts generated together")
+    parser.add_argument("--json", action="store_true", help="print objects instead of lines of SQL")
+    parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
+    flags = parser.parse_args(arguments)
+    if flags.question is not None and flags.input is not None:
+        raise InputError("give --question or --input, not both.")
+    if flags.batch_size < 1:
+        raise InputError(f"--batch-size {flags.batch_size} must be at least 1.")
+    if flags.output is not None:
+        if flags.output.suffix not in (".jsonl", ".csv", ".parquet"):
+            raise InputError(f"--output {flags.output}: expected a name that ends in .jsonl, .csv or .parquet.")
+        if not flags.output.parent.is_dir():
+            raise InputError(f"--output {flags.output}: there is no folder {flags.output.parent}.")
+        check_writable(str(flags.output.parent))
+    return flags
+
+
+def parse_parameters(given: list[str], known: dict) -> dict:
+    """Return `name=value` generation parameters with the types of the signature's defaults."""
+    parsed = {}
+    for item in given:
+        name, _, text = item.partition("=")
+        if name not in known:
+            raise InputError(f"--param {item}: the model has no parameter {name}; it has {', '.join(known)}.")
+        kind = type(known[name])
+        try:
+            parsed[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            raise InputError(f"--param {item}: {name} must be {kind.__name__}, like {known[name]}.") from None
+    return parsed
+
+
+def read_input(flags, columns: list[str]) -> Iterator[dict]:
+    """Yield the rows to answer, checked for the columns of the prompt."""
+    if flags.question is not None:
+        if flags.context is None:
+            raise InputError("--question needs --context with the CREATE TABLE statements it is about.")
+        yield {"question": flags.question, "context": flags.context}
+        return
+    source = _read_lines(flags.context) if flags.input is None else _stream_file(flags.input)
+    what = f"the rows of {flags.input or 'stdin'}"
+    for number, row in enumerate(source, start=1):
+        missing = [name for name in columns if not isinstance(row.get(name), str)]
+        if missing and number == 1:
+            check_columns([row], tuple(columns), what)
+        if missing:
+            raise InputError(f"row {number} of {flags.input or 'stdin'} has no text in {', '.join(missing)}.")
+        yield row
+
+
+def _stream_file(path: Path) -> Iterator[dict]:
+    if not path.is_file() or path.suffix not in SUFFIXES or path.suffix in (".jsonl", ".json"):
+        yield from read_rows(path)
+    elif path.suffix == ".parquet":
+        for batch in pq.ParquetFile(path).iter_batches(1024):
+            yield from batch.to_pylist()
+    else:
+        for frame in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=1024):
+            yield from frame.to_dict("records")
+
+
+def _read_lines(context: str | None) -> Iterator[dict]:
+    for number, line in enumerate(sys.stdin, start=1):
+        if not line.strip():
+            continue
+        if line.lstrip().startswith("{"):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise InputError(f"stdin, line {number}: not valid JSON ({error.msg}).") from error
+        elif context is None:
+            raise InputError(f"stdin, line {number}: a plain question needs --context; or send JSON objects.")
+        else:
+            yield {"question": line.strip(), "context": context}
+
+
+def warn_of_long_prompts(prompts: list[list[int]], model, max_new_tokens: int) -> None:
+    """Warn where prompt and answer together exceed the positions that the base knows."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    too_long = sum(len(ids) + max_new_tokens > limit for ids in prompts) if limit else 0
+    if too_long:
+        logger.warning(f"{too_long} prompts with {max_new_tokens} new tokens exceed the base's {limit} positions.")
+
+
+class Writer:
+    """Writes answers to stdout, or with their rows to a file that appears under its name when it is whole."""
+
+    def __init__(self, flags):
+        self.flags, self.parquet, self.started = flags, None, False
+        self.part = flags.output.with_name(flags.output.name + ".part") if flags.output else None
+        if self.part:
+            self.part.write_text("")
+
+    def write(self, rows: list[dict], answers: list[Generation]) -> None:
+        """Write one chunk."""
+        if self.part is None:
+            for row, answer in zip(rows, answers, strict=True):
+                console.print_result(self.format(row, answer))
+            return
+        frame = pd.DataFrame(rows).assign(sql=[a.text for a in answers], ended=[a.ended for a in answers])
+        if self.flags.output.suffix == ".parquet":
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            self.parquet = self.parquet or pq.ParquetWriter(self.part, table.schema)
+            self.parquet.write_table(table)
+        elif self.flags.output.suffix == ".csv":
+            frame.to_csv(self.part, mode="a", header=not self.started, index=False)
+        else:
+            with self.part.open("a", encoding="utf-8") as file:
+                frame.to_json(file, orient="records", lines=True, force_ascii=False)
+        self.started = True
+
+    def format(self, row: dict, answer: Generation) -> str:
+        """Return one answer as a line."""
+        if not self.flags.json:
+            return " ".join(answer.text.split())
+        result = row | {"sql": answer.text, "ended": answer.ended}
+        return json.dumps(result | ({"token_ids": answer.token_ids} if self.flags.token_ids else {}))
+
+    def close(self) -> None:
+        """Give the file its name."""
+        if self.part:
+            if self.parquet:
+                self.parquet.close()
+            self.part.rename(self.flags.output)
+            console.print_result(str(self.flags.output))
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,130 @@
+"""What the tests share: an MLflow store of their own, tiny models made in process, and one trained run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # No test reaches the Hub; test_hub.py has a server of its own.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import mlflow
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
+
+ROOT = Path(__file__).parent.parent
+DEMO_BASE, DEMO_DATA = ROOT / "demo" / "sql-base", ROOT / "demo" / "text_to_sql.jsonl"
+SPECIAL = ["<unk>", "<s>", "</s>"]
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the tests marked `gpu` where there is none."""
+    for item in items:
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tracking_store(tmp_path_factory):
+    """Give the session an MLflow store of its own, for the scripts' processes too."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    for name in ("sql-generator", "two-processes"):
+        mlflow.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
+    return folder
+
+
+def demo_rows(split: str) -> list[dict]:
+    """Return the rows of one part of the demo data."""
+    rows = [json.loads(line) for line in DEMO_DATA.read_text(encoding="utf-8").splitlines()]
+    return [row for row in rows if row["split"] == split]
+
+
+def run_script(name: str, *arguments, stdin: str | None = None, **environment) -> subprocess.CompletedProcess:
+    """Run one of the scripts in a process of its own."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / name), *map(str, arguments)],
+        capture_output=True, text=True, input=stdin or "", timeout=600, env=os.environ | environment, check=False,
+    )  # fmt: skip
+
+
+def last_line(done: subprocess.CompletedProcess) -> str:
+    """Return the only line of a successful script's stdout."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = done.stdout.splitlines()
+    return line
+
+
+def _corpus() -> list[str]:
+    return [f"{row['context']} {row['question']} {row['answer']}" for row in demo_rows("train")[:300]]
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a GPT-2 style tokenizer: byte-level BPE, spaces belong to the words, no BOS is added."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(_corpus(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+
+
+def sentencepiece_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a Llama style tokenizer: a dummy space in front, byte fallback, BOS added, no pad token."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    bytes_ = [f"<0x{i:02X}>" for i in range(256)]
+    trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=SPECIAL + bytes_)
+    tokenizer.train_from_iterator(_corpus(), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )  # fmt: skip
+
+
+TOKENIZERS = {"byte-level": byte_level_tokenizer, "sentencepiece": sentencepiece_tokenizer}
+
+
+def make_base(folder: Path, tokenizer: PreTrainedTokenizerFast, hidden: int = 64, seed: int = 0) -> Path:
+    """Save a tiny random Mistral with a tokenizer and return its folder."""
+    torch.manual_seed(seed)
+    config = MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, sliding_window=None,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    MistralForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session", params=sorted(TOKENIZERS))
+def tiny_base(request, tmp_path_factory) -> Path:
+    """A tiny base folder, once for each family of tokenizers."""
+    return make_base(tmp_path_factory.mktemp("base") / request.param, TOKENIZERS[request.param]())
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory) -> dict:
+    """A short run of the training script on the demo base: its id, output folder and process."""
+    folder = tmp_path_factory.mktemp("outputs")
+    done = run_script(
+        "train_sql_generator.py", "--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", folder,
+        "--max-steps", 24, "--learning-rate", 3e-3, "--max-validation-rows", 24, "--sample-rows", 12,
+    )  # fmt: skip
+    return {"id": last_line(done), "folder": folder, "process": done}
+
+
+@pytest.fixture(scope="session")
+def logged_model(trained_run) -> dict:
+    """The trained run's adapter, logged with the reload check: its URI and the process."""
+    done = run_script("log_model.py", trained_run["id"])
+    return {"uri": last_line(done), "process": done, "run_id": trained_run["id"]}

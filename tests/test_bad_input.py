@@ -1,0 +1,191 @@
+"""Bad input: one sentence, status 2, nothing half-written."""
+
+import json
+import shutil
+
+import mlflow
+import torch
+from conftest import DEMO_BASE, DEMO_DATA, byte_level_tokenizer, demo_rows, make_base, run_script
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+
+TRAIN = ("--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--max-steps", 1)
+
+
+def runs() -> int:
+    return sum(len(mlflow.search_runs([e.experiment_id], output_format="list")) for e in mlflow.search_experiments())
+
+
+def refused(done, *parts: str) -> None:
+    """Assert status 2, an empty stdout, and one error line that holds all the parts."""
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for part in parts:
+        assert part in line, line
+
+
+def train_refused(tmp_path, arguments, *parts: str) -> None:
+    """Assert that training refuses, starts no run and writes nothing below its output folder."""
+    before, output = runs(), tmp_path / "outputs"
+    done = run_script("train_sql_generator.py", *TRAIN, "--output-dir", output, *arguments)
+    refused(done, *parts)
+    assert runs() == before
+    assert not output.exists()
+
+
+def jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_missing_column(tmp_path):
+    data = jsonl(tmp_path / "rows.jsonl", [{"question": "q", "schema": "s", "answer": "a"}] * 3)
+    train_refused(tmp_path, ["--dataset", data], "no column context", "found question, schema, answer")
+
+
+def test_an_empty_data_set(tmp_path):
+    train_refused(tmp_path, ["--dataset", jsonl(tmp_path / "rows.jsonl", [])], "there are none")
+
+
+def test_truncated_and_unreadable_files(tmp_path):
+    data = tmp_path / "rows.jsonl"
+    lines = [json.dumps(row) for row in demo_rows("train")[:5]]
+    data.write_text("\n".join(lines)[:-20])
+    train_refused(tmp_path, ["--dataset", data], "line 5", "not valid JSON")
+    data.write_bytes(b"\xff\xfe broken")
+    train_refused(tmp_path, ["--dataset", data], "not UTF-8")
+    train_refused(tmp_path, ["--dataset", tmp_path / "none.jsonl"], "there is no file")
+    (tmp_path / "rows.parquet").write_text("no parquet")
+    train_refused(tmp_path, ["--dataset", tmp_path / "rows.parquet"], "cannot be read as parquet")
+
+
+def test_an_unknown_hub_data_set(tmp_path):
+    train_refused(tmp_path, ["--dataset", "nobody/nothing"], "nobody/nothing", "--dataset demo/text_to_sql.jsonl")
+
+
+def test_unknown_flags_and_impossible_values(tmp_path):
+    train_refused(tmp_path, ["--lora-rank", 4], "unknown flag --lora-rank")
+    train_refused(tmp_path, ["--lora-r", "many"], "--lora")
+    train_refused(tmp_path, ["--lora-r", 0, "--lora-dropout", 1, "--validation-fraction", 2],
+                  "--lora-r 0", "--lora-dropout 1", "--validation-fraction 2")  # fmt: skip
+    train_refused(tmp_path, ["--target-modules", "no_such_layer"], "--target-modules", "no_such_layer")
+
+
+def test_a_base_folder_without_a_config(tmp_path):
+    (tmp_path / "base").mkdir()
+    train_refused(tmp_path, ["--base-model", tmp_path / "base"], "no config.json")
+    train_refused(tmp_path, ["--base-model", tmp_path / "absent"], "there is no folder")
+
+
+def test_a_base_of_the_wrong_kind(tmp_path):
+    small = {"vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    BertForMaskedLM(BertConfig(**small, intermediate_size=8)).save_pretrained(tmp_path / "bert")
+    T5ForConditionalGeneration(T5Config(vocab_size=50, d_model=8, d_kv=8, d_ff=8, num_layers=1)).save_pretrained(
+        tmp_path / "t5"
+    )
+    train_refused(tmp_path, ["--base-model", tmp_path / "bert"], "BertForMaskedLM", "not a decoder")
+    train_refused(tmp_path, ["--base-model", tmp_path / "t5"], "not a decoder")
+
+
+def test_pickled_weights_are_not_loaded(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(DEMO_BASE, base)
+    torch.save(load_file(base / "model.safetensors"), base / "pytorch_model.bin")
+    (base / "model.safetensors").unlink()
+    train_refused(tmp_path, ["--base-model", base], "model.safetensors")
+
+
+def test_code_from_a_repository_is_not_run(tmp_path):
+    base = make_base(tmp_path / "base", byte_level_tokenizer())
+    config = json.loads((base / "config.json").read_text())
+    config |= {"model_type": "custom", "auto_map": {"AutoConfig": "code.Config"}}
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    train_refused(tmp_path, ["--base-model", base], "cannot be loaded")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_max_length_too_short_for_any_row(tmp_path):
+    train_refused(tmp_path, ["--max-length", 10], "3000 rows: longer than 10 tokens", "--max-length")
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    before = runs()
+    done = run_script("train_sql_generator.py", *TRAIN, "--output-dir", tmp_path / "file" / "below")
+    refused(done, "cannot be written", "--output-dir")
+    assert runs() == before
+
+
+def test_a_tracking_server_that_does_not_answer(tmp_path):
+    server = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    refused(run_script("train_sql_generator.py", *TRAIN, **server), "http://127.0.0.1:9", "does not answer")
+    refused(run_script("log_model.py", "0123abc", **server), "http://127.0.0.1:9", "does not answer")
+
+
+def test_logging_an_unknown_run_or_one_without_checkpoints(trained_run):
+    refused(run_script("log_model.py", "0123abc"), "there is no run 0123abc")
+    with mlflow.start_run() as run:
+        mlflow.log_metric("loss", 1.0)
+    refused(run_script("log_model.py", run.info.run_id), "has no checkpoint")
+    refused(run_script("log_model.py", trained_run["id"], "--checkpoint", 7), "no checkpoint 7", "best, last or one of")
+
+
+def test_a_checkpoint_whose_tokenizer_was_changed_is_not_logged(trained_run, tmp_path):
+    """The prompt's tokens would differ from those trained on: refused, and nothing is logged."""
+    folder = tmp_path / "outputs"
+    shutil.copytree(trained_run["folder"] / trained_run["id"], folder)
+    byte_level_tokenizer().save_pretrained(folder / "checkpoint-24")
+    with mlflow.start_run(tags={"finetune.checkpoints": str(folder)}) as run:
+        pass
+    done = run_script("log_model.py", run.info.run_id, "--checkpoint", 24)
+    refused(done, "not logged", "other tokens than training")
+    assert not mlflow.search_logged_models(filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list")
+
+
+def test_prediction_from_an_unknown_model(trained_run):
+    refused(
+        run_script("predict.py", "runs:/0123abc/model", "--question", "q", "--context", "c"), "no model runs:/0123abc"
+    )
+    uri = f"runs:/{trained_run['id']}/never"
+    refused(run_script("predict.py", uri, "--question", "q", "--context", "c"), f"no model {uri}")
+
+
+def test_prediction_from_bad_input(logged_model, tmp_path):
+    uri, output = logged_model["uri"], tmp_path / "out.jsonl"
+    data = jsonl(tmp_path / "in.jsonl", [{"question": "q"}])
+    refused(run_script("predict.py", uri, "--input", data, "--output", output), "no column context", "found question")
+    data = jsonl(tmp_path / "in.jsonl", [{"question": "q", "context": "c"}, {"question": "q", "context": None}])
+    refused(run_script("predict.py", uri, "--input", data, "--output", output), "row 2", "context")
+    refused(run_script("predict.py", uri, "--input", tmp_path / "none.csv", "--output", output), "there is no file")
+    refused(run_script("predict.py", uri, "--question", "q"), "--question needs --context")
+    refused(run_script("predict.py", uri, stdin="a question\n"), "needs --context")
+    refused(run_script("predict.py", uri, "--input", data, "--output", tmp_path / "out.xlsx"), "out.xlsx", ".parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_unknown_generation_parameters(logged_model):
+    one = ("--question", "q", "--context", "c")
+    done = run_script("predict.py", logged_model["uri"], *one, "--param", "tokens=3")
+    refused(done, "no parameter tokens", "max_new_tokens")
+    refused(run_script("predict.py", logged_model["uri"], *one, "--param", "max_new_tokens=few"), "must be int")
+
+
+def test_a_base_that_no_longer_matches(logged_model, tmp_path):
+    one = ("--question", "q", "--context", "c")
+    retrained = tmp_path / "retrained"
+    shutil.copytree(DEMO_BASE, retrained)
+    weights = load_file(retrained / "model.safetensors")
+    weights["model.norm.weight"] = weights["model.norm.weight"] * 2
+    save_file(weights, retrained / "model.safetensors", metadata={"format": "pt"})
+    done = run_script("predict.py", logged_model["uri"], *one, "--base-model", retrained)
+    refused(done, "no longer matches the adapter", "--base-model")
+
+
+def test_a_base_of_another_shape_does_not_take_a_checkpoint(trained_run, tmp_path):
+    other = make_base(tmp_path / "other", byte_level_tokenizer())
+    checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
+    done = run_script("predict.py", checkpoint, "--question", "q", "--context", "c", "--base-model", other)
+    refused(done, "does not match the adapter", "--base-model")

@@ -1,0 +1,32 @@
+"""Generation in left-padded batches gives what one prompt at a time gives."""
+
+from finetune.base_models import load_decoder, load_tokenizer
+from finetune.generation import generate, generate_all
+from finetune.prompts import Prompt
+
+import torch
+from conftest import DEMO_BASE, demo_rows
+
+
+def load():
+    # float32: in lower precision a tie between two tokens may fall otherwise in another batch.
+    tokenizer = load_tokenizer(str(DEMO_BASE))
+    prompt = Prompt.load("text_to_sql")
+    prompts = [tokenizer(prompt.render(row))["input_ids"] for row in demo_rows("validation")[:9]]
+    return load_decoder(str(DEMO_BASE), None, None, torch.float32), tokenizer, prompts
+
+
+def test_batches_give_what_single_prompts_give_in_the_order_of_the_prompts():
+    model, tokenizer, prompts = load()
+    one_by_one = [generate_all(model, tokenizer, [ids], max_new_tokens=24)[0] for ids in prompts]
+    assert generate_all(model, tokenizer, prompts, batch_size=4, max_new_tokens=24) == one_by_one
+    assert len({completion.text for completion in one_by_one}) > 1
+    assert all(len(completion.token_ids) == 24 for completion in one_by_one if not completion.ended)
+
+
+def test_the_longest_prompts_come_first_and_the_mode_is_restored():
+    model, tokenizer, prompts = load()
+    model.train()
+    order = [index for index, _ in generate(model, tokenizer, prompts, batch_size=2, max_new_tokens=1)]
+    assert order == sorted(order, key=lambda index: -len(prompts[index]))
+    assert model.training

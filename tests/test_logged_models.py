@@ -1,0 +1,86 @@
+"""The logged model: the same prompt tokens as in training, and no base weights in memory."""
+
+import json
+import subprocess
+import sys
+
+from finetune.base_models import load_tokenizer
+from finetune.checkpoints import CARD
+from finetune.console import InputError
+from finetune.logged_models import build_skeleton, check_prompt_parity, fingerprint
+from finetune.prompts import Prompt
+from finetune.supervision import prompt_token_ids
+
+import mlflow
+import pytest
+from conftest import DEMO_BASE, ROOT, demo_rows, last_line, run_script
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+PROMPT = Prompt.load("text_to_sql")
+
+
+def make_checkpoint(folder, base):
+    """Save an adapter, the tokenizer and a card, as a training checkpoint has them."""
+    tokenizer = load_tokenizer(str(base))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules="all-linear"))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    sample = [{key: row[key] for key in PROMPT.variables} for row in demo_rows("validation")[:4]]
+    card = {
+        "base_model": str(base),
+        "base_revision": None,
+        "prompt": PROMPT.text,
+        "sample": [row | {"prompt_ids": prompt_token_ids(tokenizer, PROMPT, row)} for row in sample],
+    }
+    (folder / CARD).write_text(json.dumps(card))
+    return card
+
+
+def test_prompt_tokens_are_those_of_training_on_both_tokenizers(tiny_base, tmp_path):
+    card = make_checkpoint(tmp_path, tiny_base)
+    pipeline = build_skeleton(card, tmp_path)
+    check_prompt_parity(card, pipeline)
+    for change in ("\n", " "):
+        with pytest.raises(InputError, match="other tokens than training"):
+            check_prompt_parity(card | {"prompt": PROMPT.text + change}, pipeline)
+
+
+def test_only_the_adapter_of_the_skeleton_has_memory(tiny_base, tmp_path):
+    pipeline = build_skeleton(make_checkpoint(tmp_path, tiny_base), tmp_path)
+    devices = {name: parameter.device.type for name, parameter in pipeline.model.named_parameters()}
+    assert {device for name, device in devices.items() if "lora_" in name} == {"cpu"}
+    assert {device for name, device in devices.items() if "lora_" not in name} == {"meta"}
+
+
+def test_the_fingerprint_sees_other_weights_of_the_same_shape(tiny_base, tmp_path):
+    other = AutoModelForCausalLM.from_pretrained(tiny_base)
+    other.save_pretrained(tmp_path / "same")
+    other.model.norm.weight.data += 1
+    other.save_pretrained(tmp_path / "other")
+    assert fingerprint(tmp_path / "same") != fingerprint(tmp_path / "other")
+    assert fingerprint(DEMO_BASE) == fingerprint(DEMO_BASE)
+
+
+@pytest.mark.slow
+def test_logging_an_adapter_of_a_7b_shaped_base_stays_below_1500_mb(tmp_path):
+    """The base has a configuration and a tokenizer only: weights could not be loaded if one tried."""
+    base, checkpoint = tmp_path / "base", tmp_path / "checkpoint-1"
+    code = (ROOT / "tests" / "make_7b_adapter.py").read_text()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(base), str(checkpoint), str(DEMO_BASE)], check=True, cwd=ROOT
+    )
+    assert done.returncode == 0
+    assert (checkpoint / "adapter_model.safetensors").stat().st_size > 300e6
+    run_id = mlflow.MlflowClient().create_run("0", tags={"finetune.checkpoints": str(tmp_path)}).info.run_id
+    measure = (
+        "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], check=True);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
+    )
+    command = [sys.executable, str(ROOT / "log_model.py"), run_id, "--no-reload-check"]
+    done = subprocess.run([sys.executable, "-c", measure, *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) < 1500
+    with_reload = run_script("predict.py", f"runs:/{run_id}/model", "--question", "q", "--context", "c")
+    assert with_reload.returncode == 2  # there are no weights to load
+    assert last_line(run_script("log_model.py", run_id, "--no-reload-check", "--name", "again")).endswith("/again")

@@ -1,0 +1,48 @@
+"""Every command of the README exists with the flags it is given."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_script
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
+COMMANDS = [line for line in LINES if line and not line.startswith("#")]
+
+
+def test_the_readme_has_commands():
+    assert "make demo" in COMMANDS
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("make ")}))
+def test_make_targets_exist(command):
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in command.split()[1:])
+
+
+def known_flags() -> dict[str, set[str]]:
+    """Return the flags of each script, from its own help."""
+    helps = {"train_sql_generator.py": "--help-all", "log_model.py": "--help", "predict.py": "--help"}
+    return {name: set(re.findall(r"--[\w-]+", run_script(name, flag).stdout)) for name, flag in helps.items()}
+
+
+def test_scripts_know_the_flags_they_are_shown_with():
+    flags, seen = known_flags(), 0
+    for command in COMMANDS:
+        words = shlex.split(command)
+        for position, word in enumerate(words):
+            if word in flags:
+                given = {w.split("=")[0] for w in words[position + 1 :] if w.startswith("--")}
+                assert given <= flags[word], command
+                seen += 1
+    assert seen >= 8
+
+
+def test_every_file_the_readme_names_exists():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links
+    assert all((ROOT / Path(link)).exists() for link in links)

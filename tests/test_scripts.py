@@ -1,0 +1,255 @@
+"""The scripts as a user calls them: processes of their own, the demo base, a real MLflow store."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from finetune.prompts import Prompt
+
+import mlflow
+import pandas as pd
+import pytest
+from conftest import DEMO_BASE, DEMO_DATA, ROOT, demo_rows, last_line, run_script
+
+SCRIPTS = ("train_sql_generator.py", "log_model.py", "predict.py")
+CONTEXT = "CREATE TABLE head (age INTEGER, name TEXT)"
+QUESTIONS = ["How many heads have an age of more than 56?", "What is the average age of all heads?"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_goes_to_stdout_and_an_unknown_flag_is_an_error(script):
+    done = run_script(script, "--help")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) < 60
+    assert "--help" in done.stdout
+    done = run_script(script, "x", "--no-such-flag")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--no-such-flag" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_shows_the_own_flags_and_help_all_the_trainers():
+    own, everything = (run_script("train_sql_generator.py", flag).stdout for flag in ("--help", "--help-all"))
+    for flag in ("base-model", "base-revision", "dataset", "experiment", "max-length", "lora-r", "lora-alpha",
+                 "lora-dropout", "target-modules", "load-in-4bit / --no-load-in-4bit", "validation-fraction",
+                 "max-train-rows", "seed"):  # fmt: skip
+        assert f"--{flag} " in own, flag
+    assert "--adam-beta1" not in own
+    assert "--adam-beta1" in everything
+
+
+def test_training_prints_the_run_id_and_nothing_else(trained_run):
+    assert trained_run["process"].stdout == trained_run["id"] + "\n"
+    assert len(trained_run["id"]) == 32
+    messages = trained_run["process"].stderr
+    assert "rows without supervised EOS: 0" in messages
+    assert "8 sequences x 2 accumulation x 1 process = 16 per step" in messages
+
+
+def test_the_run_holds_what_it_should(trained_run):
+    run = mlflow.get_run(trained_run["id"])
+    assert run.info.status == "FINISHED"
+    parameters = run.data.params
+    assert parameters["lora.r"] == "32"
+    assert parameters["quantization.bnb_4bit_quant_type"] == "nf4"
+    assert parameters["quantization.bnb_4bit_use_double_quant"] == "True"
+    assert parameters["learning_rate"] == "0.003"
+    assert parameters["data.train_rows"] == "3000"
+    assert parameters["data.validation_rows"] == "24"
+    assert run.data.tags["mlflow.source.git.commit"]
+    client = mlflow.MlflowClient()
+    losses, evaluations = (client.get_metric_history(run.info.run_id, name) for name in ("loss", "eval_loss"))
+    assert [point.step for point in losses] == [1, 10, 20]
+    assert [point.step for point in evaluations] == [5, 10, 15, 20, 24]
+    assert evaluations[-1].value < evaluations[0].value
+    assert [name for name in run.data.metrics if name.startswith("system/")]
+    assert {i.tags[0].value: i.dataset.name for i in run.inputs.dataset_inputs} == {
+        "training": "train_rows",
+        "validation": "validation_rows",
+    }
+    assert all(len(i.dataset.digest) == 16 for i in run.inputs.dataset_inputs)
+    assert (
+        mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/prompts/text_to_sql.txt")
+        == Prompt.load("text_to_sql").text
+    )
+    table = mlflow.load_table("held_out_predictions.json", run_ids=[run.info.run_id])
+    assert len(table) == 12
+    assert {"question", "schema", "gold", "predicted"} <= set(table.columns)
+
+
+def artifacts(run_id: str, path: str = "") -> set[str]:
+    found = set()
+    for item in mlflow.MlflowClient().list_artifacts(run_id, path):
+        found |= artifacts(run_id, item.path) if item.is_dir else {item.path}
+    return found
+
+
+def test_the_exact_files_are_written(trained_run):
+    assert artifacts(trained_run["id"]) == {
+        "figures/loss_curve.png",
+        "figures/token_lengths.png",
+        "held_out_predictions.json",
+        "parameters.json",
+        "prompts/text_to_sql.txt",
+        "reload_check.json",
+        "supervision_audit.json",
+        "supervision_audit.txt",
+    }
+    assert [path.name for path in trained_run["folder"].iterdir()] == [trained_run["id"]]
+    checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
+    assert json.loads((checkpoint / "finetune.json").read_text())["run_id"] == trained_run["id"]
+    assert (checkpoint / "adapter_model.safetensors").stat().st_size < 8e6  # no embeddings in the adapter
+
+
+def test_a_trained_model_stops_by_itself(trained_run):
+    table = mlflow.load_table("held_out_predictions.json", run_ids=[trained_run["id"]])
+    assert table["ended"].mean() >= 0.9
+
+
+def test_logging_prints_the_uri_and_the_reload_check_passes(logged_model):
+    assert logged_model["process"].stdout == f"runs:/{logged_model['run_id']}/model\n"
+    run = mlflow.get_run(logged_model["run_id"])
+    assert run.data.tags["reload_parity"] == "pass"
+    assert run.info.status == "FINISHED"
+
+
+def test_another_checkpoint_is_logged_under_its_name_and_checked_from_its_folder(trained_run):
+    uri = last_line(run_script("log_model.py", f"runs:/{trained_run['id']}", "--checkpoint", "last", "--name", "last"))
+    assert uri == f"runs:/{trained_run['id']}/last"
+    assert mlflow.get_run(trained_run["id"]).data.tags["reload_parity"] == "pass"
+
+
+def test_the_reload_check_fails_where_answers_differ(trained_run, tmp_path):
+    """A run whose recorded tokens are not the logged model's ends with status 1 and the tag `fail`."""
+    client = mlflow.MlflowClient()
+    record = mlflow.artifacts.load_dict(f"runs:/{trained_run['id']}/reload_check.json")
+    changed = {"step": record["step"], "token_ids": [[5, 6, 7], *record["token_ids"][1:]]}
+    try:
+        client.log_dict(trained_run["id"], changed, "reload_check.json")
+        done = run_script("log_model.py", trained_run["id"], "--name", "broken")
+        assert done.returncode == 1
+        assert "7 of 8 answers" in done.stderr
+        assert mlflow.get_run(trained_run["id"]).data.tags["reload_parity"] == "fail"
+    finally:
+        client.log_dict(trained_run["id"], record, "reload_check.json")
+        client.set_tag(trained_run["id"], "reload_parity", "pass")
+
+
+def test_the_logged_model_refers_to_its_base(logged_model):
+    folder = mlflow.artifacts.download_artifacts(logged_model["uri"])
+    model = mlflow.models.Model.load(folder)
+    assert model.flavors["transformers"]["local_base_model_path"] == str(DEMO_BASE)
+    assert not [name for _, _, files in os.walk(folder) for name in files if name == "model.safetensors"]
+    assert json.loads(model.metadata["finetune"])["quantization"]["bnb_4bit_quant_type"] == "nf4"
+    assert model.signature.params.to_dict()[0]["name"] == "max_new_tokens"
+    with open(os.path.join(folder, "requirements.txt")) as file:
+        assert all("==" in line for line in file.read().split())
+
+
+def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged_model):
+    prompt = Prompt.load("text_to_sql")
+    rows = [{"question": question, "context": CONTEXT} for question in QUESTIONS]
+    code = (
+        "import json, mlflow, sys; model = mlflow.pyfunc.load_model(sys.argv[1]);"
+        "print(json.dumps([model.predict(text)[0] for text in json.loads(sys.argv[2])]))"
+    )
+    inputs = json.dumps([prompt.model_input(row) for row in rows])
+    command = [sys.executable, "-c", code, logged_model["uri"], inputs]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = json.loads(done.stdout.splitlines()[-1])
+    stdin = "".join(json.dumps(row) + "\n" for row in rows)
+    flags = ("--precision", "bf16", "--batch-size", "1", "--json")
+    printed = run_script("predict.py", logged_model["uri"], *flags, stdin=stdin)
+    assert [json.loads(line)["sql"] for line in printed.stdout.splitlines()] == expected
+    assert all(text.startswith("SELECT") for text in expected)
+
+
+def test_predict_answers_one_question_on_one_line(logged_model):
+    done = run_script("predict.py", logged_model["uri"], "--context", CONTEXT, "--question", QUESTIONS[0])
+    assert last_line(done).startswith("SELECT")
+    lines = run_script("predict.py", logged_model["uri"], "--context", CONTEXT, stdin="\n".join(QUESTIONS))
+    assert lines.stdout.splitlines()[0] == done.stdout.strip()
+    assert len(lines.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_predict_reads_and_writes_files(logged_model, tmp_path, suffix):
+    rows = [{key: row[key] for key in ("question", "context")} for row in demo_rows("validation")[:6]]
+    given, written = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    if suffix == ".jsonl":
+        given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif suffix == ".csv":
+        with given.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        pd.DataFrame(rows).to_parquet(given)
+    done = run_script("predict.py", logged_model["uri"], "--input", given, "--output", written)
+    assert last_line(done) == str(written)
+    read = {".jsonl": lambda p: pd.read_json(p, lines=True), ".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    frame = read[suffix](written)
+    assert list(frame["question"]) == [row["question"] for row in rows]
+    assert frame["sql"].str.startswith("SELECT").all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [given.name, written.name]
+
+
+def test_generation_parameters_and_the_bare_base(logged_model):
+    one = ("--context", CONTEXT, "--question", QUESTIONS[0], "--json", "--token-ids")
+    short = json.loads(last_line(run_script("predict.py", logged_model["uri"], *one, "--param", "max_new_tokens=3")))
+    assert len(short["token_ids"]) == 3
+    assert short["ended"] is False
+    base = run_script("predict.py", logged_model["uri"], *one, "--no-adapter", "--param", "max_new_tokens=20")
+    assert json.loads(last_line(base))["token_ids"][:3] != short["token_ids"]
+
+
+def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in DEMO_BASE.iterdir():
+        (moved / path.name).write_bytes(path.read_bytes())
+    one = ("--context", CONTEXT, "--question", QUESTIONS[0])
+    same = run_script("predict.py", logged_model["uri"], *one, "--base-model", moved)
+    assert last_line(same) == last_line(run_script("predict.py", logged_model["uri"], *one))
+
+
+def test_two_processes_make_one_run_and_log_each_metric_once(tmp_path):
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", tmp_path, "--max-steps", "2",
+             "--max-validation-rows", "8", "--sample-rows", "2", "--experiment", "two-processes",
+             "--per-device-train-batch-size", "2", "--max-train-rows", "64"]  # fmt: skip
+    command = [*accelerate, str(ROOT / "train_sql_generator.py"), *map(str, flags)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    run_id = last_line(done)
+    assert "2 sequences x 2 accumulation x 2 processes = 8 per step" in done.stderr
+    experiment = mlflow.get_experiment_by_name("two-processes")
+    assert [run.info.run_id for run in mlflow.search_runs([experiment.experiment_id], output_format="list")] == [run_id]
+    client = mlflow.MlflowClient()
+    assert [point.step for point in client.get_metric_history(run_id, "eval_loss")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == [run_id]
+
+
+@pytest.mark.parametrize(("sent", "code", "status"), [(signal.SIGTERM, 143, "KILLED"), (signal.SIGINT, 130, "KILLED")])
+def test_a_stopped_run_ends_as_killed(tmp_path, sent, code, status):
+    experiment = mlflow.create_experiment(f"stopped-{code}")
+    flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", tmp_path,
+             "--experiment", f"stopped-{code}", "--max-validation-rows", "4"]  # fmt: skip
+    command = [sys.executable, str(ROOT / "train_sql_generator.py"), *map(str, flags)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    client, deadline = mlflow.MlflowClient(), time.monotonic() + 120
+    while time.monotonic() < deadline:
+        runs = client.search_runs([experiment])
+        if runs and "loss" in runs[0].data.metrics:
+            break
+        time.sleep(0.5)
+    process.send_signal(sent)
+    stdout, _ = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert stdout == ""
+    assert client.search_runs([experiment])[0].info.status == status

@@ -1,0 +1,48 @@
+"""A run ends as it went, and keeps every parameter."""
+
+from contextlib import suppress
+
+from finetune import tracking
+from finetune.console import InputError
+
+import mlflow
+import pytest
+
+
+def status_after(error: BaseException | None) -> tuple[str, str]:
+    """Return the status and the id of a run in which an exception was raised."""
+    with suppress(KeyboardInterrupt, RuntimeError), tracking.run("statuses") as run_id:
+        if error:
+            raise error
+    return mlflow.get_run(run_id).info.status, run_id
+
+
+def test_a_run_ends_as_it_went():
+    assert status_after(None)[0] == "FINISHED"
+    assert status_after(KeyboardInterrupt())[0] == "KILLED"
+    status, run_id = status_after(RuntimeError("out of memory"))
+    assert status == "FAILED"
+    error = mlflow.artifacts.load_text(f"runs:/{run_id}/error.txt")
+    assert "RuntimeError: out of memory" in error
+    assert mlflow.active_run() is None
+
+
+def test_no_parameter_is_dropped_for_its_length():
+    with tracking.run("parameters") as run_id:
+        tracking.log_parameters({"lora": {"r": 8, "long": "x" * 20_000}})
+    parameters = mlflow.get_run(run_id).data.params
+    assert parameters["lora.r"] == "8"
+    assert parameters["lora.long"] == "x" * tracking.MAX_PARAMETER_LENGTH
+    assert tracking.load_artifact_json(run_id, "parameters.json")["lora"]["long"] == "x" * 20_000
+
+
+def test_an_unknown_run_is_named():
+    with pytest.raises(InputError, match="no run 0123abc"):
+        tracking.find_run("runs:/0123abc/model")
+    assert tracking.load_artifact_json("0123abc", "parameters.json") is None
+
+
+def test_a_server_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
+        tracking.connect()
