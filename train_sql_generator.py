@@ -12,7 +12,7 @@ from finetune import console, reports, tracking
 from finetune.base_models import load_config, load_decoder, load_tokenizer, resolved_revision
 from finetune.checkpoints import FOLDER_TAG, CardCallback
 from finetune.console import InputError, ScriptParser
-from finetune.data import check_writable, digest, load_rows
+from finetune.data import check_writable, load_rows
 from finetune.generation import generate_all
 from finetune.prompts import Prompt
 from finetune.quantization import to_record
@@ -20,7 +20,6 @@ from finetune.sql_match import same_query
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 
 import mlflow
-import pandas as pd
 import torch
 from accelerate.utils import broadcast_object_list
 from peft import LoraConfig, get_peft_model
@@ -29,6 +28,7 @@ from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, Tr
 logger = logging.getLogger(__name__)
 COLUMNS = ("question", "context", "answer")
 RELOAD_CHECK_ROWS = 8
+ON_GPU = torch.cuda.is_available()
 
 
 @dataclass
@@ -94,17 +94,12 @@ class SqlTrainingArguments(TrainingArguments):
     logging_first_step: bool = field(default=True, metadata={"help": "log the first step too"})
     report_to: list[str] | None = field(default_factory=lambda: ["mlflow"], metadata={"help": "trackers"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all adapter weights are used"})
-
-    def __post_init__(self):
-        if not torch.cuda.is_available():
-            self.use_cpu = True
-            self.dataloader_pin_memory = False
-        elif self.optim == "adamw_torch_fused":
-            # Pages the optimiser state out to the host when a long batch needs the memory.
-            self.optim = "paged_adamw_8bit"
-        # bf16 autocast on the GPU; tiny CPU batches spend more on the casts than the matrices gain.
-        self.bf16 = self.bf16 or (torch.cuda.is_available() and not self.fp16)
-        super().__post_init__()
+    use_cpu: bool = field(default=not ON_GPU, metadata={"help": "train on the CPU; by itself where there is no GPU"})
+    # bf16 autocast on the GPU; tiny CPU batches spend more on the casts than the matrices gain.
+    bf16: bool = field(default=ON_GPU and torch.cuda.is_bf16_supported(), metadata={"help": "bfloat16 autocast"})
+    # Paged: moves the optimiser state out to the host when a long batch needs the memory.
+    optim: str = field(default="paged_adamw_8bit" if ON_GPU else "adamw_torch_fused", metadata={"help": "optimiser"})
+    dataloader_pin_memory: bool = field(default=ON_GPU, metadata={"help": "page-locked batches, for a GPU only"})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -144,18 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     quantization = quantization if flags.load_in_4bit else None
     base = load_decoder(flags.base_model, flags.base_revision, quantization, torch.bfloat16)
     model = add_adapter(base, lora)
-    card = {
-        "task": "text-to-sql",
-        "base_model": str(Path(flags.base_model).resolve()) if Path(flags.base_model).is_dir() else flags.base_model,
-        "base_revision": resolved_revision(config),
-        "quantization": to_record(quantization),
-        "prompt": prompt.text,
-        "max_length": flags.max_length,
-        "sample": [
-            {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
-            for row in splits["validation"].rows[:RELOAD_CHECK_ROWS]
-        ],
-    }
+    card = make_card(flags, resolved_revision(config), quantization, prompt, tokenizer, splits["validation"].rows)
 
     with tracking.run(flags.experiment) if args.process_index == 0 else nullcontext() as run_id:
         # Every process saves below the folder of the one run.
@@ -207,6 +191,23 @@ def add_adapter(base, lora: LoraConfig):
         raise InputError(f"--target-modules: {error}") from error
 
 
+def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[dict]) -> dict:
+    """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
+    is_folder = Path(flags.base_model).is_dir()
+    return {
+        "task": "text-to-sql",
+        "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
+        "base_revision": revision,
+        "quantization": to_record(quantization),
+        "prompt": prompt.text,
+        "max_length": flags.max_length,
+        "sample": [
+            {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
+            for row in held_out[:RELOAD_CHECK_ROWS]
+        ],
+    }
+
+
 def log_plan(trainer: Trainer) -> None:
     """Print the derived quantities as arithmetic."""
     args, rows = trainer.args, len(trainer.train_dataset)
@@ -226,12 +227,12 @@ def log_setup(flags, args, lora, rows, splits, report, card) -> None:
     sizes = {f"{name}_rows": len(split.rows) for name, split in splits.items()}
     data = {"source": rows.source, "split_by": rows.split_by, **sizes}
     groups = {"script": asdict(flags), "lora": lora.to_dict(), "quantization": card["quantization"] or {}}
-    tracking.log_parameters(groups | {"data": data, "base": {"revision": card["base_revision"]}})
+    groups |= {"data": data, "base": {"revision": card["base_revision"]}}
+    tracking.log_parameters(groups, training=args.to_dict())
     mlflow.set_tags({FOLDER_TAG: args.output_dir, "finetune.task": card["task"]})
     for name, split in splits.items():
-        frame = pd.DataFrame([{column: row[column] for column in COLUMNS} for row in split.rows])
-        dataset = mlflow.data.from_pandas(frame, source=rows.source, name=f"{name}_rows", digest=digest(split.rows))
-        mlflow.log_input(dataset, context={"train": "training"}.get(name, name))
+        context = {"train": "training"}.get(name, name)
+        tracking.log_dataset(split.rows, COLUMNS, rows.source, rows.from_hub, f"{name}_rows", context)
     mlflow.log_text(card["prompt"], "prompts/text_to_sql.txt")
     mlflow.log_dict(report, "supervision_audit.json")
     mlflow.log_text(format_audit(report), "supervision_audit.txt")

@@ -28,6 +28,8 @@ AVG MIN MAX NOT IN CREATE TABLE INSERT INTO VALUES INTEGER VARCHAR TEXT DATE
 # tokens in the question, in the schema and inside quotes, and copying it is copying tokens.
 PIECES = rf" ?\b(?:{'|'.join(KEYWORDS)})\b ?|\p{{L}}+|\p{{N}}|[^\p{{L}}\p{{N}}]+"
 SPECIAL = ["<s>", "</s>", "<pad>"]
+# BPE dropout: now and then a name is cut otherwise, so that no way of cutting it is untrained.
+DROPOUT = 0.08
 
 
 def sql_document(vocabulary: Vocabulary) -> str:
@@ -54,7 +56,7 @@ def sql_document(vocabulary: Vocabulary) -> str:
 
 COMMENTS = [
     "-- {q}\n{s}", "/* {q} */\n{s}", "# {q}\n{s}", "{s} -- {q}", "To answer \"{q}\" run {s}",
-    "-- question: {q}\n-- query:\n{s}", "{q}\n    {s}", "* {q} `{s}`",
+    "-- question: {q}\n-- query:\n{s}", "-- {q}\n    {s}", "* {q} `{s}`",
 ]  # fmt: skip
 
 
@@ -110,9 +112,14 @@ def english_document(vocabulary: Vocabulary) -> str:
 
 
 def document(vocabulary: Vocabulary) -> str:
-    """Return one pretraining document."""
+    """Return one pretraining document.
+
+    Rows and sentences end with EOS; SQL is always followed by more text, as in files of real SQL. A
+    base that has read only such files does not stop after an answer; fine-tuning teaches it to.
+    """
     kinds = [sql_document, rows_document, english_document]
-    return vocabulary.random.choices(kinds, (80, 12, 8))[0](vocabulary)
+    kind = vocabulary.random.choices(kinds, (80, 12, 8))[0]
+    return kind(vocabulary) + ("\n\n" if kind is sql_document else SPECIAL[1])
 
 
 def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
@@ -138,9 +145,8 @@ def train_tokenizer(vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
 
 def batches(tokenizer: PreTrainedTokenizerFast, rows: int, length: int, seed: int):
     """Yield (rows, length) input ids: whole documents packed one after the other, padded at the end."""
-    vocabulary = Vocabulary(Random(f"pretraining {seed}"))
-    # BPE dropout: now and then a name is cut otherwise, so that no way of cutting it is untrained.
-    tokenizer.backend_tokenizer.model.dropout = 0.05
+    vocabulary = Vocabulary(Random(f"pretraining {seed}"), blends=True)
+    tokenizer.backend_tokenizer.model.dropout = DROPOUT
     pool: list[list[int]] = []
     while True:
         batch = torch.full((rows, length), tokenizer.pad_token_id)
@@ -148,7 +154,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, rows: int, length: int, seed: in
             used = 0
             while True:
                 while len(pool) < 64:
-                    ids = [*tokenizer(document(vocabulary))["input_ids"], tokenizer.eos_token_id]
+                    ids = tokenizer(document(vocabulary))["input_ids"]
                     if len(ids) <= length:
                         pool.append(ids)
                 fitting = [ids for ids in pool if used + len(ids) <= length]
@@ -177,19 +183,25 @@ def probe(model, tokenizer: PreTrainedTokenizerFast, count: int = 48) -> float:
         answer = tokenizer.decode(output[0, ids["input_ids"].shape[1] :]).split(";")[0]
         right += answer.replace('"', "'") == sql  # pretraining has both kinds of quotes
     model.train()
-    tokenizer.backend_tokenizer.model.dropout = 0.05
+    tokenizer.backend_tokenizer.model.dropout = DROPOUT
     return right / count
 
 
-def pretrain(tokenizer: PreTrainedTokenizerFast, steps: int, rows: int, length: int, seed: int) -> MistralForCausalLM:
-    """Pretrain a fresh decoder and return it in float32."""
+def fresh_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> MistralForCausalLM:
+    """Return a decoder with random weights in float32."""
     torch.manual_seed(seed)
     config = MistralConfig(
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=768, num_hidden_layers=6,
         num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=2048, sliding_window=None,
         tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, pad_token_id=2,
     )  # fmt: skip
-    model = MistralForCausalLM(config).train()
+    return MistralForCausalLM(config)
+
+
+def pretrain(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, flags: argparse.Namespace) -> None:
+    """Pretrain a decoder in place, saving it every 500 steps."""
+    steps, rows, length = flags.steps, flags.rows, flags.length
+    model.train()
     print(
         f"{sum(p.numel() for p in model.parameters()):,} parameters, {steps} steps of {rows} x {length} tokens",
         flush=True,
@@ -197,13 +209,13 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, steps: int, rows: int, length: 
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=2e-3, betas=(0.9, 0.95), fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=flags.learning_rate, betas=(0.9, 0.95), fused=True)
     warmup = max(1, min(200, steps // 10))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * s / steps)))
     )
     start, mean = time.time(), 0.0
-    for step, ids in zip(range(1, steps + 1), batches(tokenizer, rows, length, seed), strict=False):
+    for step, ids in zip(range(1, steps + 1), batches(tokenizer, rows, length, flags.seed), strict=False):
         labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(input_ids=ids, labels=labels, use_cache=False).loss
@@ -218,7 +230,6 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, steps: int, rows: int, length: 
         if step % 500 == 0:
             print(f"exact on held-out names: {probe(model, tokenizer):.2f}", flush=True)
             save(model, tokenizer)
-    return model
 
 
 def save(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -236,14 +247,21 @@ def save(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
 def main() -> None:
     """Train the tokenizer, pretrain the decoder, write both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--rows", type=int, default=20, help="sequences a step")
     parser.add_argument("--length", type=int, default=320, help="tokens a sequence")
     parser.add_argument("--vocab-size", type=int, default=2048)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--go-on", action="store_true", help="start from the present demo/sql-base")
     flags = parser.parse_args()
-    tokenizer = train_tokenizer(flags.vocab_size, flags.seed)
-    model = pretrain(tokenizer, flags.steps, flags.rows, flags.length, flags.seed)
+    if flags.go_on:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)
+        model = MistralForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    else:
+        tokenizer = train_tokenizer(flags.vocab_size, flags.seed)
+        model = fresh_model(tokenizer, flags.seed)
+    pretrain(model, tokenizer, flags)
     save(model, tokenizer)
     print(f"exact on held-out names: {probe(model, tokenizer, 200):.3f} -> {FOLDER}")
 

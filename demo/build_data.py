@@ -20,6 +20,9 @@ from finetune.sql_match import normalize_sql
 from questions import ONE_TABLE, Scene, joined, question, schema
 from vocabulary import Vocabulary
 
+# "The mean area" of a table with a column mean_area has two right answers.
+AGGREGATE_WORDS = set("average mean maximum minimum total number most common top first last latest".split())
+REQUESTS = {"list", "show", "give", "name", "tell", "find", "return", "count", "i"}  # end with a full stop
 FILE = Path(__file__).parent / "text_to_sql.jsonl"
 
 
@@ -30,16 +33,19 @@ def make_row(vocabulary: Vocabulary, split: str) -> dict:
     words, sql = question(Scene(vocabulary, tables[:]), [joined] * 8 + ONE_TABLE if two else ONE_TABLE)
     words = words[0].upper() + words[1:]
     context = "; ".join(table.create_statement() for table in tables)
-    end = (
-        "."
-        if words.split()[0].lower() in {"list", "show", "give", "name", "tell", "find", "return", "count", "i"}
-        else "?"
-    )
+    end = "." if words.split()[0].lower() in REQUESTS else "?"
     return {"split": split, "question": words + end, "context": context, "answer": sql}
 
 
+def identifiers(row: dict) -> set[str]:
+    """Return the table and column names of a row's schema."""
+    return set(re.findall(r"(\w+) (?:\(|TEXT|INTEGER|DATE)", row["context"]))
+
+
 def usable(row: dict) -> bool:
-    """Say whether SQLite accepts the SQL on the row's own schema, and the score can parse it."""
+    """Say whether the row has one right answer that SQLite accepts on its own schema and the score can parse."""
+    if any(word in AGGREGATE_WORDS for name in identifiers(row) for word in name.split("_")):
+        return False
     with sqlite3.connect(":memory:") as database:
         try:
             database.executescript(row["context"])
@@ -47,11 +53,6 @@ def usable(row: dict) -> bool:
         except sqlite3.Error:  # A drawn name can be an SQL keyword.
             return False
     return normalize_sql(row["answer"]) is not None
-
-
-def identifiers(row: dict) -> set[str]:
-    """Return the table and column names of a row's schema."""
-    return set(re.findall(r"(\w+) (?:\(|TEXT|INTEGER|DATE)", row["context"]))
 
 
 def build(sizes: dict[str, int], seed: int) -> list[dict]:

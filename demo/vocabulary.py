@@ -104,19 +104,32 @@ class Table:
 
 
 class Vocabulary:
-    """Draws words, tables and values of one part (held out or not) from a random generator."""
+    """Draws words, tables and values of one part (held out or not) from a random generator.
 
-    def __init__(self, random: Random, held_out: bool = False):
+    With `blends`, a third of the listed words are replaced by ones that begin as a listed word does and
+    go on otherwise. Without them a model completes a familiar beginning instead of copying: it read
+    `league` and wrote `leagie`, which another word had taught it.
+    """
+
+    def __init__(self, random: Random, held_out: bool = False, blends: bool = False):
         self.random = random
         self.held_out = held_out
+        self.blends = blends
         self._lists = {
             id(words): [word for word in words if is_held_out(word) == held_out]
             for words in (NOUNS, ADJECTIVES, COUNTABLE)
         }
 
     def pick(self, words: list[str]) -> str:
-        """Return one word of a list, from this part only."""
-        return self.random.choice(self._lists[id(words)])
+        """Return one word of a list, or a blend of two, from this part only."""
+        own = self._lists[id(words)]
+        while self.blends and self.random.random() < 0.35:
+            first, second = self.random.choice(own), self.random.choice(own)
+            ending = self.random.choice([second[len(second) // 2 :], self.random.choice(ONSETS) + "e", "ie", "ar", "s"])
+            word = first[: self.random.randint(2, len(first))] + ending
+            if is_held_out(word) == self.held_out:
+                return word
+        return self.random.choice(own)
 
     def invented(self, syllables: int = 0) -> str:
         """Return a new pronounceable word of this part."""

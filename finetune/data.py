@@ -1,6 +1,5 @@
 """Rows from a Hub data set, a local file or a folder, and the split into training and validation rows."""
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,7 @@ class Rows:
     validation: list[dict]
     source: str
     split_by: str
+    from_hub: bool = False
 
 
 def load_rows(dataset: str, columns: tuple[str, ...], validation_fraction: float, seed: int) -> Rows:
@@ -176,15 +176,9 @@ def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float, seed
         ) from error
     train = parts["train"].to_list()
     if "validation" in parts:
-        return Rows(train, parts["validation"].to_list(), dataset, "the data set's own validation part")
+        return Rows(train, parts["validation"].to_list(), dataset, "the data set's own validation part", True)
     check_columns(train, columns, f"the rows of {dataset}")
-    return Rows(*split_by_schema(train, fraction, seed), dataset, f"schema, {fraction:.0%} held out")
-
-
-def digest(rows: list[dict]) -> str:
-    """Return a short digest of all rows (MLflow's own covers the first 10,000 only)."""
-    text = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Rows(*split_by_schema(train, fraction, seed), dataset, f"schema, {fraction:.0%} held out", True)
 
 
 def check_writable(folder: str) -> None:

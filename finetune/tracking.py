@@ -1,5 +1,6 @@
 """The MLflow run of a model: where it is stored, what it holds, and how it ends."""
 
+import hashlib
 import json
 import logging
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 from finetune.console import InputError
 
 import mlflow
+import pandas as pd
 import requests
+from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
@@ -79,14 +82,31 @@ def _git_tags() -> dict[str, str]:
     return {"mlflow.source.git.commit": commit, "git.modified": str(bool(git("status", "--porcelain"))).lower()}
 
 
-def log_parameters(groups: dict[str, dict]) -> None:
-    """Log nested settings as `group.name` parameters, whole also as parameters.json.
+def log_parameters(groups: dict[str, dict], training: dict) -> None:
+    """Log nested settings as `group.name` parameters, and all of them as parameters.json.
 
     A value too long for a parameter is cut there and stands whole in the artifact: none is dropped.
+
+    Args:
+        training: the Trainer's arguments, which its own callback logs as parameters.
     """
     values = {f"{group}.{name}": str(value) for group, settings in groups.items() for name, value in settings.items()}
     mlflow.log_params({name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items()})
-    mlflow.log_dict(json.loads(json.dumps(groups, default=str)), "parameters.json")
+    mlflow.log_dict(json.loads(json.dumps(groups | {"training": training}, default=str)), "parameters.json")
+
+
+def log_dataset(
+    rows: list[dict], columns: tuple[str, ...], source: str, from_hub: bool, name: str, context: str
+) -> None:
+    """Log rows as a data set input of the run, with a digest of all of them (MLflow's covers the first 10,000)."""
+    text = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
+    dataset = mlflow.data.from_pandas(
+        pd.DataFrame([{column: row[column] for column in columns} for row in rows]),
+        source=HuggingFaceDatasetSource(path=source) if from_hub else source,
+        name=name,
+        digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+    )
+    mlflow.log_input(dataset, context=context)
 
 
 def find_run(reference: str) -> Run:

@@ -3,7 +3,7 @@
 import json
 
 from finetune.console import InputError
-from finetune.data import check_writable, digest, load_rows, read_rows, split_by_schema
+from finetune.data import check_writable, load_rows, read_rows, split_by_schema
 
 import pandas as pd
 import pytest
@@ -69,11 +69,6 @@ def test_a_fraction_outside_0_to_1_is_refused(fraction):
 def test_one_schema_only_cannot_be_split():
     with pytest.raises(InputError, match="same schema"):
         split_by_schema([ROWS[0]] * 5, 0.2, 0)
-
-
-def test_the_digest_sees_every_row():
-    assert digest(ROWS) == digest([dict(row) for row in ROWS])
-    assert digest(ROWS) != digest([*ROWS[:-1], ROWS[0]])
 
 
 def test_checking_an_output_folder_leaves_nothing_behind(tmp_path):

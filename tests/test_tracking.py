@@ -29,11 +29,26 @@ def test_a_run_ends_as_it_went():
 
 def test_no_parameter_is_dropped_for_its_length():
     with tracking.run("parameters") as run_id:
-        tracking.log_parameters({"lora": {"r": 8, "long": "x" * 20_000}})
+        tracking.log_parameters({"lora": {"r": 8, "long": "x" * 20_000}}, training={"seed": 42})
     parameters = mlflow.get_run(run_id).data.params
     assert parameters["lora.r"] == "8"
     assert parameters["lora.long"] == "x" * tracking.MAX_PARAMETER_LENGTH
-    assert tracking.load_artifact_json(run_id, "parameters.json")["lora"]["long"] == "x" * 20_000
+    whole = tracking.load_artifact_json(run_id, "parameters.json")
+    assert whole["lora"]["long"] == "x" * 20_000
+    assert whole["training"] == {"seed": 42}
+
+
+def test_data_sets_are_inputs_with_a_digest_of_every_row():
+    rows = [{"a": str(i), "b": "x"} for i in range(12_000)]
+    digests = []
+    with tracking.run("data-sets") as run_id:
+        for last in ("1", "2"):
+            tracking.log_dataset([*rows, {"a": last, "b": "x"}], ("a",), "owner/name", True, f"rows{last}", "training")
+    for logged in mlflow.get_run(run_id).inputs.dataset_inputs:
+        digests.append(logged.dataset.digest)
+        assert logged.dataset.source_type == "hugging_face"
+        assert '"num_rows": 12001' in logged.dataset.profile
+    assert len(set(digests)) == 2
 
 
 def test_an_unknown_run_is_named():
