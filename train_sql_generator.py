@@ -71,6 +71,8 @@ class SqlTrainingArguments(TrainingArguments):
 
     output_dir: str = field(default="outputs", metadata={"help": "checkpoints go to OUTPUT_DIR/<run id>/checkpoint-N"})
     num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training rows"})
+    max_steps: int = field(default=-1, metadata={"help": "stop after so many optimiser steps; -1: after the epochs"})
+    seed: int = field(default=42, metadata={"help": "of the adapter's first weights, the row order and the split"})
     per_device_train_batch_size: int = field(default=8, metadata={"help": "sequences a device and micro-batch"})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "sequences a device in evaluation"})
     gradient_accumulation_steps: int = field(default=2, metadata={"help": "micro-batches an optimiser step"})
@@ -104,14 +106,15 @@ class SqlTrainingArguments(TrainingArguments):
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, sample; print the run id."""
-    parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("seed", "max_steps", "output_dir"))
+    parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("max_steps", "output_dir", "seed"))
     flags, args = parser.parse(arguments)
     check_flags(flags, args)
     tracking.connect()
     set_seed(args.seed)
 
-    config = load_config(flags.base_model, flags.base_revision)
-    tokenizer = load_tokenizer(flags.base_model, flags.base_revision)
+    load_config(flags.base_model, flags.base_revision)
+    revision = resolved_revision(flags.base_model, flags.base_revision)
+    tokenizer = load_tokenizer(flags.base_model, revision)
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
         rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, args.seed)
@@ -137,9 +140,9 @@ def main(arguments: list[str] | None = None) -> None:
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
     )
     quantization = quantization if flags.load_in_4bit else None
-    base = load_decoder(flags.base_model, flags.base_revision, quantization, torch.bfloat16)
+    base = load_decoder(flags.base_model, revision, quantization, torch.bfloat16)
     model = add_adapter(base, lora)
-    card = make_card(flags, resolved_revision(config), quantization, prompt, tokenizer, splits["validation"].rows)
+    card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
 
     with tracking.run(flags.experiment) if args.process_index == 0 else nullcontext() as run_id:
         # Every process saves below the folder of the one run.

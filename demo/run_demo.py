@@ -37,7 +37,9 @@ def script(name: str, *arguments: str) -> str:
 def predict(uri: str, rows: Path, folder: str, *flags: str) -> list[dict]:
     """Return the test rows with the answers of predict.py."""
     output = Path(folder) / f"answers{'-'.join(flags)}.jsonl"
-    script("predict.py", uri, "--input", str(rows), "--output", str(output), *flags)
+    # The longest gold query has 98 tokens; the base never stops by itself.
+    limit = ("--param", "max_new_tokens=112")
+    script("predict.py", uri, "--input", str(rows), "--output", str(output), *limit, *flags)
     return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
 
 

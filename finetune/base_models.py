@@ -9,6 +9,7 @@ import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig
+from transformers.utils import cached_file
 
 OFFLINE_HINT = (
     "Offline, give a folder, or set HF_HUB_OFFLINE=1 to use what is in the local cache;"
@@ -34,9 +35,15 @@ def load_config(base_model: str, revision: str | None = None) -> PretrainedConfi
     return config
 
 
-def resolved_revision(config: PretrainedConfig) -> str | None:
-    """Return the Hub commit that a configuration came from, None for a folder."""
-    return getattr(config, "_commit_hash", None)
+def resolved_revision(base_model: str, revision: str | None = None) -> str | None:
+    """Return the commit that a branch or tag of a Hub id stands for, None for a folder.
+
+    Call it after `load_config`: it looks up the file that has been downloaded then.
+    """
+    if Path(base_model).is_dir():
+        return None
+    # In the cache a file lies in snapshots/<commit>/.
+    return Path(cached_file(base_model, "config.json", revision=revision)).parent.name
 
 
 def load_tokenizer(source: str, revision: str | None = None):

@@ -19,11 +19,18 @@ class InputError(Exception):
     """Something the user gave cannot be used; the message says what, what was expected, what to do."""
 
 
+class _Formatter(ArgumentDefaultsHelpFormatter):
+    """Shows defaults that say something: not None, False or an empty list."""
+
+    def _get_help_string(self, action):
+        return super()._get_help_string(action) if action.default else action.help
+
+
 class Parser(ArgumentParser):
     """ArgumentParser whose errors are InputErrors, without abbreviated flags."""
 
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=ArgumentDefaultsHelpFormatter, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message: str):
         """Raise InputError instead of printing the usage."""
@@ -77,7 +84,13 @@ class ScriptParser(HfArgumentParser):
 
     def format_own_help(self) -> str:
         """Return the help of the script's own flags."""
-        lines = [f"usage: {self.prog} [flags]", "", self.description, "", "flags (also spelled with underscores):"]
+        lines = [
+            f"usage: {self.prog} [flags]",
+            "",
+            self.description.strip(),
+            "",
+            "flags (also spelled with underscores):",
+        ]
         for action in self._actions:
             flag = "--" + action.dest.replace("_", "-")
             if action.dest not in self.shown | {"help", "help_all"} or flag not in action.option_strings:
