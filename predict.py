@@ -37,9 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = read_input(flags, prompt.variables)
     first = list(islice(rows, 1))  # Reads the input before the model is loaded: bad input fails at once.
     model, tokenizer = load_model(logged, flags.base_model, flags.precision, not flags.no_adapter)
-    writer = Writer(flags)
     size = flags.batch_size * BATCHES_A_CHUNK
-    with tqdm(unit=" rows", disable=flags.question is not None) as progress:
+    with Writer(flags) as writer, tqdm(unit=" rows", disable=flags.question is not None) as progress:
         while chunk := first + list(islice(rows, size - len(first))):
             first = []
             prompts = [tokenizer(prompt.render(row))["input_ids"] for row in chunk]
@@ -47,7 +46,6 @@ def main(arguments: list[str] | None = None) -> None:
             answers = generate_all(model, tokenizer, prompts, batch_size=flags.batch_size, **parameters)
             writer.write(chunk, answers)
             progress.update(len(chunk))
-    writer.close()
 
 
 def parse(arguments: list[str] | None):
@@ -180,13 +178,20 @@ class Writer:
         result = row | {"sql": answer.text, "ended": answer.ended}
         return json.dumps(result | ({"token_ids": answer.token_ids} if self.flags.token_ids else {}))
 
-    def close(self) -> None:
-        """Give the file its name."""
-        if self.part:
-            if self.parquet:
-                self.parquet.close()
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        """Give the file its name; drop it after bad input; after any other error leave what is written as .part."""
+        if self.part is None:
+            return
+        if self.parquet:
+            self.parquet.close()
+        if kind is None:
             self.part.rename(self.flags.output)
             console.print_result(str(self.flags.output))
+        elif issubclass(kind, InputError):
+            self.part.unlink()
 
 
 if __name__ == "__main__":

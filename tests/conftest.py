@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"  # No test reaches the Hub; test_hub.py has a server of its own.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+from finetune.console import InputError
+
 import mlflow
 import pytest
 import torch
@@ -17,6 +19,8 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerF
 
 ROOT = Path(__file__).parent.parent
 DEMO_BASE, DEMO_DATA = ROOT / "demo" / "sql-base", ROOT / "demo" / "text_to_sql.jsonl"
+CONTEXT = "CREATE TABLE head (age INTEGER, name TEXT)"
+QUESTIONS = ["How many heads have an age of more than 56?", "What is the average age of all heads?"]
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
@@ -33,8 +37,7 @@ def tracking_store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    for name in ("sql-generator", "two-processes"):
-        mlflow.create_experiment(name, artifact_location=(folder / "artifacts").as_uri())
+    mlflow.create_experiment("sql-generator", artifact_location=(folder / "artifacts").as_uri())
     return folder
 
 
@@ -50,6 +53,15 @@ def run_script(name: str, *arguments, stdin: str | None = None, **environment) -
         [sys.executable, str(ROOT / name), *map(str, arguments)],
         capture_output=True, text=True, input=stdin or "", timeout=600, env=os.environ | environment, check=False,
     )  # fmt: skip
+
+
+def call(main, *arguments) -> str | None:
+    """Call a script's main() in this process: fast, for what it refuses. Return the InputError's sentence."""
+    try:
+        main([str(argument) for argument in arguments])
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:
@@ -125,6 +137,8 @@ def trained_run(tmp_path_factory) -> dict:
 
 @pytest.fixture(scope="session")
 def logged_model(trained_run) -> dict:
-    """The trained run's adapter, logged with the reload check: its URI and the process."""
+    """The trained run's adapter, logged with the reload check: its URI, the process, and its answer to one question."""
     done = run_script("log_model.py", trained_run["id"])
-    return {"uri": last_line(done), "process": done, "run_id": trained_run["id"]}
+    uri = last_line(done)
+    answer = last_line(run_script("predict.py", uri, "--context", CONTEXT, "--question", QUESTIONS[0]))
+    return {"uri": uri, "process": done, "run_id": trained_run["id"], "answer": answer}

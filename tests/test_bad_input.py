@@ -1,11 +1,17 @@
-"""Bad input: one sentence, status 2, nothing half-written."""
+"""Bad input: one sentence, nothing half-written; as a process, status 2 and no traceback."""
 
+import io
 import json
 import shutil
 
+import log_model
+import predict
+import train_sql_generator
+
 import mlflow
+import pytest
 import torch
-from conftest import DEMO_BASE, DEMO_DATA, byte_level_tokenizer, demo_rows, make_base, run_script
+from conftest import DEMO_BASE, DEMO_DATA, byte_level_tokenizer, call, demo_rows, make_base, run_script
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
@@ -16,23 +22,37 @@ def runs() -> int:
     return sum(len(mlflow.search_runs([e.experiment_id], output_format="list")) for e in mlflow.search_experiments())
 
 
-def refused(done, *parts: str) -> None:
-    """Assert status 2, an empty stdout, and one error line that holds all the parts."""
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+def refused(error: str | None, *parts: str) -> None:
+    """Assert that a call was refused, in one line that holds all the parts."""
+    assert error is not None
+    assert "\n" not in error
     for part in parts:
-        assert part in line, line
+        assert part in error, error
 
 
 def train_refused(tmp_path, arguments, *parts: str) -> None:
     """Assert that training refuses, starts no run and writes nothing below its output folder."""
     before, output = runs(), tmp_path / "outputs"
-    done = run_script("train_sql_generator.py", *TRAIN, "--output-dir", output, *arguments)
-    refused(done, *parts)
+    refused(call(train_sql_generator.main, *TRAIN, "--output-dir", output, *arguments), *parts)
     assert runs() == before
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "part"),
+    [
+        ("train_sql_generator.py", (*TRAIN, "--dataset", "absent.jsonl"), "there is no file absent.jsonl"),
+        ("log_model.py", ("0123abc",), "there is no run 0123abc"),
+        ("predict.py", ("runs:/0123abc/model", "--question", "q", "--context", "c"), "no model runs:/0123abc/model"),
+    ],
+)
+def test_as_a_process_bad_input_is_one_sentence_and_status_2(script, arguments, part):
+    done = run_script(script, *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert part in line
 
 
 def jsonl(path, rows):
@@ -114,23 +134,23 @@ def test_max_length_too_short_for_any_row(tmp_path):
 def test_an_output_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     before = runs()
-    done = run_script("train_sql_generator.py", *TRAIN, "--output-dir", tmp_path / "file" / "below")
+    done = call(train_sql_generator.main, *TRAIN, "--output-dir", tmp_path / "file" / "below")
     refused(done, "cannot be written", "--output-dir")
     assert runs() == before
 
 
-def test_a_tracking_server_that_does_not_answer(tmp_path):
-    server = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    refused(run_script("train_sql_generator.py", *TRAIN, **server), "http://127.0.0.1:9", "does not answer")
-    refused(run_script("log_model.py", "0123abc", **server), "http://127.0.0.1:9", "does not answer")
+def test_a_tracking_server_that_does_not_answer(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    for main, arguments in ((train_sql_generator.main, TRAIN), (log_model.main, ["0123abc"])):
+        refused(call(main, *arguments), "http://127.0.0.1:9", "does not answer")
 
 
 def test_logging_an_unknown_run_or_one_without_checkpoints(trained_run):
-    refused(run_script("log_model.py", "0123abc"), "there is no run 0123abc")
+    refused(call(log_model.main, "0123abc"), "there is no run 0123abc")
     with mlflow.start_run() as run:
         mlflow.log_metric("loss", 1.0)
-    refused(run_script("log_model.py", run.info.run_id), "has no checkpoint")
-    refused(run_script("log_model.py", trained_run["id"], "--checkpoint", 7), "no checkpoint 7", "best, last or one of")
+    refused(call(log_model.main, run.info.run_id), "has no checkpoint")
+    refused(call(log_model.main, trained_run["id"], "--checkpoint", 7), "no checkpoint 7", "best, last or one of")
 
 
 def test_a_checkpoint_whose_tokenizer_was_changed_is_not_logged(trained_run, tmp_path):
@@ -140,37 +160,36 @@ def test_a_checkpoint_whose_tokenizer_was_changed_is_not_logged(trained_run, tmp
     byte_level_tokenizer().save_pretrained(folder / "checkpoint-24")
     with mlflow.start_run(tags={"finetune.checkpoints": str(folder)}) as run:
         pass
-    done = run_script("log_model.py", run.info.run_id, "--checkpoint", 24)
+    done = call(log_model.main, run.info.run_id, "--checkpoint", 24)
     refused(done, "not logged", "other tokens than training")
     assert not mlflow.search_logged_models(filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list")
 
 
 def test_prediction_from_an_unknown_model(trained_run):
-    refused(
-        run_script("predict.py", "runs:/0123abc/model", "--question", "q", "--context", "c"), "no model runs:/0123abc"
-    )
+    refused(call(predict.main, "runs:/0123abc/model", "--question", "q", "--context", "c"), "no model runs:/0123abc")
     uri = f"runs:/{trained_run['id']}/never"
-    refused(run_script("predict.py", uri, "--question", "q", "--context", "c"), f"no model {uri}")
+    refused(call(predict.main, uri, "--question", "q", "--context", "c"), f"no model {uri}")
 
 
-def test_prediction_from_bad_input(logged_model, tmp_path):
+def test_prediction_from_bad_input(logged_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a question\n"))
     uri, output = logged_model["uri"], tmp_path / "out.jsonl"
     data = jsonl(tmp_path / "in.jsonl", [{"question": "q"}])
-    refused(run_script("predict.py", uri, "--input", data, "--output", output), "no column context", "found question")
+    refused(call(predict.main, uri, "--input", data, "--output", output), "no column context", "found question")
     data = jsonl(tmp_path / "in.jsonl", [{"question": "q", "context": "c"}, {"question": "q", "context": None}])
-    refused(run_script("predict.py", uri, "--input", data, "--output", output), "row 2", "context")
-    refused(run_script("predict.py", uri, "--input", tmp_path / "none.csv", "--output", output), "there is no file")
-    refused(run_script("predict.py", uri, "--question", "q"), "--question needs --context")
-    refused(run_script("predict.py", uri, stdin="a question\n"), "needs --context")
-    refused(run_script("predict.py", uri, "--input", data, "--output", tmp_path / "out.xlsx"), "out.xlsx", ".parquet")
+    refused(call(predict.main, uri, "--input", data, "--output", output), "row 2", "context")
+    refused(call(predict.main, uri, "--input", tmp_path / "none.csv", "--output", output), "there is no file")
+    refused(call(predict.main, uri, "--question", "q"), "--question needs --context")
+    refused(call(predict.main, uri), "needs --context")
+    refused(call(predict.main, uri, "--input", data, "--output", tmp_path / "out.xlsx"), "out.xlsx", ".parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_unknown_generation_parameters(logged_model):
     one = ("--question", "q", "--context", "c")
-    done = run_script("predict.py", logged_model["uri"], *one, "--param", "tokens=3")
+    done = call(predict.main, logged_model["uri"], *one, "--param", "tokens=3")
     refused(done, "no parameter tokens", "max_new_tokens")
-    refused(run_script("predict.py", logged_model["uri"], *one, "--param", "max_new_tokens=few"), "must be int")
+    refused(call(predict.main, logged_model["uri"], *one, "--param", "max_new_tokens=few"), "must be int")
 
 
 def test_a_base_that_no_longer_matches(logged_model, tmp_path):
@@ -180,12 +199,12 @@ def test_a_base_that_no_longer_matches(logged_model, tmp_path):
     weights = load_file(retrained / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"] * 2
     save_file(weights, retrained / "model.safetensors", metadata={"format": "pt"})
-    done = run_script("predict.py", logged_model["uri"], *one, "--base-model", retrained)
+    done = call(predict.main, logged_model["uri"], *one, "--base-model", retrained)
     refused(done, "no longer matches the adapter", "--base-model")
 
 
 def test_a_base_of_another_shape_does_not_take_a_checkpoint(trained_run, tmp_path):
     other = make_base(tmp_path / "other", byte_level_tokenizer())
     checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
-    done = run_script("predict.py", checkpoint, "--question", "q", "--context", "c", "--base-model", other)
+    done = call(predict.main, checkpoint, "--question", "q", "--context", "c", "--base-model", other)
     refused(done, "does not match the adapter", "--base-model")

@@ -3,43 +3,53 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import log_model
+import predict
+import train_sql_generator
 from finetune.prompts import Prompt
 
 import mlflow
 import pandas as pd
 import pytest
-from conftest import DEMO_BASE, DEMO_DATA, ROOT, demo_rows, last_line, run_script
+from conftest import CONTEXT, DEMO_BASE, DEMO_DATA, QUESTIONS, ROOT, call, demo_rows, last_line, run_script
 
-SCRIPTS = ("train_sql_generator.py", "log_model.py", "predict.py")
-CONTEXT = "CREATE TABLE head (age INTEGER, name TEXT)"
-QUESTIONS = ["How many heads have an age of more than 56?", "What is the average age of all heads?"]
+SCRIPTS = (train_sql_generator, log_model, predict)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_help_goes_to_stdout_and_an_unknown_flag_is_an_error(script):
-    done = run_script(script, "--help")
-    assert done.returncode == 0
-    assert len(done.stdout.splitlines()) < 60
-    assert "--help" in done.stdout
-    done = run_script(script, "x", "--no-such-flag")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "--no-such-flag" in done.stderr
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_help_is_a_result_and_an_unknown_flag_is_an_error(script, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        script.main(["--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--help" in shown
+    assert len(shown.splitlines()) < 60
+    assert "--no-such-flag" in call(script.main, *(["x"] * (script is not train_sql_generator)), "--no-such-flag")
 
 
-def test_help_shows_the_own_flags_and_help_all_the_trainers():
-    own, everything = (run_script("train_sql_generator.py", flag).stdout for flag in ("--help", "--help-all"))
+def test_help_shows_the_own_flags_and_help_all_the_trainers(capsys):
+    shown = {}
+    for flag in ("--help", "--help-all"):
+        with pytest.raises(SystemExit):
+            train_sql_generator.main([flag])
+        shown[flag] = capsys.readouterr().out
     for flag in ("base-model", "base-revision", "dataset", "experiment", "max-length", "lora-r", "lora-alpha",
                  "lora-dropout", "target-modules", "load-in-4bit / --no-load-in-4bit", "validation-fraction",
                  "max-train-rows", "seed"):  # fmt: skip
-        assert f"--{flag} " in own, flag
-    assert "--adam-beta1" not in own
-    assert "--adam-beta1" in everything
+        assert re.search(rf"--{flag}\s", shown["--help"]), flag
+    assert "--adam-beta1" not in shown["--help"]
+    assert "--adam-beta1" in shown["--help-all"]
+
+
+def held_out_table(run_id: str) -> pd.DataFrame:
+    """Return the table of held-out questions of a run."""
+    return pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run_id}/held_out_predictions.json"))
 
 
 def test_training_prints_the_run_id_and_nothing_else(trained_run):
@@ -76,7 +86,7 @@ def test_the_run_holds_what_it_should(trained_run):
         mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/prompts/text_to_sql.txt")
         == Prompt.load("text_to_sql").text
     )
-    table = mlflow.load_table("held_out_predictions.json", run_ids=[run.info.run_id])
+    table = held_out_table(run.info.run_id)
     assert len(table) == 12
     assert {"question", "schema", "gold", "predicted"} <= set(table.columns)
 
@@ -106,7 +116,7 @@ def test_the_exact_files_are_written(trained_run):
 
 
 def test_a_trained_model_stops_by_itself(trained_run):
-    table = mlflow.load_table("held_out_predictions.json", run_ids=[trained_run["id"]])
+    table = held_out_table(trained_run["id"])
     assert table["ended"].mean() >= 0.9
 
 
@@ -170,10 +180,9 @@ def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged
 
 
 def test_predict_answers_one_question_on_one_line(logged_model):
-    done = run_script("predict.py", logged_model["uri"], "--context", CONTEXT, "--question", QUESTIONS[0])
-    assert last_line(done).startswith("SELECT")
+    assert logged_model["answer"].startswith("SELECT")
     lines = run_script("predict.py", logged_model["uri"], "--context", CONTEXT, stdin="\n".join(QUESTIONS))
-    assert lines.stdout.splitlines()[0] == done.stdout.strip()
+    assert lines.stdout.splitlines()[0] == logged_model["answer"]
     assert len(lines.stdout.splitlines()) == 2
 
 
@@ -204,8 +213,8 @@ def test_generation_parameters_and_the_bare_base(logged_model):
     short = json.loads(last_line(run_script("predict.py", logged_model["uri"], *one, "--param", "max_new_tokens=3")))
     assert len(short["token_ids"]) == 3
     assert short["ended"] is False
-    base = run_script("predict.py", logged_model["uri"], *one, "--no-adapter", "--param", "max_new_tokens=20")
-    assert json.loads(last_line(base))["token_ids"][:3] != short["token_ids"]
+    base = run_script("predict.py", logged_model["uri"], *one, "--no-adapter", "--param", "max_new_tokens=40")
+    assert json.loads(last_line(base))["ended"] is False  # only the adapter has learned to stop
 
 
 def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
@@ -215,24 +224,33 @@ def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
         (moved / path.name).write_bytes(path.read_bytes())
     one = ("--context", CONTEXT, "--question", QUESTIONS[0])
     same = run_script("predict.py", logged_model["uri"], *one, "--base-model", moved)
-    assert last_line(same) == last_line(run_script("predict.py", logged_model["uri"], *one))
+    assert last_line(same) == logged_model["answer"]
 
 
-def test_two_processes_make_one_run_and_log_each_metric_once(tmp_path):
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", tmp_path, "--max-steps", "2",
-             "--max-validation-rows", "8", "--sample-rows", "2", "--experiment", "two-processes",
-             "--per-device-train-batch-size", "2", "--max-train-rows", "64"]  # fmt: skip
-    command = [*accelerate, str(ROOT / "train_sql_generator.py"), *map(str, flags)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+# On CPUs accelerate starts one process only, whatever --num_processes says, unless MPI is set up; torchrun starts two.
+@pytest.mark.parametrize(
+    ("launcher", "plan"),
+    [
+        ("accelerate.commands.launch --cpu --num_processes 2", "x 1 process = 4 per step"),
+        ("torch.distributed.run --nproc_per_node 2", "x 2 processes = 8 per step"),
+    ],
+)
+def test_a_launcher_makes_one_run_and_logs_each_metric_once(tmp_path, launcher, plan):
+    name = f"launched-{plan.split()[1]}"
+    experiment = mlflow.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
+    output = tmp_path / "outputs"
+    flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", output, "--max-steps", 2,
+             "--max-validation-rows", 8, "--sample-rows", 2, "--experiment", name,
+             "--per-device-train-batch-size", 2, "--max-train-rows", 64]  # fmt: skip
+    command = [sys.executable, "-m", *launcher.split(), ROOT / "train_sql_generator.py", *flags]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, check=False)
     run_id = last_line(done)
-    assert "2 sequences x 2 accumulation x 2 processes = 8 per step" in done.stderr
-    experiment = mlflow.get_experiment_by_name("two-processes")
-    assert [run.info.run_id for run in mlflow.search_runs([experiment.experiment_id], output_format="list")] == [run_id]
+    assert plan in done.stderr
+    assert [run.info.run_id for run in mlflow.search_runs([experiment], output_format="list")] == [run_id]
     client = mlflow.MlflowClient()
     assert [point.step for point in client.get_metric_history(run_id, "eval_loss")] == [1, 2]
     assert [point.step for point in client.get_metric_history(run_id, "loss")] == [1]
-    assert [path.name for path in tmp_path.iterdir()] == [run_id]
+    assert [path.name for path in output.iterdir()] == [run_id]
 
 
 @pytest.mark.parametrize(("sent", "code", "status"), [(signal.SIGTERM, 143, "KILLED"), (signal.SIGINT, 130, "KILLED")])
