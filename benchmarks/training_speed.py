@@ -97,8 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base-model", default=str(ROOT / "demo" / "sql-base"))
     parser.add_argument("--dataset", default=str(ROOT / "demo" / "text_to_sql.jsonl"))
-    parser.add_argument("--rows", type=int, default=96, help="rows a repeat and arm")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=256, help="rows a repeat and arm")
+    parser.add_argument("--repeats", type=int, default=2)
     flags = parser.parse_args()
     rows = load_rows(flags.dataset, COLUMNS, 0.05, seed=0).train[: flags.rows]
     arms = [Arm("reference recipe", reference), Arm("train_sql_generator.py", ours)]

@@ -31,7 +31,7 @@ def test_there_are_enough_rows_of_every_shape():
 def test_schemas_have_columns_that_the_answer_does_not_use():
     rows = demo_rows("train")
     distracted = sum(any(name not in row["answer"] for name in names([row])) for row in rows)
-    assert distracted / len(rows) > 0.9
+    assert distracted / len(rows) > 0.75
 
 
 def test_the_test_rows_share_no_name_with_training_rows_or_pretraining_text():

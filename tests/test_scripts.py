@@ -57,7 +57,7 @@ def test_training_prints_the_run_id_and_nothing_else(trained_run):
     assert len(trained_run["id"]) == 32
     messages = trained_run["process"].stderr
     assert "rows without supervised EOS: 0" in messages
-    assert "8 sequences x 2 accumulation x 1 process = 16 per step" in messages
+    assert "16 sequences x 1 accumulation x 1 process = 16 per step" in messages
 
 
 def test_the_run_holds_what_it_should(trained_run):
@@ -231,8 +231,8 @@ def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
 @pytest.mark.parametrize(
     ("launcher", "plan"),
     [
-        ("accelerate.commands.launch --cpu --num_processes 2", "x 1 process = 4 per step"),
-        ("torch.distributed.run --nproc_per_node 2", "x 2 processes = 8 per step"),
+        ("accelerate.commands.launch --cpu --num_processes 2", "x 1 process = 2 per step"),
+        ("torch.distributed.run --nproc_per_node 2", "x 2 processes = 4 per step"),
     ],
 )
 def test_a_launcher_makes_one_run_and_logs_each_metric_once(tmp_path, launcher, plan):
