@@ -16,8 +16,8 @@ from finetune.data import check_writable, load_rows
 from finetune.generation import generate_all
 from finetune.prompts import Prompt
 from finetune.quantization import to_record
-from finetune.sql_match import same_query
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
+from metrics.sql_execution.queries import same_query
 
 import mlflow
 import torch

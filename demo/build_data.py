@@ -16,7 +16,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from finetune.sql_match import normalize_sql
+from metrics.sql_execution.queries import normalize_sql
 from questions import ONE_TABLE, Scene, joined, question, schema
 from vocabulary import Vocabulary
 

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from finetune import console, tracking
-from finetune.sql_match import same_query
+from metrics.sql_execution.queries import same_query
 
 import mlflow
 

@@ -3,7 +3,7 @@
 import re
 from random import Random
 
-from finetune.sql_match import normalize_sql
+from metrics.sql_execution.queries import normalize_sql
 from questions import ONE_TABLE, Scene, joined, question, schema
 from vocabulary import Vocabulary, is_held_out
 

@@ -1,0 +1,1 @@
+"""Local `evaluate` modules, importable as a package too."""

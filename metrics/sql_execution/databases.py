@@ -1,0 +1,362 @@
+"""Small databases that tell a query from its neighbours, drawn from its schema and its conditions."""
+
+from dataclasses import dataclass
+from random import Random
+
+from sqlglot import exp
+
+from .conditions import (
+    ORDERINGS,
+    WORDS,
+    Link,
+    Place,
+    Profile,
+    Value,
+    holds,
+    near_miss,
+    neighbours,
+    number_neighbours,
+    sort_key,
+    text_neighbours,
+    wishes,
+)
+from .schemas import Table, quote
+
+ORPHANS = 0.15  # share of join keys that the other table does not have
+GROUP_WEIGHTS = (8, 5, 2, 1)
+MAX_ROWS = 60
+Column = tuple[str, str]  # (table, column)
+
+
+@dataclass
+class Database:
+    """Rows by table. `statements` writes it as SQL."""
+
+    schema: dict[str, Table]
+    rows: dict[str, list[dict[str, Value]]]
+
+    def statements(self, collation: str = "NOCASE") -> str:
+        """Return CREATE TABLE and INSERT statements."""
+        lines = [create_table(table, collation) + ";" for table in self.schema.values()]
+        for name, rows in self.rows.items():
+            for row in rows:
+                values = ", ".join(_as_sql(value) for value in row.values())
+                lines.append(f"INSERT INTO {quote(name)} VALUES ({values});")
+        return "\n".join(lines)
+
+
+def create_table(table: Table, collation: str = "NOCASE") -> str:
+    """Return a CREATE TABLE with NUMERIC affinity, so that 2007 and '2007' are one value."""
+    columns = ", ".join(f"{quote(name)} NUMERIC COLLATE {collation}" for name in table.columns)
+    return f"CREATE TABLE {quote(table.name)} ({columns})"
+
+
+def _as_sql(value: Value) -> str:
+    if value is None:
+        return "NULL"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+class Generator:
+    """Draws databases for a gold query and, where it could be read, a predicted one."""
+
+    def __init__(self, schema: dict[str, Table], gold: Profile, predicted: Profile | None):
+        self.schema, self.gold, self.predicted = schema, gold, predicted
+        profiles = [gold, predicted] if predicted else [gold]
+        self.tables = {table.name: table for p in profiles for table in p.tables.values()}
+        self.rows_wanted = max(p.rows for p in profiles)
+        self.grouped = set().union(*(p.grouped for p in profiles))
+        self.ordered = set().union(*(p.ordered for p in profiles))
+        self.nullable = set().union(*(p.nullable for p in profiles))
+        self.literals: dict[Column, list[Value]] = {}
+        for profile in profiles:
+            for column, values in profile.literals.items():
+                known = self.literals.setdefault(column, [])
+                known += [value for value in values if value not in known]
+        self.numeric = {
+            (table.name, name): self._is_numeric(table, name, profiles)
+            for table in self.tables.values()
+            for name in table.columns
+        }
+        self.classes = self._key_classes(profiles)
+        self.averaged = sorted(set().union(*(p.averaged for p in profiles)) & {c for c, n in self.numeric.items() if n})
+        self.met: dict[tuple, list[Value]] = {}  # values found for a set of conditions, over all databases
+
+    def _is_numeric(self, table: Table, name: str, profiles: list[Profile]) -> bool:
+        values = self.literals.get((table.name, name))
+        if values:
+            return all(not isinstance(value, str) for value in values)
+        return table.columns[name] or any((table.name, name) in profile.numeric for profile in profiles)
+
+    def _key_classes(self, profiles: list[Profile]) -> dict[Column, frozenset[Column]]:
+        """Return columns that are compared with each other, each with its whole class."""
+        pairs = [link for profile in profiles for link in profile.links]
+        for table in self.tables.values():
+            pairs += [((table.name, column), other) for column, other in table.references.items()]
+        classes: dict[Column, set[Column]] = {}
+        for left, right in pairs:
+            if left[0] in self.tables and right[0] in self.tables:
+                merged = classes.get(left, {left}) | classes.get(right, {right})
+                for column in merged:
+                    classes[column] = merged
+        return {column: frozenset(members) for column, members in classes.items()}
+
+    def near(self, column: Column, random: Random) -> list[Value]:
+        """Return values around the literals that a column is compared with."""
+        if (column,) not in self.met:
+            literals = [value for value in self.literals[column] for _ in range(2)]
+            self.met[column,] = [
+                value
+                for literal in literals
+                for value in (text_neighbours if isinstance(literal, str) else number_neighbours)(literal, random)
+            ]
+        return self.met[column,]
+
+    def passing(self, column: Column, tests: list, random: Random) -> list[Value]:
+        """Return values around the boundaries that pass all tests."""
+        key = (column, *sorted((repr(atom.operator), repr(atom.values), wanted) for atom, wanted in tests))
+        if key not in self.met:
+            candidates = [value for atom, _ in tests for _ in range(3) for value in neighbours(atom, random)]
+            self.met[key] = [v for v in candidates if all(holds(atom, v) == wanted for atom, wanted in tests)]
+        return self.met[key]
+
+    def draw(self, random: Random, size: int) -> Database:
+        """Return one database of about `size` rows a table."""
+        return _Draw(self, random, min(MAX_ROWS, max(size, self.rows_wanted))).make()
+
+
+class _Draw:
+    """One database in the making."""
+
+    def __init__(self, generator: Generator, random: Random, size: int):
+        self.generator, self.random, self.size = generator, random, size
+        self.rows: dict[str, list[dict]] = {name: [] for name in generator.tables}
+        self.fresh = 1000
+        self.used: dict[Column, set] = {}
+        self.numbers_from = random.choice([10, 40, 200])
+        self.pools: dict[Column, list[Value]] = {}
+        for members in set(generator.classes.values()):
+            numeric = any(generator.numeric[column] for column in members)
+            # Drawn with repeats: some keys are shared by many rows, so that joins fan out.
+            pool = [self.random_value(numeric) for _ in range(max(3, size // 2))]
+            pool += pool[: len(pool) // 3]
+            pool += [value for column in members for value in generator.literals.get(column, [])]
+            self.pools |= dict.fromkeys(members, pool)
+        for column in generator.grouped - set(self.pools):
+            if column not in generator.numeric:
+                continue
+            numeric = generator.numeric[column]
+            literals = generator.literals.get(column, [])
+            values = [*literals, *(self.random_value(numeric) for _ in range(len(GROUP_WEIGHTS)))]
+            weights = random.sample(GROUP_WEIGHTS, len(GROUP_WEIGHTS))
+            self.pools[column] = [v for v, n in zip(values, weights, strict=False) for _ in range(n)]
+        self.unique = self._unique_columns()
+
+    def _unique_columns(self) -> set[tuple[str, tuple[str, ...]]]:
+        """Return declared keys and, most of the time, one side of each join as the side with one row a key."""
+        unique = {(table.name, key) for table in self.generator.tables.values() for key in table.unique}
+        for members in set(self.generator.classes.values()):
+            if len({table for table, _ in members}) < 2 or self.random.random() < 0.25:
+                continue
+            likely = [
+                c for c in sorted(members) if c[1] == "id" or c[1].removesuffix("_id") in (c[0], c[0].rstrip("s"))
+            ]
+            name, column = self.random.choice(likely if likely and self.random.random() < 0.7 else sorted(members))
+            unique.add((name, (column,)))
+        return unique
+
+    def random_value(self, numeric: bool) -> Value:
+        random = self.random
+        if numeric:
+            return random.randint(1, self.numbers_from)
+        return f"{random.choice(WORDS)} {random.choice(WORDS)}"
+
+    def value(self, column: Column, outlier: bool = False) -> Value:
+        """Draw a value of a column that no condition binds.
+
+        Args:
+            outlier: below or above what other rows have, so that one row more or less shows in a MAX.
+        """
+        generator, random = self.generator, self.random
+        if column in generator.classes and random.random() < ORPHANS:
+            return self.orphan(column)
+        if column in generator.grouped and outlier and random.random() < 0.5:
+            return self.orphan(column)  # A row that should not count shows as a group of its own.
+        if column in self.pools:
+            return random.choice(self.pools[column])
+        if column in generator.nullable and random.random() < 0.4:
+            return None
+        literals = generator.literals.get(column)
+        numeric = generator.numeric[column]
+        if literals and random.random() < 0.5:
+            return random.choice(generator.near(column, random))
+        if not outlier:
+            value = self.random_value(numeric)
+        elif numeric:
+            value = random.choice([-1, 1]) * random.randint(self.numbers_from + 1, 3 * self.numbers_from)
+        else:
+            value = random.choice(["0 ", "zz "]) + self.random_value(False)
+        return self.distinct(column, value) if column in generator.ordered else value
+
+    def distinct(self, column: Column, value: Value) -> Value:
+        """Return the value, moved where the column has it already: ties leave the order of rows open."""
+        used = self.used.setdefault(column, set())
+        while value in used:
+            value = value + self.random.randint(1, 7) if isinstance(value, int | float) else f"{value} {len(used)}"
+        used.add(value)
+        return value
+
+    def orphan(self, column: Column) -> Value:
+        self.fresh += 1
+        return self.fresh if self.generator.numeric[column] else f"{WORDS[self.fresh % len(WORDS)]} {self.fresh}"
+
+    def make(self) -> Database:
+        generator, random = self.generator, self.random
+        rows_a_tuple = max(1, _most_uses(generator.gold))
+        tuples = max(3, round(0.75 * self.size / rows_a_tuple))
+        for number in range(tuples):
+            profile = generator.gold
+            # Two witnesses first; then near misses and witnesses of gold, with some of the prediction's.
+            near = number >= 2 and random.random() < 0.55
+            if generator.predicted and number >= 3 and random.random() < 0.25:
+                profile = generator.predicted
+            self.add_tuple(profile, near)
+        for name, table in generator.tables.items():
+            for _ in range(self.size - len(self.rows[name]) - 1):
+                self.add(table, {column: self.value((name, column)) for column in table.columns})
+        if not generator.gold.has_limit:
+            name = random.choice(sorted(name for name in self.rows if self.rows[name]))
+            # The first rows are witnesses: a duplicate of one shows in the result.
+            self.add(generator.tables[name], dict(self.rows[name][random.randrange(min(2, len(self.rows[name])))]))
+        for name, column in generator.averaged:
+            if random.random() < 0.4:
+                self.meet_average(name, column)
+        for rows in self.rows.values():
+            random.shuffle(rows)
+        return Database(generator.schema, self.rows)
+
+    def meet_average(self, name: str, column: str) -> None:
+        """Give one row exactly the column's average, so that > and >= AVG differ."""
+        rows = self.rows[name]
+        if len(rows) < 3 or not all(isinstance(row[column], int) for row in rows):
+            return
+        first, _, *others = (row[column] for row in rows)
+        total = first + sum(others)
+        rows[0] = rows[0] | {column: first - total % (len(rows) - 1)}
+        rows[1] = rows[1] | {column: (total - total % (len(rows) - 1)) // (len(rows) - 1)}
+
+    def add_tuple(self, profile: Profile, near: bool) -> None:
+        """Add one row for each source of a query, bound together by its conditions."""
+        selects, linked = self.chosen_selects(profile)
+        trees = {select: tree for select, tree in profile.conditions.items() if select in selects}
+        broken = self.random.choice(sorted(trees, key=list(trees).index)) if near and trees else None
+        wanted = []
+        for select, tree in trees.items():
+            wanted += near_miss(tree, self.random) if select == broken else wishes(tree, True, self.random)
+        values = self.assign(profile, wanted + linked)
+        for source, table in profile.tables.items():
+            if source[0] in selects:
+                row = {name: values[source, name] if (source, name) in values
+                       else self.value((table.name, name), outlier=broken is not None)
+                       for name in table.columns}  # fmt: skip
+                self.add(table, row)
+
+    def chosen_selects(self, profile: Profile) -> tuple[set[int], list]:
+        """Return the Selects that take part in a tuple: all, or for a set operation one side or both."""
+        everything = {source[0] for source in profile.tables}
+        if profile.set_sides is None:
+            return everything, []
+        kind, left, right = profile.set_sides
+        both = self.random.random() < (0.2 if kind is exp.Union else 0.4 if kind is exp.Except else 0.7)
+        if both:
+            pairs = []
+            for (one, table), (two, other) in [(a, b) for a in profile.tables.items() for b in profile.tables.items()]:
+                if one[0] in left and two[0] in right:
+                    pairs += [(Link((one, c[1]), (two, d[1])), True) for c, d in _set_columns(profile, table, other)]
+            return everything, pairs
+        one_side = left if kind is exp.Except and self.random.random() < 0.8 else self.random.choice([left, right])
+        return everything & set(one_side), []
+
+    def assign(self, profile: Profile, wanted: list) -> dict[Place, Value]:
+        """Return values that meet the wishes, where single values can."""
+        random, generator = self.random, self.generator
+        group: dict[Place, set[Place]] = {}
+        for condition, outcome in wanted:
+            if isinstance(condition, Link) and condition.operator == "=" and outcome:
+                merged = group.get(condition.left, {condition.left}) | group.get(condition.right, {condition.right})
+                group |= dict.fromkeys(merged, merged)
+        tests: dict[Place, list] = {}
+        for condition, outcome in wanted:
+            if not isinstance(condition, Link):
+                members = group.get(condition.place, {condition.place})
+                tests.setdefault(min(members), []).append((condition, outcome))
+        values: dict[Place, Value] = {}
+        for members in [
+            *{id(m): m for m in group.values()}.values(),
+            *({place} for place in tests if place not in group),
+        ]:
+            place = min(members)
+            if (place[0]) not in profile.tables:
+                continue
+            column = (profile.tables[place[0]].name, place[1])
+            value = self.meet(column, tests.get(place, []))
+            values |= dict.fromkeys(members, value)
+        for condition, outcome in wanted:
+            if not isinstance(condition, Link) or (condition.operator == "=" and outcome):
+                continue
+            left, right = (((profile.tables[p[0]].name, p[1]), p) for p in (condition.left, condition.right))
+            if condition.operator == "=":
+                if random.random() < 0.7:
+                    values[left[1]] = self.orphan(left[0])
+                continue
+            pair = [values.get(p, self.value(c)) for c, p in (left, right)]
+            if random.random() < 0.4 and _in_order([pair[0]] * 2, condition.operator) == outcome:
+                pair = [pair[0]] * 2  # On the boundary: < and <= differ here alone.
+            elif _in_order(pair, condition.operator) != outcome:
+                pair.reverse()
+            values[left[1]], values[right[1]] = pair
+        for place, value in values.items():
+            column = (profile.tables[place[0]].name, place[1])
+            if column in generator.ordered and place in tests and len(group.get(place, ())) < 2:
+                self.used.setdefault(column, set()).add(value)
+        return values
+
+    def meet(self, column: Column, tests: list) -> Value:
+        """Return a value that passes all tests; a random one where none is found."""
+        random = self.random
+        if not tests:
+            return random.choice(self.pools[column]) if column in self.pools else self.value(column)
+        passing = self.generator.passing(column, tests, random)
+        if not passing:  # Conditions that no value near their literals meets, such as a NOT LIKE of much.
+            drawn = [self.value(column) for _ in range(8)]
+            return next((v for v in drawn if all(holds(atom, v) == wanted for atom, wanted in tests)), drawn[0])
+        if column in self.generator.ordered:
+            used = self.used.get(column, ())
+            passing = [value for value in passing if value not in used] or passing
+        return random.choice(passing)
+
+    def add(self, table: Table, row: dict[str, Value]) -> None:
+        """Add a row; one that repeats a key is left out, or gets a new key where nothing refers to it."""
+        rows = self.rows[table.name]
+        for name, key in self.unique:
+            if name == table.name and any(all(row[c] == other[c] for c in key) for other in rows):
+                if any((name, column) in self.generator.classes for column in key):
+                    return
+                row = row | {key[0]: self.orphan((name, key[0]))}
+        rows.append(row)
+
+
+def _most_uses(profile: Profile) -> int:
+    names = [table.name for table in profile.tables.values()]
+    return max((names.count(name) for name in names), default=1)
+
+
+def _set_columns(profile: Profile, left: Table, right: Table) -> list[tuple[Column, Column]]:
+    """Return the pairs of output columns of both sides of a set operation."""
+    if left.name == right.name:
+        return [(column, column) for column in profile.grouped if column[0] == left.name]
+    return [(a, b) for a, b in profile.links if a[0] == left.name and b[0] == right.name]
+
+
+def _in_order(pair: list[Value], symbol: str) -> bool:
+    return ORDERINGS[symbol](sort_key(pair[0]), sort_key(pair[1]))

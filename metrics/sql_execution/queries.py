@@ -1,0 +1,213 @@
+"""SQL queries as syntax trees: parsed, resolved against a schema, normalised, told apart by shape."""
+
+from functools import reduce
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from .schemas import Table
+
+MAX_CHARACTERS = 20_000  # a parser in Python takes seconds for more
+SHAPES = ("one table", "join", "aggregate", "group", "order", "nested")
+
+
+class QueryError(ValueError):
+    """The text is not one query, or names what the schema does not have."""
+
+
+def parse(text: str) -> exp.Query:
+    """Return the tree of exactly one query.
+
+    Raises:
+        QueryError: prose, nothing, several statements, or a statement that is no query.
+    """
+    if not text.strip():
+        raise QueryError("empty")
+    if len(text) > MAX_CHARACTERS:
+        raise QueryError("longer than 20,000 characters")
+    try:
+        statements = [tree for tree in sqlglot.parse(text, read="sqlite") if tree is not None]
+    except (SqlglotError, RecursionError) as error:
+        raise QueryError("cannot be parsed as SQL") from error
+    if len(statements) != 1:
+        raise QueryError(f"{len(statements)} statements instead of one")
+    if not isinstance(statements[0], exp.Query):
+        raise QueryError("not a query")
+    return statements[0]
+
+
+class Resolver:
+    """Finds the table of each column of one query.
+
+    A source is one entry of a FROM clause: `(id of its Select, alias)`. A table that is used twice has
+    two sources.
+    """
+
+    def __init__(self, tree: exp.Query, schema: dict[str, Table]):
+        self.schema = schema
+        self.with_names = {cte.alias.lower(): cte.this for cte in tree.find_all(exp.CTE)}
+        self.sources = {id(select): self._sources_of(select) for select in tree.find_all(exp.Select)}
+
+    def _sources_of(self, select: exp.Select) -> dict[str, exp.Expression]:
+        entries = [select.args["from_"].this] if select.args.get("from_") else []
+        entries += [join.this for join in select.args.get("joins") or []]
+        # Parentheses around joins: FROM (a JOIN b ON ...)
+        for entry in list(entries):
+            if isinstance(entry, exp.Paren | exp.Subquery) and isinstance(entry.this, exp.Table):
+                entries += [entry.this, *(join.this for join in entry.this.args.get("joins") or [])]
+        return {entry.alias_or_name.lower(): entry for entry in entries}
+
+    def find(self, column: exp.Column) -> tuple[tuple[int, str], str, str] | None:
+        """Return (source, table, column) in lower case; None for a column of a subquery or of nothing."""
+        name, qualifier = column.name.lower(), column.table.lower()
+        select = column.parent_select
+        while select is not None:
+            for alias, entry in self.sources.get(id(select), {}).items():
+                if qualifier and qualifier != alias:
+                    continue
+                table = self._table(entry)
+                if table is not None and name in table.columns:
+                    return (id(select), alias), table.name, name
+            select = select.parent_select
+        return None
+
+    def is_name(self, column: exp.Column) -> bool:
+        """Say whether an unqualified name is a column, or an alias, of any query around it."""
+        name, select = column.name.lower(), column.parent_select
+        while select is not None:
+            if name in (projection.alias.lower() for projection in select.expressions if projection.alias):
+                return True
+            for entry in self.sources.get(id(select), {}).values():
+                if name in self._columns(entry):
+                    return True
+            select = select.parent_select
+        return False
+
+    def _table(self, entry: exp.Expression) -> Table | None:
+        if not isinstance(entry, exp.Table) or entry.name.lower() in self.with_names:
+            return None
+        return self.schema.get(entry.name.lower())
+
+    def _columns(self, entry: exp.Expression) -> set[str]:
+        table = self._table(entry)
+        if table is not None:
+            return set(table.columns)
+        inner = self.with_names.get(entry.name.lower()) if isinstance(entry, exp.Table) else entry.this
+        if not isinstance(inner, exp.Query):
+            return set()
+        names = {name.lower() for name in inner.named_selects}
+        if any(projection.is_star for projection in inner.selects):
+            sources = self.sources.get(id(inner), {})
+            names |= {name for source in sources.values() for name in self._columns(source)}
+        return names
+
+
+def resolve(tree: exp.Query, schema: dict[str, Table]) -> Resolver:
+    """Turn double-quoted text into literals, in place, where it is compared with a column.
+
+    SQLite reads "name" as a string wherever no such column is in scope, so a misspelt column would
+    pass. sql-create-context writes its literals so too. What stands against a column in a comparison
+    is a literal; anything else is a name, and has to exist.
+
+    Raises:
+        QueryError: naming the first quoted name that is no column.
+    """
+    resolver = Resolver(tree, schema)
+    quoted = [column for column in tree.find_all(exp.Column) if column.this.args.get("quoted") and not column.table]
+    unknown = {id(column) for column in quoted if not resolver.is_name(column)}
+    for column in quoted:
+        if id(column) not in unknown:
+            continue
+        others = _compared_with(column)
+        known = (c for other in others for c in other.find_all(exp.Column))
+        if not any(id(c) not in unknown for c in known):
+            raise QueryError(f"no such column: {column.name}")
+    for column in quoted:
+        if id(column) in unknown:
+            column.replace(exp.Literal.string(column.name))
+    return resolver
+
+
+def _compared_with(column: exp.Column) -> list[exp.Expression]:
+    parent = column.parent
+    while isinstance(parent, exp.Paren | exp.Lower | exp.Upper | exp.Trim):
+        column, parent = parent, parent.parent
+    if isinstance(parent, exp.Predicate | exp.Like) and not isinstance(parent, exp.SubqueryPredicate):
+        # The left side of IN and BETWEEN is what is tested: a name.
+        if isinstance(parent, exp.In | exp.Between) and parent.this is column:
+            return []
+        return [child for child in parent.iter_expressions() if child is not column]
+    return []
+
+
+def normalize(tree: exp.Query) -> str:
+    """Return a resolved query in a canonical spelling.
+
+    Letter case of keywords and identifiers, quotes, white space, a closing semicolon and the order of
+    operands of AND and OR do not count.
+    """
+    tree = tree.transform(_lower_identifiers)
+    # Innermost first: the order of the outer operands depends on the text of the inner ones.
+    for node in reversed(list(tree.find_all(exp.And, exp.Or))):
+        _sort_operands(node)
+    return tree.sql(dialect="sqlite", comments=False)
+
+
+def normalize_sql(text: str, schema: dict[str, Table] | None = None) -> str | None:
+    """Return one query in a canonical spelling, or None when it is not exactly one query.
+
+    Without a schema all double-quoted text is read as a literal.
+    """
+    try:
+        tree = parse(text)
+        if schema is not None:
+            resolve(tree, schema)
+    except QueryError:
+        return None
+    if schema is None:
+        for column in list(tree.find_all(exp.Column)):
+            if column.this.args.get("quoted") and not column.table:
+                column.replace(exp.Literal.string(column.name))
+    return normalize(tree)
+
+
+def same_query(gold: str, predicted: str) -> bool:
+    """Say whether both are single queries with the same normalised syntax tree."""
+    expected = normalize_sql(gold)
+    return expected is not None and expected == normalize_sql(predicted)
+
+
+def _lower_identifiers(node: exp.Expression) -> exp.Expression:
+    if isinstance(node, exp.Identifier):
+        return exp.to_identifier(node.name.lower(), quoted=False)
+    return node
+
+
+def _sort_operands(node: exp.Expression) -> None:
+    if isinstance(node.parent, type(node)):
+        return
+    # unnest=False: parentheses around an OR inside an AND carry meaning.
+    operands = sorted(node.flatten(unnest=False), key=lambda operand: operand.sql(dialect="sqlite"))
+    node.replace(reduce(lambda left, right: type(node)(this=left, expression=right), operands))
+
+
+def shapes(tree: exp.Query) -> list[str]:
+    """Return the shapes of a query, of `SHAPES`; several may hold."""
+    selects = list(tree.find_all(exp.Select))
+    nested = len(selects) > 1 or isinstance(tree, exp.SetOperation)
+    joined = any(select.args.get("joins") for select in selects)
+    found = {
+        "one table": not nested and not joined,
+        "join": joined,
+        "aggregate": tree.find(exp.AggFunc) is not None,
+        "group": tree.find(exp.Group) is not None,
+        "order": tree.find(exp.Order) is not None,
+        "nested": nested,
+    }
+    return [shape for shape in SHAPES if found[shape]]
+
+
+def is_ordered(tree: exp.Query) -> bool:
+    """Say whether the order of the result counts: a top-level ORDER BY."""
+    return tree.args.get("order") is not None

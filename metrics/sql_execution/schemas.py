@@ -1,0 +1,83 @@
+"""A schema from CREATE TABLE statements, read by SQLite itself."""
+
+import re
+import sqlite3
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+NUMERIC_TYPE = re.compile(r"INT|REAL|FLOA|DOUB|NUM|DEC|BOOL|YEAR", re.IGNORECASE)
+# All that a CREATE TABLE does to the catalogue; ATTACH, triggers and the like are denied.
+CREATE_TABLE_ACTIONS = {
+    sqlite3.SQLITE_CREATE_TABLE,
+    sqlite3.SQLITE_CREATE_INDEX,
+    sqlite3.SQLITE_INSERT,
+    sqlite3.SQLITE_UPDATE,
+    sqlite3.SQLITE_READ,
+    sqlite3.SQLITE_REINDEX,
+    sqlite3.SQLITE_TRANSACTION,
+    sqlite3.SQLITE_FUNCTION,
+    sqlite3.SQLITE_SELECT,
+}
+
+
+@dataclass
+class Table:
+    """One table; all names in lower case, as SQLite compares them.
+
+    Attributes:
+        columns: column name -> whether its declared type is numeric, in order.
+        unique: sets of columns whose values may not repeat (primary key, UNIQUE).
+        references: column -> (table, column) of a declared foreign key.
+    """
+
+    name: str
+    columns: dict[str, bool]
+    unique: list[tuple[str, ...]] = field(default_factory=list)
+    references: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=4096)
+def read_schema(context: str) -> dict[str, Table]:
+    """Return the tables of CREATE TABLE statements by name.
+
+    Raises:
+        ValueError: when SQLite refuses the statements, or they create no table.
+    """
+    connection = sqlite3.connect(":memory:")
+    connection.set_authorizer(
+        lambda action, *_: sqlite3.SQLITE_OK if action in CREATE_TABLE_ACTIONS else sqlite3.SQLITE_DENY
+    )
+    try:
+        connection.executescript(context)
+        connection.set_authorizer(None)
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = {name.lower(): _read_table(connection, name) for name in names if not name.startswith("sqlite_")}
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise ValueError(f"the schema cannot be read: {error}") from error
+    finally:
+        connection.close()
+    if not tables:
+        raise ValueError("the schema creates no table")
+    return tables
+
+
+def _read_table(connection: sqlite3.Connection, name: str) -> Table:
+    quoted = quote(name)
+    info = connection.execute(f"PRAGMA table_info({quoted})").fetchall()
+    table = Table(name.lower(), {row[1].lower(): bool(NUMERIC_TYPE.search(row[2])) for row in info})
+    key = tuple(row[1].lower() for row in info if row[5])
+    if key:
+        table.unique.append(key)
+    for row in connection.execute(f"PRAGMA index_list({quoted})").fetchall():
+        columns = tuple(c[2].lower() for c in connection.execute(f"PRAGMA index_info({quote(row[1])})") if c[2])
+        if row[2] and columns and columns not in table.unique:
+            table.unique.append(columns)
+    for row in connection.execute(f"PRAGMA foreign_key_list({quoted})").fetchall():
+        if row[4]:
+            table.references[row[3].lower()] = (row[2].lower(), row[4].lower())
+    return table
+
+
+def quote(name: str) -> str:
+    """Return a name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
