@@ -17,6 +17,7 @@ from finetune.logged_models import log_adapter
 from finetune.prompts import Prompt
 
 import mlflow
+from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,23 @@ def main(arguments: list[str] | None = None) -> None:
     run_id = run.info.run_id
     checkpoint = find_checkpoint(run, flags.checkpoint)
     logger.info(f"logging {checkpoint}")
-    log_adapter(run, checkpoint, flags.name)
+    model_id = log_adapter(run, checkpoint, flags.name)
+    link_scores(run, checkpoint, model_id)
     uri = f"runs:/{run_id}/{flags.name}"
     parity = reload_check(run_id, checkpoint, uri) if flags.reload_check else True
     console.print_result(uri)
     if not parity:
         sys.exit(1)
+
+
+def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
+    """Attach the scorecard that training ended with to the model, where it is the same checkpoint's."""
+    recorded = tracking.load_artifact_json(run.info.run_id, "reload_check.json")
+    if not recorded or checkpoint.name != f"checkpoint-{recorded['step']}":
+        return
+    scores = {name: value for name, value in run.data.metrics.items() if name.startswith("validation_")}
+    if scores:
+        mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
 
 
 def reload_check(run_id: str, checkpoint: Path, uri: str) -> bool:

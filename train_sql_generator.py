@@ -12,16 +12,20 @@ from finetune import console, reports, tracking
 from finetune.base_models import load_config, load_decoder, load_tokenizer, resolved_revision
 from finetune.checkpoints import FOLDER_TAG, CardCallback
 from finetune.console import InputError, ScriptParser
-from finetune.data import check_writable, load_rows
+from finetune.data import Rows, check_writable, load_rows
+from finetune.distractors import distract
 from finetune.generation import generate_all
+from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.prompts import Prompt
 from finetune.quantization import to_record
+from finetune.scorecard import answer_rows, compare, log_scorecard
+from finetune.sql_cleaning import clean_rows
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
-from metrics.sql_execution.queries import same_query
+from metrics.sql_execution.sql_execution import summarize
 
 import mlflow
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from peft import LoraConfig, get_peft_model
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
@@ -62,7 +66,16 @@ class Flags:
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on the first so many rows only"})
     max_validation_rows: int = field(default=500, metadata={"help": "evaluate on the first so many held-out rows"})
-    sample_rows: int = field(default=32, metadata={"help": "held-out questions answered at the end, as a table"})
+    clean: bool = field(default=True, metadata={"help": "leave out rows with corrupt SQL, mend quotes and letter case"})
+    allow_leaks: bool = field(
+        default=False,
+        metadata={"help": "train although over 1 %% of the validation rows share rows with training"},
+    )
+    distractor_columns: int = field(
+        default=4,
+        metadata={"help": "foreign columns a table in half of the training rows and in a second held-out set; 0: none"},
+    )
+    score_rows: int = field(default=100, metadata={"help": "held-out questions of the scorecard; 0: no scorecard"})
 
 
 @dataclass
@@ -122,11 +135,10 @@ def main(arguments: list[str] | None = None) -> None:
     tokenizer = load_tokenizer(flags.base_model, revision)
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
-        rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, args.seed)
-    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+        rows, findings = load_data(flags, args.seed)
     splits = {
-        name: encode_rows(getattr(rows, name)[:limit], prompt, tokenizer, flags.max_length)
-        for name, limit in limits.items()
+        "train": encode_rows(rows.train[: flags.max_train_rows], prompt, tokenizer, flags.max_length),
+        "validation": encode_rows(rows.validation[: flags.max_validation_rows], prompt, tokenizer, flags.max_length),
     }
     report = audit(splits, tokenizer)
     logger.info(format_audit(report))
@@ -153,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
         # Every process saves below the folder of the one run.
         card["run_id"] = broadcast_object_list([run_id])[0]
         args.output_dir = str(Path(args.output_dir).resolve() / card["run_id"])
-        trainer = Trainer(
+        trainer = SqlTrainer(
             model=model,
             args=args,
             train_dataset=splits["train"].dataset,
@@ -163,13 +175,63 @@ def main(arguments: list[str] | None = None) -> None:
             processing_class=tokenizer,
             callbacks=[CardCallback(card)],
         )
+        trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
         if args.process_index == 0:
-            log_setup(flags, args, lora, rows, splits, report, card)
+            validation = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer)
         trainer.train()
         if args.process_index == 0:
-            log_outcome(trainer, tokenizer, splits["validation"], prompt, card, flags.sample_rows)
+            log_outcome(trainer, card)
+            log_scores(trainer, run_id, validation, flags.distractor_columns)
     console.print_result(card["run_id"])
+
+
+class SqlTrainer(Trainer):
+    """Trainer that can select its best checkpoint by answering held-out questions.
+
+    With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
+    over the processes. Set `prompt` and `score_rows` before training.
+    """
+
+    prompt: Prompt
+    score_rows: list[dict]
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
+        metrics = super().evaluate(*args, **kwargs)
+        if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
+            share = self.score_rows[self.args.process_index :: self.args.world_size]
+            model = self.accelerator.unwrap_model(self.model)
+            verdicts = answer_rows(model, self.processing_class, self.prompt, share).verdicts if share else []
+            score = {"eval_exec_accuracy": summarize(gather_object(verdicts))["exec_accuracy"]}
+            self.log(score)
+            metrics |= score
+        return metrics
+
+
+def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
+    """Return the cleaned rows, training rows with distractors among them, and what was found on the way.
+
+    Raises:
+        InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
+    """
+    rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed)
+    findings: dict = {"cleaning": {}, "skipped": []}
+    for name in ("train", "validation") if flags.clean else ():
+        cleaning = clean_rows(getattr(rows, name))
+        findings["cleaning"][name] = cleaning.summary()
+        findings["skipped"] += [{"part": name} | row for row in cleaning.dropped]
+        if not cleaning.rows:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in cleaning.summary()["dropped"].items())
+            raise InputError(f"cleaning left no {name} row ({reasons}); mend the data, or give --no-clean to keep it.")
+        setattr(rows, name, cleaning.rows)
+    findings["leaks"] = leak_report(rows.train, rows.validation)
+    summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
+    logger.info("\n".join([*summaries, format_leaks(findings["leaks"])]))
+    if not flags.allow_leaks:
+        refuse_leaks(findings["leaks"])
+    rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5)
+    return rows, findings
 
 
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
@@ -178,6 +240,10 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     if flags.max_train_rows is not None:
         positive["max_train_rows"] = flags.max_train_rows
     problems = [f"--{n.replace('_', '-')} {value} must be at least 1" for n, value in positive.items() if value < 1]
+    counts = {name: getattr(flags, name) for name in ("score_rows", "distractor_columns")}
+    problems += [f"--{n.replace('_', '-')} {value} must not be negative" for n, value in counts.items() if value < 0]
+    if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
+        problems.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")
     if not 0 <= flags.lora_dropout < 1:
         problems.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
     if not 0 < flags.validation_fraction < 1:
@@ -230,56 +296,54 @@ def log_plan(trainer: Trainer) -> None:
     )
 
 
-def log_setup(flags, args, lora, rows, splits, report, card) -> None:
-    """Log what the run is made of: parameters, data sets, prompt, audit."""
+def log_setup(flags, args, lora, rows, splits, report, findings, card):
+    """Log what the run is made of: parameters, data sets, prompt, audits; return the validation data set."""
     sizes = {f"{name}_rows": len(split.rows) for name, split in splits.items()}
-    data = {"source": rows.source, "split_by": rows.split_by, **sizes}
+    leaks = {"leak_share": findings["leaks"]["share"]}
+    data = {"source": rows.source, "split_by": rows.split_by, **sizes, **leaks}
     groups = {"script": asdict(flags), "lora": lora.to_dict(), "quantization": card["quantization"] or {}}
     groups |= {"data": data, "base": {"revision": card["base_revision"]}}
     tracking.log_parameters(groups, training=args.to_dict())
     mlflow.set_tags({FOLDER_TAG: args.output_dir, "finetune.task": card["task"]})
-    for name, split in splits.items():
-        context = {"train": "training"}.get(name, name)
-        tracking.log_dataset(split.rows, COLUMNS, rows.source, rows.from_hub, f"{name}_rows", context)
+    _, validation = (
+        tracking.log_dataset(
+            card["run_id"], splits[name].rows, COLUMNS, rows.source, f"{name}_rows", context, rows.from_hub
+        )
+        for name, context in (("train", "training"), ("validation", "validation"))
+    )
+    mlflow.log_dict(findings["cleaning"], "data_cleaning.json")
+    mlflow.log_dict(findings["leaks"], "leak_report.json")
+    if findings["skipped"]:
+        reports.log_table(findings["skipped"], "skipped_rows")
     mlflow.log_text(card["prompt"], "prompts/text_to_sql.txt")
     mlflow.log_dict(report, "supervision_audit.json")
     mlflow.log_text(format_audit(report), "supervision_audit.txt")
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
     reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")
+    return validation
 
 
-def log_outcome(trainer, tokenizer, validation, prompt, card, sample_rows: int) -> None:
-    """Log the loss curve, held-out questions with gold and predicted SQL, and the tokens to reload against."""
+def log_outcome(trainer: SqlTrainer, card: dict) -> None:
+    """Log the loss curve, and the tokens that log_model.py compares the reloaded model's with."""
     reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
     if not trainer.args.load_best_model_at_end:
         step = trainer.state.global_step
     else:
         step = trainer.state.best_global_step or trainer.state.global_step
-    expected = generate_all(trainer.model, tokenizer, [row["prompt_ids"] for row in card["sample"]])
-    # What log_model.py compares the reloaded model with.
+    expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
     mlflow.log_dict({"step": step, "token_ids": [completion.token_ids for completion in expected]}, "reload_check.json")
-    sample = validation.rows[:sample_rows]
-    prompts = [prompt_token_ids(tokenizer, prompt, row) for row in sample]
-    answers = generate_all(trainer.model, tokenizer, prompts)
-    table = [
-        {
-            "question": row["question"],
-            "schema": row["context"],
-            "gold": row["answer"],
-            "predicted": answer.text,
-            "match": same_query(row["answer"], answer.text),
-            "ended": answer.ended,
-        }
-        for row, answer in zip(sample, answers, strict=True)
-    ]
-    if not table:
-        return
-    reports.log_table(table, "held_out_predictions")
-    share = {name: sum(row[name] for row in table) / len(table) for name in ("match", "ended")}
-    mlflow.log_metrics({f"sample_{name}": value for name, value in share.items()}, step=trainer.state.global_step)
-    logger.info(
-        f"{len(table)} held-out questions: {share['match']:.0%} match gold, {share['ended']:.0%} end by themselves"
-    )
+
+
+def log_scores(trainer: SqlTrainer, run_id: str, validation, distractor_columns: int) -> None:
+    """Score base and adapter on held-out rows, as they are and with distractors, and log both scorecards."""
+    rows = trainer.score_rows
+    sets = {"validation": rows, "validation_distractors": distract(rows, distractor_columns, trainer.args.seed)}
+    if not distractor_columns:
+        sets.pop("validation_distractors")
+    for name, questions in sets.items() if rows else ():
+        card = compare(trainer.model, trainer.processing_class, trainer.prompt, questions)
+        log_scorecard(card, name, run_id, trainer.state.global_step, validation)
+        logger.info(card.format(name))
 
 
 if __name__ == "__main__":

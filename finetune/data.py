@@ -140,7 +140,7 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
         raise InputError(f"--validation-fraction {fraction} must lie between 0 and 1 (0.05 holds out one row in 20).")
     groups: dict[str, list[dict]] = {}
     for row in rows:
-        groups.setdefault(_schema_signature(str(row.get("context", row))), []).append(row)
+        groups.setdefault(schema_signature(str(row.get("context", row))), []).append(row)
     if len(groups) < 2:
         raise InputError(
             "all rows have the same schema, so none can be held out by schema; give a folder with train.* and"
@@ -157,7 +157,7 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
     return train, validation
 
 
-def _schema_signature(context: str) -> str:
+def schema_signature(context: str) -> str:
     """Return the column names of a schema in one order, without the table's name, types or layout."""
     inside = " ".join(re.findall(r"\((.*?)\)\s*(?:;|$)", context, flags=re.DOTALL)) or context
     return " ".join(sorted(set(re.findall(r"\w+", inside.lower()))))

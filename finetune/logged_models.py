@@ -88,8 +88,8 @@ def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
             )
 
 
-def log_adapter(run: Run, checkpoint: Path, name: str) -> None:
-    """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base.
+def log_adapter(run: Run, checkpoint: Path, name: str) -> str:
+    """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
 
     Raises:
         InputError: when the prompt tokens would differ from training's (nothing is logged then).
@@ -101,6 +101,7 @@ def log_adapter(run: Run, checkpoint: Path, name: str) -> None:
     # The model belongs to the active experiment, and is not found by its run in another.
     mlflow.set_experiment(experiment_id=run.info.experiment_id)
     metadata = {key: value for key, value in card.items() if key != "sample"}
+    metadata["step"] = int(checkpoint.name.split("-")[1])
     if base_folder.is_dir():
         metadata["base_fingerprint"] = fingerprint(base_folder)
     with (
@@ -109,7 +110,7 @@ def log_adapter(run: Run, checkpoint: Path, name: str) -> None:
         # and load the whole base to try the example out.
         patch("mlflow.models.utils._validate_serving_input"),
     ):
-        mlflow.transformers.log_model(
+        info = mlflow.transformers.log_model(
             pipeline,
             name=name,
             run_id=run.info.run_id,
@@ -122,6 +123,7 @@ def log_adapter(run: Run, checkpoint: Path, name: str) -> None:
             metadata={METADATA_KEY: json.dumps(metadata)},
             base_model_path=str(base_folder) if base_folder.is_dir() else None,
         )
+    return info.model_id
 
 
 def _signature() -> ModelSignature:
@@ -143,12 +145,16 @@ class LoggedModel:
         adapter: folder of the PEFT adapter.
         tokenizer: folder of the tokenizer, None where the model only refers to the Hub's.
         parameters: generation parameters of the signature with their defaults.
+        step: optimiser step of the checkpoint.
+        model_id: of the logged model; None for a checkpoint.
     """
 
     card: dict
     adapter: Path
     tokenizer: Path | None
     parameters: dict
+    step: int = 0
+    model_id: str | None = None
 
 
 def open_model(uri: str) -> LoggedModel:
@@ -158,7 +164,9 @@ def open_model(uri: str) -> LoggedModel:
         InputError: when there is no such model, or it was not logged by log_model.py.
     """
     if (Path(uri) / CARD).is_file():
-        return LoggedModel(load_card(Path(uri)), Path(uri), Path(uri), dict(DEFAULTS))
+        step = Path(uri).resolve().name.removeprefix("checkpoint-")
+        step = int(step) if step.isdigit() else 0
+        return LoggedModel(load_card(Path(uri)), Path(uri), Path(uri), dict(DEFAULTS), step)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
         model = Model.load(folder)
@@ -172,7 +180,8 @@ def open_model(uri: str) -> LoggedModel:
     tokenizer = folder / "components" / "tokenizer"
     parameters = {spec.name: spec.default for spec in model.signature.params.params}
     card = json.loads(model.metadata[METADATA_KEY])
-    return LoggedModel(card, folder / "peft", tokenizer if tokenizer.is_dir() else None, parameters)
+    tokenizer = tokenizer if tokenizer.is_dir() else None
+    return LoggedModel(card, folder / "peft", tokenizer, parameters, card.get("step", 0), model.model_id)
 
 
 def load_model(logged: LoggedModel, base_model: str | None, precision: str | None, with_adapter: bool = True):

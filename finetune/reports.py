@@ -1,5 +1,8 @@
 """Figures and tables that a run shows to people."""
 
+from itertools import count
+from pathlib import PurePosixPath
+
 import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
@@ -34,15 +37,56 @@ def token_lengths(lengths: dict[str, list[int]], max_length: int) -> Figure:
     return _finish(figure)
 
 
-def log_figure(figure: Figure, name: str) -> None:
-    """Log a figure as figures/NAME.png of the active run and release it."""
-    mlflow.log_figure(figure, f"figures/{name}.png")
+def before_and_after(base: dict, adapter: dict, name: str) -> Figure:
+    """Return bars of base and adapter with 95 % intervals, from the scores of metrics/sql_execution."""
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    measures = {"exec_accuracy": "same result", "exact_ast": "same query", "valid": "runs", "ended": "ends by itself"}
+    for offset, (label, scores) in enumerate((("base", base), ("adapter", adapter))):
+        shares = [scores[measure] for measure in measures]
+        places = [place + 0.4 * offset - 0.2 for place in range(len(measures))]
+        bars = axes.bar(places, shares, width=0.38, label=label)
+        axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=2)
+        low, high = scores["exec_accuracy"] - scores["exec_accuracy_low"], scores["exec_accuracy_high"] - shares[0]
+        axes.errorbar(places[0], shares[0], yerr=[[max(0, low)], [max(0, high)]], color="black", capsize=4)
+    axes.set_xticks(range(len(measures)), measures.values())
+    axes.set(ylim=(0, 1.12), ylabel="share of the questions", title=f"{name}: {adapter['rows_scored']} questions")
+    axes.legend()
+    return _finish(figure)
+
+
+def accuracy_by_shape(base: dict, adapter: dict, name: str) -> Figure:
+    """Return execution accuracy of base and adapter for each shape of gold query; a row may have several shapes."""
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    shapes = list(adapter["by_shape"])
+    for offset, (label, scores) in enumerate((("base", base), ("adapter", adapter))):
+        shares = [scores["by_shape"][shape]["exec_accuracy"] for shape in shapes]
+        axes.bar([place + 0.4 * offset - 0.2 for place in range(len(shapes))], shares, width=0.38, label=label)
+    labels = [f"{shape}\n{adapter['by_shape'][shape]['rows']} rows" for shape in shapes]
+    axes.set_xticks(range(len(shapes)), labels)
+    axes.set(ylim=(0, 1), ylabel="execution accuracy", title=f"{name}: by shape of the gold query")
+    axes.legend()
+    return _finish(figure)
+
+
+def log_figure(figure: Figure, name: str, run_id: str | None = None) -> None:
+    """Log a figure as figures/NAME.png of a run, by default the active one, and release it."""
+    mlflow.MlflowClient().log_figure(run_id or mlflow.active_run().info.run_id, figure, f"figures/{name}.png")
     pyplot.close(figure)
 
 
-def log_table(rows: list[dict], name: str) -> None:
-    """Log rows as the table NAME.json of the active run, which MLflow shows as a table."""
-    mlflow.log_table(pd.DataFrame(rows), f"{name}.json")
+def log_table(rows: list[dict], name: str, run_id: str | None = None) -> None:
+    """Log rows as the table NAME.json of a run, by default the active one; MLflow shows it as a table.
+
+    Where the run has a table of that name, this one becomes NAME-2.json, and so on: none is lost, and
+    MLflow would append to the first.
+    """
+    run_id = run_id or mlflow.active_run().info.run_id
+    folder = str(PurePosixPath(f"{name}.json").parent)
+    artifacts = mlflow.MlflowClient().list_artifacts(run_id, None if folder == "." else folder)
+    taken = {artifact.path for artifact in artifacts}
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    file = next(f"{free}.json" for free in names if f"{free}.json" not in taken)
+    mlflow.log_table(pd.DataFrame(rows), file, run_id=run_id)
 
 
 def _finish(figure: Figure) -> Figure:

@@ -16,9 +16,11 @@ from finetune.console import InputError
 import mlflow
 import pandas as pd
 import requests
+from mlflow.data.dataset import Dataset
 from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent.parent
@@ -96,9 +98,18 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
 
 
 def log_dataset(
-    rows: list[dict], columns: tuple[str, ...], source: str, from_hub: bool, name: str, context: str
-) -> None:
-    """Log rows as a data set input of the run, with a digest of all of them (MLflow's covers the first 10,000)."""
+    run_id: str,
+    rows: list[dict],
+    columns: tuple[str, ...],
+    source: str,
+    name: str,
+    context: str,
+    from_hub: bool = False,
+) -> Dataset:
+    """Log rows as a data set input of a run, with a digest of all of them (MLflow's covers the first 10,000).
+
+    Return the data set, for metrics to refer to.
+    """
     text = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
     dataset = mlflow.data.from_pandas(
         pd.DataFrame([{column: row[column] for column in columns} for row in rows]),
@@ -106,7 +117,10 @@ def log_dataset(
         name=name,
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
-    mlflow.log_input(dataset, context=context)
+    # By the client: fluent logging would reopen a finished run and change its status.
+    tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
+    mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+    return dataset
 
 
 def find_run(reference: str) -> Run:

@@ -47,6 +47,7 @@ class Resolver:
     def __init__(self, tree: exp.Query, schema: dict[str, Table]):
         self.schema = schema
         self.with_names = {cte.alias.lower(): cte.this for cte in tree.find_all(exp.CTE)}
+        self.quoted_literals: set[str] = set()  # texts in double quotes that are no names
         self.sources = {id(select): self._sources_of(select) for select in tree.find_all(exp.Select)}
 
     def _sources_of(self, select: exp.Select) -> dict[str, exp.Expression]:
@@ -125,6 +126,7 @@ def resolve(tree: exp.Query, schema: dict[str, Table]) -> Resolver:
             raise QueryError(f"no such column: {column.name}")
     for column in quoted:
         if id(column) in unknown:
+            resolver.quoted_literals.add(column.name)
             column.replace(exp.Literal.string(column.name))
     return resolver
 

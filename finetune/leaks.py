@@ -1,0 +1,56 @@
+"""What validation rows share with training rows: a score on shared rows measures memory."""
+
+import re
+
+from finetune.console import InputError
+from finetune.data import schema_signature
+
+LIMIT = 0.01
+
+
+def leak_report(train: list[dict], validation: list[dict]) -> dict:
+    """Return how many validation rows share their question, schema or gold SQL with a training row.
+
+    A schema is its set of table and column names; questions and SQL are compared without letter case and
+    spacing. `share` is the share of validation rows that share any of the three, from 0 to 1.
+    """
+    kinds = {
+        "question": lambda row: _plain(row["question"]),
+        "schema": lambda row: schema_signature(row["context"]),
+        "gold_sql": lambda row: _plain(row["answer"]),
+    }
+    leaking: set[int] = set()
+    report: dict = {"validation_rows": len(validation), "train_rows": len(train)}
+    for name, key in kinds.items():
+        seen = {key(row) for row in train}
+        shared = {number for number, row in enumerate(validation) if key(row) in seen}
+        report[f"shared_{name}"] = len(shared)
+        leaking |= shared
+    report["share"] = len(leaking) / len(validation) if validation else 0.0
+    return report
+
+
+def format_leaks(report: dict) -> str:
+    """Return the report as one line."""
+    kinds = ("question", "schema", "gold_sql")
+    shared = ", ".join(f"{report[f'shared_{kind}']} {kind.replace('_', ' ')}" for kind in kinds)
+    rows = f"of {report['validation_rows']} validation rows share with training"
+    return f"Leak report: {rows}: {shared}; {report['share']:.2%} in all"
+
+
+def refuse_leaks(report: dict) -> None:
+    """Stop a run whose validation rows were trained on.
+
+    Raises:
+        InputError: when more than 1 % of the validation rows leak.
+    """
+    if report["share"] > LIMIT:
+        raise InputError(
+            f"{report['share']:.1%} of the validation rows share a question, a schema or the gold SQL with the"
+            f" training rows ({format_leaks(report).partition(': ')[2]}); expected at most {LIMIT:.0%}, or the score"
+            " measures memory. Split by schema, or give --allow-leaks where all rows are about one database."
+        )
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+|[^\w\s]", str(text).lower()))

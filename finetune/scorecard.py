@@ -1,0 +1,156 @@
+"""The scorecard: the same questions answered by the bare base and by the adapter, and compared."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from finetune import reports
+from finetune.generation import Generation, generate_all
+from finetune.prompts import Prompt
+from finetune.supervision import prompt_token_ids
+from metrics.sql_execution.sql_execution import Verdict, judge, summarize
+
+import mlflow
+from mlflow.data.dataset import Dataset
+from scipy.stats import binomtest
+
+SHARES = ("exec_accuracy", "exec_accuracy_case_sensitive", "exact_ast", "valid", "ended")
+
+
+@dataclass
+class Answers:
+    """One model's answers to some rows, with the seconds they took."""
+
+    generations: list[Generation]
+    verdicts: list[Verdict]
+    seconds: float
+
+    @property
+    def scores(self) -> dict:
+        """The scores of the metric, the share of answers that end by themselves, and tokens a second."""
+        tokens = sum(len(generation.token_ids) + generation.ended for generation in self.generations)
+        ended = sum(generation.ended for generation in self.generations) / len(self.generations)
+        return summarize(self.verdicts) | {"ended": ended, "tokens_per_second": tokens / max(self.seconds, 1e-9)}
+
+
+@dataclass
+class Scorecard:
+    """Base against adapter on the same rows."""
+
+    rows: list[dict]
+    base: Answers
+    adapter: Answers
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return what is logged: the adapter's scores by their names, the base's with `_base`, and the comparison."""
+        before, after = self.base.scores, self.adapter.scores
+        found = {name: after[name] for name in (*SHARES, "coverage", "tokens_per_second")}
+        found |= {f"{name}_base": before[name] for name in (*SHARES, "tokens_per_second")}
+        found |= {f"exec_accuracy_{end}": after[f"exec_accuracy_{end}"] for end in ("low", "high")}
+        found["exec_accuracy_delta"] = after["exec_accuracy"] - before["exec_accuracy"]
+        found["mcnemar_p"] = self.mcnemar_p
+        found["changed_outputs"] = self.changed
+        return {name: value for name, value in found.items() if not math.isnan(value)}
+
+    @property
+    def changed(self) -> float:
+        """The share of rows that base and adapter answer differently, from 0 to 1."""
+        pairs = zip(self.base.generations, self.adapter.generations, strict=True)
+        return sum(before.text != after.text for before, after in pairs) / len(self.rows)
+
+    @property
+    def mcnemar_p(self) -> float:
+        """The exact two-sided p of McNemar's test (1947) on the rows that only one of the two gets right."""
+        pairs = [(a.right, b.right) for a, b in zip(self.base.verdicts, self.adapter.verdicts, strict=True) if a.usable]
+        lost, won = pairs.count((True, False)), pairs.count((False, True))
+        return binomtest(won, won + lost).pvalue if won + lost else 1.0
+
+    @property
+    def table(self) -> list[dict]:
+        """One row a question, with both answers, both verdicts, and the first database where the adapter differs."""
+        together = zip(
+            self.rows, self.base.generations, self.adapter.generations, self.base.verdicts, self.adapter.verdicts,
+            strict=True,
+        )  # fmt: skip
+        return [
+            {
+                "question": row["question"],
+                "schema": row["context"],
+                "gold": row["answer"],
+                "base_sql": before.text,
+                "adapter_sql": after.text,
+                "base_verdict": verdict_text(judged_before),
+                "adapter_verdict": verdict_text(judged_after),
+                "adapter_ended": after.ended,
+                "first_difference": judged_after.difference,
+            }
+            for row, before, after, judged_before, judged_after in together
+        ]
+
+    def format(self, title: str) -> str:
+        """Return the scorecard as a table for the terminal."""
+        before, after = self.base.scores, self.adapter.scores
+        lines = [f"{title}: {after['rows']} rows, {after['rows_scored']} with usable gold"]
+        lines.append(f"  {'':<30}{'base':>9}{'adapter':>9}{'delta':>9}")
+        for name in SHARES:
+            delta = after[name] - before[name]
+            lines.append(f"  {name:<30}{before[name]:>9.1%}{after[name]:>9.1%}{100 * delta:>+9.1f}")
+        for shape, counted in after["by_shape"].items():
+            one, other = before["by_shape"][shape]["exec_accuracy"], counted["exec_accuracy"]
+            label = f"{shape} ({counted['rows']})"
+            lines.append(f"    {label:<28}{one:>9.1%}{other:>9.1%}{100 * (other - one):>+9.1f}")
+        lines.append(f"  {'tokens a second':<30}{before['tokens_per_second']:>9.0f}{after['tokens_per_second']:>9.0f}")
+        low, high = after["exec_accuracy_low"], after["exec_accuracy_high"]
+        lines.append(
+            f"  adapter {low:.1%} to {high:.1%} (95 %); McNemar p = {self.mcnemar_p:.2g};"
+            f" {self.changed:.0%} of the answers changed"
+        )
+        return "\n".join(lines)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return `right`, or why not."""
+    return "right" if verdict.right else verdict.reason
+
+
+def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = 16) -> Answers:
+    """Answer rows greedily and judge the answers.
+
+    Generation may go half as far again as the longest gold: a base that never stops would take for ever.
+    """
+    prompts = [prompt_token_ids(tokenizer, prompt, row) for row in rows]
+    longest = max(len(tokenizer(row["answer"])["input_ids"]) for row in rows)
+    start = time.perf_counter()
+    found = generate_all(model, tokenizer, prompts, batch_size=batch_size, max_new_tokens=16 + longest * 3 // 2)
+    seconds = time.perf_counter() - start
+    verdicts = [judge(g.text, row["answer"], row["context"]) for g, row in zip(found, rows, strict=True)]
+    return Answers(found, verdicts, seconds)
+
+
+def compare(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = 16) -> Scorecard:
+    """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
+
+    Args:
+        model: a PeftModel.
+    """
+    after = answer_rows(model, tokenizer, prompt, rows, batch_size)
+    with model.disable_adapter():
+        before = answer_rows(model, tokenizer, prompt, rows, batch_size)
+    return Scorecard(rows, before, after)
+
+
+def log_scorecard(
+    card: Scorecard, name: str, run_id: str, step: int, dataset: Dataset, model_id: str | None = None
+) -> None:
+    """Log a scorecard into a run: metrics `NAME_...`, the table scorecard/NAME.json, two figures.
+
+    Args:
+        dataset, model_id: the data set and the logged model that the metrics are about.
+    """
+    metrics = {f"{name}_{key}": value for key, value in card.metrics.items()}
+    mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
+    reports.log_table(card.table, f"scorecard/{name}", run_id)
+    scores = card.base.scores, card.adapter.scores
+    reports.log_figure(reports.before_and_after(*scores, name), f"{name}_scorecard", run_id)
+    reports.log_figure(reports.accuracy_by_shape(*scores, name), f"{name}_by_shape", run_id)
