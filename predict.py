@@ -1,19 +1,23 @@
 """Answer questions with a logged model: SQL on stdout, one a line.
 
-Give --question with --context, or --input FILE, or lines on stdin: JSON objects with the columns of
-the prompt, or plain questions about the tables of --context.
+Give --question with --context or --database, or --input FILE, or lines on stdin: JSON objects with the
+columns of the prompt, or plain questions about the tables of --context or --database. SQL is run only
+with --execute, and then only as a query that cannot write.
 """
 
 import json
 import logging
 import sys
 from collections.abc import Iterator
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from finetune import console, tracking
+from finetune.asking import Dialogue
 from finetune.console import InputError, Parser
 from finetune.data import SUFFIXES, check_columns, check_writable, read_rows
+from finetune.databases import open_database
 from finetune.generation import Generation, generate_all
 from finetune.logged_models import load_model, open_model
 from finetune.prompts import Prompt
@@ -31,12 +35,25 @@ def main(arguments: list[str] | None = None) -> None:
     """Load the model, answer, print or write."""
     flags = parse(arguments)
     tracking.connect()
+    database = open_database(flags.database, flags.tables) if flags.database else None
+    flags.context = database.statements if database else flags.context
     logged = open_model(flags.uri)
     prompt = Prompt(logged.card["prompt"])
     parameters = logged.parameters | parse_parameters(flags.param, logged.parameters)
     rows = read_input(flags, prompt.variables)
-    first = list(islice(rows, 1))  # Reads the input before the model is loaded: bad input fails at once.
+    # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
+    first = [] if flags.interactive else list(islice(rows, 1))
     model, tokenizer = load_model(logged, flags.base_model, flags.precision, not flags.no_adapter)
+    if database:
+        check_schema_length(
+            tokenizer(prompt.render({"question": "", "context": flags.context}))["input_ids"], model, logged
+        )
+    if flags.execute or flags.interactive:
+        layout = "json" if flags.json else "csv" if flags.csv else "table"
+        limits = (flags.max_rows, flags.timeout, flags.retries)
+        dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
+        dialogue.hold(chain(first, rows), partial(write_sql, model, tokenizer, prompt, parameters))
+        return
     size = flags.batch_size * BATCHES_A_CHUNK
     with Writer(flags) as writer, tqdm(unit=" rows", disable=flags.question is not None) as progress:
         while chunk := first + list(islice(rows, size - len(first))):
@@ -54,6 +71,14 @@ def parse(arguments: list[str] | None):
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--question", help="one question")
     parser.add_argument("--context", help="CREATE TABLE statements the question is about")
+    parser.add_argument("--database", help="URL or file of your own database, whose tables the question is about")
+    parser.add_argument("--tables", nargs="+", help="with --database, the tables to tell the model of")
+    parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
+    parser.add_argument("--max-rows", type=int, default=100, help="rows of a result to fetch")
+    parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
+    parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
+    parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
+    parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--input", type=Path, help=".jsonl, .json, .csv or .parquet file with the prompt's columns")
     parser.add_argument("--output", type=Path, help="write the rows with their answers here (.jsonl, .csv, .parquet)")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
@@ -66,8 +91,10 @@ def parse(arguments: list[str] | None):
     flags = parser.parse_args(arguments)
     if flags.question is not None and flags.input is not None:
         raise InputError("give --question or --input, not both.")
-    if flags.batch_size < 1:
-        raise InputError(f"--batch-size {flags.batch_size} must be at least 1.")
+    for name, least in (("batch_size", 1), ("max_rows", 1), ("retries", 0)):
+        if getattr(flags, name) < least:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")
+    check_database_flags(flags)
     if flags.output is not None:
         if flags.output.suffix not in (".jsonl", ".csv", ".parquet"):
             raise InputError(f"--output {flags.output}: expected a name that ends in .jsonl, .csv or .parquet.")
@@ -75,6 +102,22 @@ def parse(arguments: list[str] | None):
             raise InputError(f"--output {flags.output}: there is no folder {flags.output.parent}.")
         check_writable(str(flags.output.parent))
     return flags
+
+
+def check_database_flags(flags) -> None:
+    """Raise InputError for flags of --database that do not go together."""
+    if flags.database is None:
+        given = [name for name in ("tables", "execute", "interactive", "csv") if getattr(flags, name)]
+        if given:
+            raise InputError(f"--{given[0]} needs --database with the URL or file of a database.")
+    elif flags.context is not None:
+        raise InputError("give --context or --database, not both: the database brings its schema.")
+    if (flags.execute or flags.interactive) and (flags.input or flags.output):
+        raise InputError("--execute and --interactive take --question or questions on stdin, not --input or --output.")
+    if flags.csv and not flags.execute:
+        raise InputError("--csv is for the rows of a result; it needs --execute.")
+    if not 0 < flags.timeout <= 3600:
+        raise InputError(f"--timeout {flags.timeout:g} must lie between 0 and 3600 seconds.")
 
 
 def parse_parameters(given: list[str], known: dict) -> dict:
@@ -96,12 +139,14 @@ def read_input(flags, columns: list[str]) -> Iterator[dict]:
     """Yield the rows to answer, checked for the columns of the prompt."""
     if flags.question is not None:
         if flags.context is None:
-            raise InputError("--question needs --context with the CREATE TABLE statements it is about.")
+            raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
         yield {"question": flags.question, "context": flags.context}
         return
     source = _read_lines(flags.context) if flags.input is None else _stream_file(flags.input)
     what = f"the rows of {flags.input or 'stdin'}"
     for number, row in enumerate(source, start=1):
+        if flags.database is not None:
+            row["context"] = flags.context
         missing = [name for name in columns if not isinstance(row.get(name), str)]
         if missing and number == 1:
             check_columns([row], tuple(columns), what)
@@ -131,9 +176,27 @@ def _read_lines(context: str | None) -> Iterator[dict]:
             except json.JSONDecodeError as error:
                 raise InputError(f"stdin, line {number}: not valid JSON ({error.msg}).") from error
         elif context is None:
-            raise InputError(f"stdin, line {number}: a plain question needs --context; or send JSON objects.")
+            raise InputError(
+                f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
+            )
         else:
             yield {"question": line.strip(), "context": context}
+
+
+def check_schema_length(prompt_ids: list[int], model, logged) -> None:
+    """Raise InputError for a schema that the base has no positions for; warn of one longer than in training."""
+    limit, trained = getattr(model.config, "max_position_embeddings", None), logged.card["max_length"]
+    how = "name the tables that the question is about with --tables"
+    if limit and len(prompt_ids) > limit:
+        raise InputError(f"the schema takes {len(prompt_ids)} tokens, the base model has {limit} positions; {how}.")
+    if len(prompt_ids) > trained:
+        logger.warning(f"the schema takes {len(prompt_ids)} tokens, training saw at most {trained}; {how}.")
+
+
+def write_sql(model, tokenizer, prompt: Prompt, parameters: dict, context: str, question: str) -> str:
+    """Return the SQL for one question about one schema."""
+    ids = tokenizer(prompt.render({"question": question, "context": context}))["input_ids"]
+    return generate_all(model, tokenizer, [ids], **parameters)[0].text
 
 
 def warn_of_long_prompts(prompts: list[list[int]], model, max_new_tokens: int) -> None:

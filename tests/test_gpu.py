@@ -13,7 +13,7 @@ def test_train_log_and_predict_on_the_gpu(tmp_path):
     run_id = last_line(
         run_script(
             "train_sql_generator.py", "--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", tmp_path,
-            "--max-steps", 40, "--learning-rate", 3e-3, "--sample-rows", 16,
+            "--max-steps", 40, "--learning-rate", 3e-3, "--score-rows", 16,
         )
     )  # fmt: skip
     parameters = mlflow.get_run(run_id).data.params

@@ -75,7 +75,7 @@ def hub(tmp_path_factory):
 def train(tmp_path, base, **environment):
     return run_script(
         "train_sql_generator.py", "--base-model", base, "--dataset", DEMO_DATA, "--max-steps", 1, "--output-dir",
-        tmp_path, "--max-validation-rows", 8, "--sample-rows", 1, "--per-device-train-batch-size", 2,
+        tmp_path, "--max-validation-rows", 8, "--score-rows", 0, "--per-device-train-batch-size", 2,
         "--max-length", 1024, **environment,
     )  # fmt: skip
 

@@ -1,14 +1,19 @@
 """The scripts as a user calls them: processes of their own, the demo base, a real MLflow store."""
 
 import csv
+import io
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 
+import build_shop
+import evaluate_model
 import log_model
 import predict
 import train_sql_generator
@@ -18,8 +23,9 @@ import mlflow
 import pandas as pd
 import pytest
 from conftest import CONTEXT, DEMO_BASE, DEMO_DATA, QUESTIONS, ROOT, call, demo_rows, last_line, run_script
+from safetensors.torch import load_file, save_file
 
-SCRIPTS = (train_sql_generator, log_model, predict)
+SCRIPTS = (train_sql_generator, log_model, predict, evaluate_model)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
@@ -48,8 +54,8 @@ def test_help_shows_the_own_flags_and_help_all_the_trainers(capsys):
 
 
 def held_out_table(run_id: str) -> pd.DataFrame:
-    """Return the table of held-out questions of a run."""
-    return pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run_id}/held_out_predictions.json"))
+    """Return the table of the scorecard that training ended with."""
+    return pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run_id}/scorecard/validation.json"))
 
 
 def test_training_prints_the_run_id_and_nothing_else(trained_run):
@@ -88,7 +94,18 @@ def test_the_run_holds_what_it_should(trained_run):
     )
     table = held_out_table(run.info.run_id)
     assert len(table) == 12
-    assert {"question", "schema", "gold", "predicted"} <= set(table.columns)
+    assert list(table.columns) == [
+        "question", "schema", "gold", "base_sql", "adapter_sql", "base_verdict", "adapter_verdict", "adapter_ended",
+        "first_difference",
+    ]  # fmt: skip
+    wrong = table[table["adapter_verdict"] == "another result"]
+    assert wrong["first_difference"].str.startswith("CREATE TABLE").all()
+    right = (table["adapter_verdict"] == "right").mean()
+    assert run.data.metrics["validation_exec_accuracy"] == pytest.approx(right)
+    assert run.data.metrics["validation_exec_accuracy"] > run.data.metrics["validation_exec_accuracy_base"]
+    assert 0 < run.data.metrics["validation_mcnemar_p"] < 0.05
+    assert run.data.metrics["validation_changed_outputs"] == 1.0
+    assert "validation_distractors_exec_accuracy" in run.data.metrics
 
 
 def artifacts(run_id: str, path: str = "") -> set[str]:
@@ -100,12 +117,19 @@ def artifacts(run_id: str, path: str = "") -> set[str]:
 
 def test_the_exact_files_are_written(trained_run):
     assert artifacts(trained_run["id"]) == {
+        "data_cleaning.json",
         "figures/loss_curve.png",
         "figures/token_lengths.png",
-        "held_out_predictions.json",
+        "figures/validation_by_shape.png",
+        "figures/validation_distractors_by_shape.png",
+        "figures/validation_distractors_scorecard.png",
+        "figures/validation_scorecard.png",
+        "leak_report.json",
         "parameters.json",
         "prompts/text_to_sql.txt",
         "reload_check.json",
+        "scorecard/validation.json",
+        "scorecard/validation_distractors.json",
         "supervision_audit.json",
         "supervision_audit.txt",
     }
@@ -117,7 +141,7 @@ def test_the_exact_files_are_written(trained_run):
 
 def test_a_trained_model_stops_by_itself(trained_run):
     table = held_out_table(trained_run["id"])
-    assert table["ended"].mean() >= 0.9
+    assert table["adapter_ended"].mean() >= 0.9
 
 
 def test_logging_prints_the_uri_and_the_reload_check_passes(logged_model):
@@ -125,6 +149,11 @@ def test_logging_prints_the_uri_and_the_reload_check_passes(logged_model):
     run = mlflow.get_run(logged_model["run_id"])
     assert run.data.tags["reload_parity"] == "pass"
     assert run.info.status == "FINISHED"
+    (model,) = mlflow.search_logged_models(
+        filter_string=f"source_run_id = '{logged_model['run_id']}'", output_format="list"
+    )
+    linked = {metric.key: metric.value for metric in model.metrics}
+    assert linked["validation_exec_accuracy"] == run.data.metrics["validation_exec_accuracy"]
 
 
 def test_another_checkpoint_is_logged_under_its_name_and_checked_from_its_folder(trained_run):
@@ -189,7 +218,7 @@ def test_predict_answers_one_question_on_one_line(logged_model):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_predict_reads_and_writes_files(logged_model, tmp_path, suffix):
+def test_predict_reads_and_writes_files(logged_model, tmp_path, suffix, capsys):
     rows = [{key: row[key] for key in ("question", "context")} for row in demo_rows("validation")[:6]]
     given, written = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
     if suffix == ".jsonl":
@@ -201,8 +230,8 @@ def test_predict_reads_and_writes_files(logged_model, tmp_path, suffix):
             writer.writerows(rows)
     else:
         pd.DataFrame(rows).to_parquet(given)
-    done = run_script("predict.py", logged_model["uri"], "--input", given, "--output", written)
-    assert last_line(done) == str(written)
+    assert call(predict.main, logged_model["uri"], "--input", given, "--output", written) is None
+    assert capsys.readouterr().out == f"{written}\n"
     read = {".jsonl": lambda p: pd.read_json(p, lines=True), ".csv": pd.read_csv, ".parquet": pd.read_parquet}
     frame = read[suffix](written)
     assert list(frame["question"]) == [row["question"] for row in rows]
@@ -229,6 +258,84 @@ def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
     assert last_line(same) == logged_model["answer"]
 
 
+def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_model, capsys):
+    before = mlflow.get_run(logged_model["run_id"]).info
+    flags = ("--dataset", DEMO_DATA, "--max-rows", 16, "--distractor-columns", 2)
+    assert call(evaluate_model.main, logged_model["uri"], *flags) is None
+    shown = capsys.readouterr().out
+    assert shown.startswith("test: 16 rows, 16 with usable gold\n")
+    assert "\ntest_distractors: 16 rows" in shown
+    assert "McNemar p = " in shown
+    run = mlflow.get_run(logged_model["run_id"])
+    assert (run.info.status, run.info.end_time) == (before.status, before.end_time)
+    accuracy = run.data.metrics["test_exec_accuracy"]
+    assert f"{accuracy:.1%}" in shown
+    assert run.data.metrics["test_exec_accuracy_base"] < accuracy
+    table = pd.DataFrame(**mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/scorecard/test.json"))
+    assert (table["adapter_verdict"] == "right").mean() == pytest.approx(accuracy)
+    assert [*table["question"]] == [row["question"] for row in demo_rows("test")[:16]]
+    # The metrics belong to the model and to the data set.
+    models = mlflow.search_logged_models(filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list")
+    linked = [m for model in models for m in model.metrics if m.key == "test_exec_accuracy"]
+    assert [(metric.value, metric.dataset_name) for metric in linked] == [(accuracy, "test_rows")]
+    # Once more: the first table stays.
+    assert (
+        call(evaluate_model.main, logged_model["uri"], *flags[:2], "--max-rows", 1, "--distractor-columns", 0) is None
+    )
+    assert {"scorecard/test.json", "scorecard/test-2.json"} <= artifacts(run.info.run_id, "scorecard")
+
+
+def test_an_adapter_that_changes_nothing_is_an_error(trained_run, tmp_path, capsys):
+    folder = tmp_path / "checkpoint-24"
+    shutil.copytree(trained_run["folder"] / trained_run["id"] / "checkpoint-24", folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: 0 * tensor for name, tensor in weights.items()}, folder / "adapter_model.safetensors")
+    flags = ("--dataset", DEMO_DATA, "--max-rows", 2, "--distractor-columns", 0, "--no-log", "--json")
+    with pytest.raises(SystemExit) as stopped:
+        call(evaluate_model.main, folder, *flags)
+    assert stopped.value.code == 1
+    assert json.loads(capsys.readouterr().out)["changed_outputs"] == 0
+
+
+def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "shop.db"
+    build_shop.build(path)
+    content = path.read_bytes()
+    one = (
+        logged_model["uri"],
+        "--database",
+        path,
+        "--tables",
+        "customer",
+        "--question",
+        "What is the average age of all customers?",
+    )
+    assert call(predict.main, *one) is None
+    (sql,) = capsys.readouterr().out.splitlines()
+    assert sql.lower() == "select avg(age) from customer"
+    assert call(predict.main, *one, "--execute") is None
+    shown, header, value = capsys.readouterr().out.splitlines()
+    assert (shown, header.strip()) == (sql, "AVG(age)")
+    with sqlite3.connect(path) as shop:
+        (expected,) = shop.execute("SELECT AVG(age) FROM customer").fetchone()
+    assert float(value) == pytest.approx(expected)
+    assert call(predict.main, *one, "--execute", "--json") is None
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sql"], found["rows"], found["retries"], found["truncated"]) == (sql, [[expected]], 0, False)
+    assert call(predict.main, *one, "--execute", "--csv") is None
+    assert capsys.readouterr().out.splitlines() == ["AVG(age)", str(expected)]
+    # The model stays loaded for the next question.
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("What is the average age of all customers?\n\nHow many customers are there?\n")
+    )
+    assert call(predict.main, *one[:-2], "--execute", "--interactive") is None
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[:3] == [shown, header, value]
+    assert printed.err.count("question> ") == 3
+    assert path.read_bytes() == content
+    assert [file.name for file in tmp_path.iterdir()] == ["shop.db"]
+
+
 # On CPUs accelerate starts one process only, whatever --num_processes says, unless MPI is set up; torchrun starts two.
 @pytest.mark.parametrize(
     ("launcher", "plan"),
@@ -242,7 +349,8 @@ def test_a_launcher_makes_one_run_and_logs_each_metric_once(tmp_path, launcher, 
     experiment = mlflow.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
     output = tmp_path / "outputs"
     flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", output, "--max-steps", 2,
-             "--max-validation-rows", 8, "--sample-rows", 2, "--experiment", name,
+             "--max-validation-rows", 8, "--score-rows", 3, "--experiment", name,
+             "--metric-for-best-model", "exec_accuracy", "--distractor-columns", 0,
              "--per-device-train-batch-size", 2, "--max-train-rows", 64]  # fmt: skip
     command = [sys.executable, "-m", *launcher.split(), ROOT / "train_sql_generator.py", *flags]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, check=False)
@@ -252,6 +360,10 @@ def test_a_launcher_makes_one_run_and_logs_each_metric_once(tmp_path, launcher, 
     client = mlflow.MlflowClient()
     assert [point.step for point in client.get_metric_history(run_id, "eval_loss")] == [1, 2]
     assert [point.step for point in client.get_metric_history(run_id, "loss")] == [1]
+    # The three questions are shared out over the processes and scored together.
+    scores = client.get_metric_history(run_id, "eval_exec_accuracy")
+    assert [point.step for point in scores] == [1, 2]
+    assert all(round(3 * point.value, 6) in (0, 1, 2, 3) for point in scores)
     assert [path.name for path in output.iterdir()] == [run_id]
 
 

@@ -43,7 +43,8 @@ def test_data_sets_are_inputs_with_a_digest_of_every_row():
     digests = []
     with tracking.run("data-sets") as run_id:
         for last in ("1", "2"):
-            tracking.log_dataset([*rows, {"a": last, "b": "x"}], ("a",), "owner/name", True, f"rows{last}", "training")
+            given = [*rows, {"a": last, "b": "x"}]
+            tracking.log_dataset(run_id, given, ("a",), "owner/name", f"rows{last}", "training", from_hub=True)
     for logged in mlflow.get_run(run_id).inputs.dataset_inputs:
         digests.append(logged.dataset.digest)
         assert logged.dataset.source_type == "hugging_face"

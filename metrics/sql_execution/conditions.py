@@ -84,7 +84,7 @@ class _Reader:
             (select, alias): table
             for select, entries in resolver.sources.items()
             for alias, entry in entries.items()
-            if (table := resolver._table(entry)) is not None
+            if (table := resolver.table(entry)) is not None
         }
         self.profile = Profile(sources)
 

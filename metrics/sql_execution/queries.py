@@ -67,7 +67,7 @@ class Resolver:
             for alias, entry in self.sources.get(id(select), {}).items():
                 if qualifier and qualifier != alias:
                     continue
-                table = self._table(entry)
+                table = self.table(entry)
                 if table is not None and name in table.columns:
                     return (id(select), alias), table.name, name
             select = select.parent_select
@@ -85,13 +85,24 @@ class Resolver:
             select = select.parent_select
         return False
 
-    def _table(self, entry: exp.Expression) -> Table | None:
+    def is_derived(self, column: exp.Column) -> bool:
+        """Say whether a qualified name is a column of a subquery or of a WITH."""
+        select = column.parent_select
+        while select is not None:
+            entry = self.sources.get(id(select), {}).get(column.table.lower())
+            if entry is not None:
+                return self.table(entry) is None and column.name.lower() in self._columns(entry)
+            select = select.parent_select
+        return False
+
+    def table(self, entry: exp.Expression) -> Table | None:
+        """Return the table of the schema that an entry of a FROM clause names, if it names one."""
         if not isinstance(entry, exp.Table) or entry.name.lower() in self.with_names:
             return None
         return self.schema.get(entry.name.lower())
 
     def _columns(self, entry: exp.Expression) -> set[str]:
-        table = self._table(entry)
+        table = self.table(entry)
         if table is not None:
             return set(table.columns)
         inner = self.with_names.get(entry.name.lower()) if isinstance(entry, exp.Table) else entry.this

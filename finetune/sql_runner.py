@@ -1,0 +1,186 @@
+"""Runs one checked query in a process of its own that can only read, and that can be killed.
+
+As a script it reads a job as JSON on stdin and writes the result as JSON on stdout. It imports none of the
+package, so that it starts in a moment and its memory limit is the query's.
+"""
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+MAX_VALUE_BYTES = 1_000_000  # of one value: replace(hex(zeroblob(...))) ends here
+MAX_RESULT_BYTES = 20_000_000
+FUNCTIONS = set(
+    "count sum total avg min max abs round ceil ceiling floor length lower upper trim ltrim rtrim substr substring"
+    " instr coalesce ifnull nullif iif concat group_concat string_agg row_number rank dense_rank date time datetime"
+    " julianday strftime like".split()
+)
+
+
+class NoReadOnlyMode(Exception):
+    """The engine would not take its read-only settings: nothing was run."""
+
+
+def read_only_uri(path: Path) -> str:
+    """Return the URI of an SQLite file for reading alone."""
+    uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+    with path.open("rb") as file:
+        header = file.read(20)
+    if header[18:19] == b"\x02" and not Path(f"{path}-wal").exists():
+        # A WAL database that nobody has open: without this, reading makes -wal and -shm files beside it.
+        uri += "&immutable=1"
+    return uri
+
+
+def run_sqlite(job: dict):
+    """Return (columns, rows) from SQLite: read-only file, default-deny authorizer, limits, deadline."""
+    connection = sqlite3.connect(read_only_uri(Path(job["database"])), uri=True, isolation_level=None)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")  # no functions with side effects from views
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA mmap_size = 0")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 100_000)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0)
+    readable = _readable(connection, job["tables"])
+
+    def authorize(action, first, second, *_):
+        if action == sqlite3.SQLITE_SELECT:
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in FUNCTIONS:
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_READ and (first or "").lower() in readable:
+            return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_DENY
+
+    connection.set_authorizer(authorize)
+    deadline = time.monotonic() + job["timeout"]
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 1000)
+    cursor = connection.execute(job["sql"])
+    return [column[0] for column in cursor.description or ()], cursor.fetchmany(job["max_rows"] + 1)
+
+
+def _readable(connection: sqlite3.Connection, tables: list[str]) -> set[str]:
+    """Return the given tables and views in lower case, with the tables that the views read."""
+    readable = {name.lower() for name in tables}
+
+    def record(action, first, *_):
+        if action == sqlite3.SQLITE_READ:
+            readable.add((first or "").lower())
+        return sqlite3.SQLITE_OK
+
+    views = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
+    connection.set_authorizer(record)
+    for (view,) in views:
+        if view.lower() in readable:
+            name = view.replace('"', '""')
+            connection.execute(f'EXPLAIN SELECT * FROM "{name}"')
+    return {name for name in readable if not name.startswith("sqlite_")}
+
+
+def run_postgresql(job: dict):
+    """Return (columns, rows) from PostgreSQL: read-only transaction, statement timeout, server-side cursor, rollback.
+
+    psycopg declares a server-side cursor by the extended protocol, which takes one statement only.
+    """
+    import psycopg
+
+    milliseconds = int(job["timeout"] * 1000)
+    options = f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
+    with psycopg.connect(**job["connection"], options=options, connect_timeout=10) as connection:
+        connection.read_only = True
+        for setting in ("transaction_read_only", "statement_timeout"):
+            value = connection.execute(f"SHOW {setting}").fetchone()[0]
+            if value in ("off", "0"):
+                raise NoReadOnlyMode(f"{setting} is {value}")
+        cursor = connection.cursor(name="answer")
+        cursor.execute(job["sql"])
+        found = [column.name for column in cursor.description], cursor.fetchmany(job["max_rows"] + 1)
+        connection.rollback()
+        return found
+
+
+def run_mysql(job: dict):
+    """Return (columns, rows) from MySQL or MariaDB: read-only session and transaction, time limit, rollback."""
+    import pymysql
+    from pymysql.cursors import SSCursor
+
+    connection = pymysql.connect(
+        **job["connection"], local_infile=False, connect_timeout=10, read_timeout=job["timeout"] + 5, autocommit=False
+    )
+    with connection.cursor(SSCursor) as cursor:
+        try:
+            cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            cursor.execute("SELECT VERSION()")
+            maria = "mariadb" in cursor.fetchall()[0][0].lower()
+            limit = ("max_statement_time", job["timeout"]) if maria else ("max_execution_time", job["timeout"] * 1000)
+            cursor.execute(f"SET SESSION {limit[0]} = {limit[1]}")
+            cursor.execute("START TRANSACTION READ ONLY")
+        except pymysql.MySQLError as error:
+            raise NoReadOnlyMode(str(error)) from error
+        cursor.execute(job["sql"])
+        found = [column[0] for column in cursor.description], cursor.fetchmany(job["max_rows"] + 1)
+    connection.close()  # With a part of the result unread; nothing is ever committed.
+    return found
+
+
+def run_duckdb(job: dict):
+    """Return (columns, rows) from DuckDB: read-only file, no access to anything outside it, settings locked."""
+    import duckdb
+
+    settings = {
+        "enable_external_access": "false", "autoload_known_extensions": "false", "allow_community_extensions": "false",
+        "autoinstall_known_extensions": "false", "memory_limit": "512MB", "threads": "1", "lock_configuration": "true",
+        "temp_directory": "", "max_temp_directory_size": "0KB",  # Nothing is spilled beside the database.
+    }  # fmt: skip
+    connection = duckdb.connect(job["database"], read_only=True, config=settings)
+    if len(duckdb.extract_statements(job["sql"])) != 1:
+        raise NoReadOnlyMode("DuckDB would run several statements")
+    cursor = connection.execute(job["sql"])
+    return [column[0] for column in cursor.description], cursor.fetchmany(job["max_rows"] + 1)
+
+
+ENGINES = {"sqlite": run_sqlite, "postgresql": run_postgresql, "mysql": run_mysql, "duckdb": run_duckdb}
+
+
+def run_job(job: dict) -> dict:
+    """Return `{"columns", "rows", "truncated"}`, or `{"error"}` with what the engine said."""
+    try:
+        columns, rows = ENGINES[job["engine"]](job)
+    except Exception as error:  # Every driver has errors of its own; the parent shows the text.
+        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+    truncated = len(rows) > job["max_rows"]
+    kept, size = [], 0
+    for row in rows[: job["max_rows"]]:
+        values = [value if isinstance(value, int | float | str | None) else str(value) for value in row]
+        size += sum(len(value) for value in values if isinstance(value, str))
+        if size > MAX_RESULT_BYTES:
+            truncated = True
+            break
+        kept.append(values)
+    return {"columns": columns, "rows": kept, "truncated": truncated}
+
+
+def limit_process(megabytes: int, seconds: float) -> None:
+    """Take from this process all it does not need: memory, processor time, and the writing of files."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 2,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # No file can grow by a byte, whatever was let through.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.stdin.read())
+    if given["engine"] == "duckdb":
+        # DuckDB maps far more than it uses and dies where it may not; its own memory_limit holds.
+        given["memory_megabytes"] *= 8
+    limit_process(given["memory_megabytes"], given["timeout"])
+    print(json.dumps(run_job(given)), flush=True)
+    os._exit(0)  # No driver's clean-up may take longer than the query.
