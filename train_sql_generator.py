@@ -19,7 +19,7 @@ from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.prompts import Prompt
 from finetune.quantization import to_record
 from finetune.scorecard import answer_rows, compare, log_scorecard
-from finetune.sql_cleaning import clean_rows
+from finetune.sql_cleaning import clean_parts
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
@@ -142,7 +142,6 @@ def main(arguments: list[str] | None = None) -> None:
     }
     report = audit(splits, tokenizer)
     logger.info(format_audit(report))
-
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -157,8 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
     )
     quantization = quantization if flags.load_in_4bit else None
-    base = load_decoder(flags.base_model, revision, quantization, torch.bfloat16)
-    model = add_adapter(base, lora)
+    model = add_adapter(load_decoder(flags.base_model, revision, quantization, torch.bfloat16), lora)
     card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
 
     with tracking.run(flags.experiment) if args.process_index == 0 else nullcontext() as run_id:
@@ -216,15 +214,7 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
         InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
     """
     rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed)
-    findings: dict = {"cleaning": {}, "skipped": []}
-    for name in ("train", "validation") if flags.clean else ():
-        cleaning = clean_rows(getattr(rows, name))
-        findings["cleaning"][name] = cleaning.summary()
-        findings["skipped"] += [{"part": name} | row for row in cleaning.dropped]
-        if not cleaning.rows:
-            reasons = ", ".join(f"{n} {reason}" for reason, n in cleaning.summary()["dropped"].items())
-            raise InputError(f"cleaning left no {name} row ({reasons}); mend the data, or give --no-clean to keep it.")
-        setattr(rows, name, cleaning.rows)
+    findings = clean_parts(rows) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.validation)
     summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
     logger.info("\n".join([*summaries, format_leaks(findings["leaks"])]))

@@ -5,10 +5,11 @@ import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
 
-from metrics.sql_execution.databases import Database
+from finetune.console import InputError
+from finetune.data import Rows
 from metrics.sql_execution.execution import Connection, Unfinished
 from metrics.sql_execution.queries import QueryError, parse, resolve
-from metrics.sql_execution.schemas import read_schema
+from metrics.sql_execution.schemas import Database, read_schema
 
 import sqlglot
 from sqlglot import exp
@@ -56,6 +57,24 @@ def clean_rows(rows: list[dict]) -> Cleaning:
         cleaning.counts.update(changes)
         cleaning.rows.append(row | {"answer": answer})
     return cleaning
+
+
+def clean_parts(rows: Rows) -> dict:
+    """Clean both parts of a data set, in place; return the `cleaning` counts of each and the `skipped` rows.
+
+    Raises:
+        InputError: when a part has no row left.
+    """
+    findings: dict = {"cleaning": {}, "skipped": []}
+    for name in ("train", "validation"):
+        cleaning = clean_rows(getattr(rows, name))
+        findings["cleaning"][name] = cleaning.summary()
+        findings["skipped"] += [{"part": name} | row for row in cleaning.dropped]
+        if not cleaning.rows:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in cleaning.summary()["dropped"].items())
+            raise InputError(f"cleaning left no {name} row ({reasons}); mend the data, or give --no-clean to keep it.")
+        setattr(rows, name, cleaning.rows)
+    return findings
 
 
 def clean_gold(row: dict) -> tuple[str, list[str]]:

@@ -1,6 +1,5 @@
 """Small databases that tell a query from its neighbours, drawn from its schema and its conditions."""
 
-from dataclasses import dataclass
 from random import Random
 
 from sqlglot import exp
@@ -10,7 +9,6 @@ from .conditions import (
     WORDS,
     Link,
     Place,
-    Profile,
     Value,
     holds,
     near_miss,
@@ -20,41 +18,13 @@ from .conditions import (
     text_neighbours,
     wishes,
 )
-from .schemas import Table, quote
+from .profiles import Profile
+from .schemas import Database, Table
 
 ORPHANS = 0.15  # share of join keys that the other table does not have
 GROUP_WEIGHTS = (8, 5, 2, 1)
 MAX_ROWS = 60
 Column = tuple[str, str]  # (table, column)
-
-
-@dataclass
-class Database:
-    """Rows by table. `statements` writes it as SQL."""
-
-    schema: dict[str, Table]
-    rows: dict[str, list[dict[str, Value]]]
-
-    def statements(self, collation: str = "NOCASE") -> str:
-        """Return CREATE TABLE and INSERT statements."""
-        lines = [create_table(table, collation) + ";" for table in self.schema.values()]
-        for name, rows in self.rows.items():
-            for row in rows:
-                values = ", ".join(_as_sql(value) for value in row.values())
-                lines.append(f"INSERT INTO {quote(name)} VALUES ({values});")
-        return "\n".join(lines)
-
-
-def create_table(table: Table, collation: str = "NOCASE") -> str:
-    """Return a CREATE TABLE with NUMERIC affinity, so that 2007 and '2007' are one value."""
-    columns = ", ".join(f"{quote(name)} NUMERIC COLLATE {collation}" for name in table.columns)
-    return f"CREATE TABLE {quote(table.name)} ({columns})"
-
-
-def _as_sql(value: Value) -> str:
-    if value is None:
-        return "NULL"
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
 class Generator:

@@ -4,8 +4,7 @@ import math
 import sqlite3
 from collections.abc import Iterator
 
-from .databases import Database, create_table
-from .schemas import quote
+from .schemas import Database, create_table, quote
 
 MAX_RESULT_ROWS = 5_000
 MAX_INSTRUCTIONS = (

@@ -1,4 +1,4 @@
-"""A schema from CREATE TABLE statements, read by SQLite itself."""
+"""A schema from CREATE TABLE statements, read by SQLite itself, and rows for it."""
 
 import re
 import sqlite3
@@ -81,3 +81,32 @@ def _read_table(connection: sqlite3.Connection, name: str) -> Table:
 def quote(name: str) -> str:
     """Return a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def create_table(table: Table, collation: str = "NOCASE") -> str:
+    """Return a CREATE TABLE with NUMERIC affinity, so that 2007 and '2007' are one value."""
+    columns = ", ".join(f"{quote(name)} NUMERIC COLLATE {collation}" for name in table.columns)
+    return f"CREATE TABLE {quote(table.name)} ({columns})"
+
+
+@dataclass
+class Database:
+    """Rows by table. `statements` writes it as SQL."""
+
+    schema: dict[str, Table]
+    rows: dict[str, list[dict]]
+
+    def statements(self, collation: str = "NOCASE") -> str:
+        """Return CREATE TABLE and INSERT statements."""
+        lines = [create_table(table, collation) + ";" for table in self.schema.values()]
+        for name, rows in self.rows.items():
+            for row in rows:
+                values = ", ".join(_as_sql(value) for value in row.values())
+                lines.append(f"INSERT INTO {quote(name)} VALUES ({values});")
+        return "\n".join(lines)
+
+
+def _as_sql(value: int | float | str | None) -> str:
+    if value is None:
+        return "NULL"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)

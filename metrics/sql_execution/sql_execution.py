@@ -21,11 +21,13 @@ import datasets
 import evaluate
 from sqlglot import exp
 
-from .conditions import Profile, read_profile
-from .databases import Database, Generator
+# evaluate copies only the files that this one imports, so conditions has to be among them.
+from .conditions import Atom
+from .databases import Generator
 from .execution import Connection, Unfinished, is_empty, same_result
+from .profiles import Profile, read_profile
 from .queries import SHAPES, QueryError, is_ordered, normalize, parse, resolve, shapes
-from .schemas import read_schema
+from .schemas import Database, read_schema
 
 VERSION = "1"  # part of every seed: a change of the generator changes the databases knowingly
 DATABASES = 10

@@ -1,0 +1,283 @@
+"""Small errors in a query, and the same query in other words: what a score has to tell apart."""
+
+from random import Random
+
+from metrics.sql_execution.queries import Resolver
+
+from sqlglot import exp
+
+AGGREGATES = (exp.Max, exp.Min, exp.Sum, exp.Avg)
+SWAPPED = {exp.GT: (exp.GTE, exp.LT), exp.GTE: (exp.GT, exp.LTE), exp.LT: (exp.LTE, exp.GT),
+           exp.LTE: (exp.LT, exp.GTE), exp.EQ: (exp.NEQ,), exp.NEQ: (exp.EQ,)}  # fmt: skip
+MIRROR = {exp.EQ: exp.EQ, exp.NEQ: exp.NEQ, exp.GT: exp.LT, exp.GTE: exp.LTE, exp.LT: exp.GT, exp.LTE: exp.GTE}
+
+
+def edits(tree: exp.Query, change) -> list[str]:
+    """Return the queries that `change(copied node)` makes, one for each node it changes."""
+    found = []
+    for index in range(sum(1 for _ in tree.walk())):
+        copy = tree.copy()
+        node = next(node for i, node in enumerate(copy.walk()) if i == index)
+        for replacement in change(node):
+            other = tree.copy()
+            target = next(node for i, node in enumerate(other.walk()) if i == index)
+            if target is other:
+                found.append(replacement.sql("sqlite"))
+            else:
+                target.replace(replacement)
+                found.append(other.sql("sqlite"))
+    return found
+
+
+class Mutator:
+    """Small errors in one query. None of them leaves the result the same on all data without NULLs,
+
+    but for what `decided` leaves out: the extremes of a column that the condition itself bounds.
+    """
+
+    def __init__(self, tree: exp.Query, resolver: Resolver, random: Random):
+        self.tree, self.resolver, self.random = tree, resolver, random
+
+    def all(self) -> dict[str, list[str]]:
+        """Return the mutants by kind."""
+        kinds = {
+            "comparison": self.comparison,
+            "literal": self.literal,
+            "dropped condition": self.dropped_condition,
+            "and/or": self.connective,
+            "column": self.column,
+            "aggregate": self.aggregate,
+            "order": self.order,
+            "limit": self.limit,
+            "distinct": self.distinct,
+            "join": self.join,
+            "clause": self.clause,
+        }
+        original = self.tree.sql("sqlite")
+        return {kind: sorted({sql for sql in edits(self.tree, change)} - {original}) for kind, change in kinds.items()}
+
+    def comparison(self, node):
+        """Another operator."""
+        if type(node) in SWAPPED and node.find_ancestor(exp.Where, exp.Having) and not self.decided(node):
+            for kind in SWAPPED[type(node)]:
+                yield kind(this=node.this.copy(), expression=node.expression.copy())
+
+    def decided(self, node) -> bool:
+        """Say whether the result is an extreme of the very column compared: MAX(a) is one for a > 5 and a >= 5."""
+        columns = {column.name.lower() for column in node.find_all(exp.Column)}
+        select = node.parent_select
+        for extreme in select.find_all(exp.Max, exp.Min) if select else ():
+            if {column.name.lower() for column in extreme.find_all(exp.Column)} & columns:
+                return True
+        order = select.args.get("order") if select else None
+        return order is not None and bool({c.name.lower() for c in order.find_all(exp.Column)} & columns)
+
+    def literal(self, node):
+        """Another value."""
+        if (
+            not isinstance(node, exp.Literal)
+            or not node.find_ancestor(exp.Where)
+            or node.find_ancestor(exp.Limit)
+            or self.decided_literal(node)
+        ):
+            return
+        if node.is_string:
+            yield exp.Literal.string(node.this + "s")
+            yield exp.Literal.string("not " + node.this)
+        else:
+            yield exp.Literal.number(float(node.this) + 1 if "." in node.this else int(node.this) + 1)
+
+    def decided_literal(self, node) -> bool:
+        """Say whether the value bears on no comparison, or on one that `decided` leaves out."""
+        predicate = node.find_ancestor(exp.Predicate)
+        return predicate is None or (self.decided(predicate) and not isinstance(predicate, exp.EQ))
+
+    def dropped_condition(self, node):
+        """One side of AND or OR."""
+        if isinstance(node, exp.And | exp.Or) and not self.redundant(node):
+            yield node.this.copy()
+            yield node.expression.copy()
+
+    def redundant(self, node) -> bool:
+        """Say whether two conditions bear on one column: one may imply the other."""
+        names = [column.name.lower() for column in node.find_all(exp.Column)]
+        return len(set(names)) < len(names)
+
+    def connective(self, node):
+        """AND for OR, and the other way round."""
+        if isinstance(node, exp.And | exp.Or) and not self.redundant(node) and not node.find_ancestor(exp.Join):
+            other = exp.Or if isinstance(node, exp.And) else exp.And
+            yield other(this=node.this.copy(), expression=node.expression.copy())
+
+    def column(self, node):
+        """Another column of the same table, except where only the number of rows counts."""
+        if not isinstance(node, exp.Column) or isinstance(node.parent, exp.Count):
+            return
+        # The resolver knows the tree it was made from.
+        originals = [c for c in self.tree.find_all(exp.Column) if c.sql() == node.sql()]
+        found = self.resolver.find(originals[0]) if originals else None
+        if found is None or node.find_ancestor(exp.Join):
+            return
+        names = [name for name in self.resolver.schema[found[1]].columns if name != found[2]]
+        if names:
+            quoted = exp.to_identifier(self.random.choice(names), quoted=True)
+            yield exp.Column(this=quoted, table=node.args.get("table") and node.args["table"].copy())
+
+    def aggregate(self, node):
+        """Another aggregate, or DISTINCT."""
+        if isinstance(node, AGGREGATES):
+            for kind in AGGREGATES:
+                if not isinstance(node, kind):
+                    yield kind(this=node.this.copy())
+            yield exp.Count(this=node.this.copy())
+        elif isinstance(node, exp.Count) and not node.find_ancestor(exp.Having, exp.Order):
+            if isinstance(node.this, exp.Distinct):
+                yield exp.Count(this=node.this.expressions[0].copy())
+            elif isinstance(node.this, exp.Column):
+                yield exp.Count(this=exp.Distinct(expressions=[node.this.copy()]))
+                yield node.this.copy()
+
+    def order(self, node):
+        """The other direction."""
+        if isinstance(node, exp.Ordered) and not self.one_row(node):
+            yield exp.Ordered(this=node.this.copy(), desc=not node.args.get("desc"))
+
+    def limit(self, node):
+        """One row more."""
+        if isinstance(node, exp.Limit) and isinstance(node.expression, exp.Literal) and not self.one_row(node):
+            yield exp.Limit(expression=exp.Literal.number(int(node.expression.this) + 1))
+
+    def one_row(self, node) -> bool:
+        """Say whether ORDER BY and LIMIT decide nothing: one row in all, or a subquery that stands for one value."""
+        select = node.parent_select
+        aggregated = any(projection.find(exp.AggFunc) for projection in select.expressions)
+        scalar = isinstance(select.parent, exp.Subquery) and isinstance(node, exp.Limit)
+        return scalar or (aggregated and not select.args.get("group"))
+
+    def distinct(self, node):
+        """DISTINCT put in or left out."""
+        if isinstance(node, exp.Select) and not node.args.get("group") and node.find_ancestor(exp.Select) is None:
+            if isinstance(node.parent, exp.SetOperation) or node.find(exp.Limit):
+                return
+            copy = node.copy()
+            if node.args.get("distinct"):
+                copy.set("distinct", None)
+                yield copy
+            elif not any(isinstance(projection, exp.AggFunc) for projection in node.expressions):
+                yield copy.distinct()
+
+    def join(self, node):
+        """LEFT JOIN for JOIN."""
+        if isinstance(node, exp.Join) and node.args.get("on") is not None and not node.side:
+            copy = node.copy()
+            copy.set("side", "LEFT")
+            # A condition or a join on the other table undoes a LEFT JOIN; a row without a partner seldom comes first.
+            if not self.tree.find(exp.Where, exp.Having, exp.Limit) and len(list(self.tree.find_all(exp.Join))) == 1:
+                yield copy
+
+    def clause(self, node):
+        """No WHERE, no HAVING, no GROUP BY."""
+        if isinstance(node, exp.Select) and node.find_ancestor(exp.Select) is None:
+            for name in ("where", "having", "group"):
+                if node.args.get(name) and not (name == "group" and node.args.get("having")):
+                    copy = node.copy()
+                    copy.set(name, None)
+                    yield copy
+
+
+class Rewriter:
+    """The same query in other words."""
+
+    def __init__(self, tree: exp.Query, resolver: Resolver):
+        self.tree, self.resolver = tree, resolver
+
+    def all(self) -> dict[str, list[str]]:
+        """Return the rewrites by kind."""
+        original = self.tree.sql("sqlite")
+        found = {kind: edits(self.tree, getattr(self, kind)) for kind in ("flipped", "negated", "between", "operands")}
+        lower = original.lower() if not self.tree.find(exp.Literal) else original + " ;"
+        commented = original.replace("SELECT ", "select  ", 1) + " -- done"
+        found["style"] = [lower, self.tree.sql("sqlite", pretty=True), commented]
+        found["quoted text"] = [self.double_quoted()]
+        found["quoted names"] = [self.quoted_names()]
+        if isinstance(self.tree, exp.Select) and not self.tree.args.get("order"):
+            found["derived table"] = [
+                f"SELECT * FROM ({original})",
+                f"WITH answer AS ({original}) SELECT * FROM answer",
+            ]
+        found["alias"] = self.aliased()
+        found["count"] = edits(self.tree, self.counted)
+        return {kind: sorted(set(sqls) - {original}) for kind, sqls in found.items()}
+
+    def flipped(self, node):
+        """5 < a for a > 5."""
+        if type(node) in MIRROR and not isinstance(node.parent, exp.Not):
+            yield MIRROR[type(node)](this=node.expression.copy(), expression=node.this.copy())
+
+    def negated(self, node):
+        """NOT a <= 5 for a > 5."""
+        opposite = {
+            exp.GT: exp.LTE,
+            exp.LTE: exp.GT,
+            exp.LT: exp.GTE,
+            exp.GTE: exp.LT,
+            exp.EQ: exp.NEQ,
+            exp.NEQ: exp.EQ,
+        }
+        if type(node) in opposite and node.find_ancestor(exp.Where):
+            inner = opposite[type(node)](this=node.this.copy(), expression=node.expression.copy())
+            yield exp.Not(this=exp.Paren(this=inner))
+
+    def between(self, node):
+        """BETWEEN as two comparisons, = as IN."""
+        if isinstance(node, exp.Between):
+            low = exp.GTE(this=node.this.copy(), expression=node.args["low"].copy())
+            high = exp.LTE(this=node.this.copy(), expression=node.args["high"].copy())
+            yield exp.Paren(this=exp.And(this=low, expression=high))
+        elif isinstance(node, exp.EQ) and isinstance(node.expression, exp.Literal):
+            yield exp.In(this=node.this.copy(), expressions=[node.expression.copy()])
+
+    def operands(self, node):
+        """b AND a for a AND b."""
+        if isinstance(node, exp.And | exp.Or):
+            yield exp.Paren(this=type(node)(this=node.expression.copy(), expression=node.this.copy()))
+
+    def counted(self, node):
+        """COUNT(*) for COUNT(a), which is the same without NULLs."""
+        if isinstance(node, exp.Count) and isinstance(node.this, exp.Column):
+            yield exp.Count(this=exp.Star())
+        elif isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
+            yield exp.Count(this=exp.Literal.number(1))
+
+    def double_quoted(self) -> str:
+        """Literals in double quotes."""
+
+        def change(node):
+            if isinstance(node, exp.Literal) and node.is_string and '"' not in node.this:
+                return exp.column(exp.to_identifier(node.this, quoted=True))
+            return node
+
+        return self.tree.transform(change).sql("sqlite")
+
+    def quoted_names(self) -> str:
+        """Names in double quotes."""
+
+        def change(node):
+            if isinstance(node, exp.Column) and isinstance(node.this, exp.Identifier):
+                node.this.set("quoted", True)
+            return node
+
+        return self.tree.transform(change).sql("sqlite")
+
+    def aliased(self) -> list[str]:
+        """The table under an alias."""
+        if not isinstance(self.tree, exp.Select) or len(list(self.tree.find_all(exp.Table))) != 1:
+            return []
+        copy = self.tree.copy()
+        table = copy.find(exp.Table)
+        if table.alias:
+            return []
+        for column in copy.find_all(exp.Column):
+            column.set("table", exp.to_identifier("t0"))
+        table.set("alias", exp.TableAlias(this=exp.to_identifier("t0")))
+        return [copy.sql("sqlite")]

@@ -1,0 +1,220 @@
+"""What a query asks of the data: its conditions, joins, groups, order and least number of rows."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from sqlglot import exp
+
+from .conditions import Atom, Link, Source, Tree, Value, as_stored
+from .queries import Resolver
+from .schemas import Table
+
+COMPARISONS = {exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
+MIRRORED = {"=": "=", "<>": "<>", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
+
+
+@dataclass
+class Profile:
+    """What the data must hold to tell one query from its neighbours.
+
+    Attributes:
+        tables: table of each source.
+        conditions: one tree a Select that has any.
+        links: equal columns, as (table, column) pairs, whose values come from one pool.
+        literals: values that each (table, column) is compared with.
+        grouped, ordered, numeric, nullable, averaged: (table, column) used so.
+        rows: the least number of rows that LIMIT and HAVING COUNT ask for.
+        set_sides: for a set operation, its operator and the Selects of both sides.
+    """
+
+    tables: dict[Source, Table]
+    conditions: dict[int, Tree] = field(default_factory=dict)
+    links: list[tuple[tuple[str, str], tuple[str, str]]] = field(default_factory=list)
+    literals: dict[tuple[str, str], list[Value]] = field(default_factory=dict)
+    grouped: set[tuple[str, str]] = field(default_factory=set)
+    ordered: set[tuple[str, str]] = field(default_factory=set)
+    numeric: set[tuple[str, str]] = field(default_factory=set)
+    nullable: set[tuple[str, str]] = field(default_factory=set)
+    averaged: set[tuple[str, str]] = field(default_factory=set)
+    rows: int = 0
+    set_sides: tuple | None = None
+    has_limit: bool = False
+
+
+class _Reader:
+    """Fills a Profile from a resolved query."""
+
+    def __init__(self, tree: exp.Query, resolver: Resolver):
+        self.tree, self.resolver = tree, resolver
+        sources = {
+            (select, alias): table
+            for select, entries in resolver.sources.items()
+            for alias, entry in entries.items()
+            if (table := resolver.table(entry)) is not None
+        }
+        self.profile = Profile(sources)
+
+    def read(self) -> Profile:
+        profile = self.profile
+        for select in self.tree.find_all(exp.Select):
+            clauses = [join.args["on"] for join in select.args.get("joins") or [] if join.args.get("on")]
+            clauses += [select.args[name].this for name in ("where", "having") if select.args.get(name)]
+            children = [self.condition(clause, True) for clause in clauses]
+            children += self.using(select)
+            if children:
+                profile.conditions[id(select)] = Tree("and", children)
+            for projection in select.expressions if select.args.get("distinct") else ():
+                self.mark(profile.grouped, projection)
+        for group in self.tree.find_all(exp.Group):
+            self.mark(profile.grouped, *group.expressions)
+        for distinct in self.tree.find_all(exp.Distinct):
+            self.mark(profile.grouped, *distinct.expressions)
+        for order in self.tree.find_all(exp.Ordered):
+            self.mark(profile.ordered, order.this)
+        for node in self.tree.find_all(exp.Sum, exp.Avg, exp.Add, exp.Sub, exp.Mul, exp.Div):
+            self.mark(profile.numeric, node)
+        for limit in self.tree.find_all(exp.Limit):
+            profile.has_limit = True
+            number = _literal(limit.expression)
+            if isinstance(number, int):
+                profile.rows = max(profile.rows, 2 * min(number, 25))
+        for operation in self.tree.find_all(exp.SetOperation):
+            sides = operation.left.find(exp.Select), operation.right.find(exp.Select)
+            for projections in zip(*(side.selects for side in sides), strict=False):
+                self.mark(profile.grouped, *projections)
+                self.link(*(self.column(p) for p in projections))
+            if operation is self.tree:
+                profile.set_sides = (type(operation), *(tuple(map(id, s.find_all(exp.Select))) for s in sides))
+        return profile
+
+    def mark(self, columns: set, *nodes: exp.Expression) -> None:
+        for node in nodes:
+            for column in node.find_all(exp.Column):
+                found = self.resolver.find(column)
+                if found:
+                    columns.add(found[1:])
+
+    def column(self, node: exp.Expression | None):
+        """Return (source, table, column) of a bare column, an aliased one, or one in MIN, MAX, LOWER and the like."""
+        while isinstance(node, exp.Alias | exp.Paren | exp.Lower | exp.Upper | exp.Trim | exp.Cast | exp.AggFunc):
+            node = node.this
+        return self.resolver.find(node) if isinstance(node, exp.Column) else None
+
+    def link(self, left, right) -> None:
+        if left and right and left[1:] != right[1:]:
+            self.profile.links.append((left[1:], right[1:]))
+
+    def using(self, select: exp.Select) -> list:
+        links = []
+        names = list(self.resolver.sources[id(select)])
+        for join in select.args.get("joins") or []:
+            for identifier in join.args.get("using") or []:
+                sources = [(id(select), alias) for alias in names]
+                holders = [s for s in sources if s in self.profile.tables
+                           and identifier.name.lower() in self.profile.tables[s].columns]  # fmt: skip
+                for left, right in pairwise(holders):
+                    name = identifier.name.lower()
+                    self.link(
+                        (left, self.profile.tables[left].name, name), (right, self.profile.tables[right].name, name)
+                    )
+                    links.append((Link((left, name), (right, name)), True))
+        return links
+
+    def condition(self, node: exp.Expression, wanted: bool):
+        """Return a Tree, a `(condition, wanted)` pair, or None where nothing is known of the condition."""
+        if isinstance(node, exp.Paren):
+            return self.condition(node.this, wanted)
+        if isinstance(node, exp.Not):
+            return self.condition(node.this, not wanted)
+        if isinstance(node, exp.And | exp.Or):
+            kind = "and" if isinstance(node, exp.And) == wanted else "or"
+            return Tree(kind, [self.condition(child, wanted) for child in node.flatten()])
+        found = self.atom(node)
+        return (found, wanted) if found else None
+
+    def atom(self, node: exp.Expression) -> Atom | Link | None:
+        kind = type(node)
+        if kind in COMPARISONS:
+            return self.comparison(node.this, node.expression, COMPARISONS[kind])
+        if kind in (exp.Like, exp.ILike, exp.Glob):
+            return self.make(node.this, "like", [node.expression])
+        if kind is exp.Between:
+            return self.make(node.this, "between", [node.args["low"], node.args["high"]])
+        if kind is exp.Is and isinstance(node.expression, exp.Null):
+            self.mark(self.profile.nullable, node.this)
+            return self.make(node.this, "null", [])
+        if kind is exp.In:
+            query = node.args.get("query")
+            if query is None:
+                return self.make(node.this, "in", node.expressions)
+            inner = query.find(exp.Select)
+            return self.subquery_link(node.this, inner, "=")
+        return None
+
+    def comparison(self, left: exp.Expression, right: exp.Expression, symbol: str):
+        for side, other, sign in ((left, right, symbol), (right, left, MIRRORED[symbol])):
+            if _is_literal(other):
+                return self.make(side, sign, [other])
+        if isinstance(right, exp.Subquery):
+            return self.subquery_link(left, right.find(exp.Select), symbol)
+        if isinstance(left, exp.Subquery):
+            return self.subquery_link(right, left.find(exp.Select), MIRRORED[symbol])
+        one, two = self.column(left), self.column(right)
+        if not (one and two):
+            return None
+        if symbol == "=":
+            self.link(one, two)
+        return Link((one[0], one[2]), (two[0], two[2]), symbol)
+
+    def subquery_link(self, side: exp.Expression, inner: exp.Select | None, symbol: str) -> Link | None:
+        outer = self.column(side)
+        inner_column = self.column(inner.selects[0]) if inner and inner.selects else None
+        if symbol == "=":
+            self.link(outer, inner_column)
+        aggregated = inner is not None and inner.find(exp.AggFunc) is not None
+        if aggregated and inner.find(exp.Avg):
+            self.mark(self.profile.averaged, side)
+        if not outer or not inner_column or aggregated or symbol != "=":
+            return None
+        return Link((outer[0], outer[2]), (inner_column[0], inner_column[2]))
+
+    def make(self, side: exp.Expression, symbol: str, literals: list[exp.Expression]) -> Atom | None:
+        if not all(map(_is_literal, literals)):
+            return None
+        values = tuple(_literal(literal) for literal in literals)
+        found = self.column(side)
+        if side.find(exp.Count):
+            numbers = [value for value in values if isinstance(value, int)]
+            self.profile.rows = max([self.profile.rows, *(3 * min(n, 15) + 4 for n in numbers)])
+            return None
+        if found is None:
+            return None
+        known = self.profile.literals.setdefault(found[1:], [])
+        known += [value for value in values if value is not None and value not in known]
+        if isinstance(side, exp.AggFunc):  # HAVING AVG(x) > 5: values around 5, but no single row decides
+            return None
+        return Atom((found[0], found[2]), symbol, values)
+
+
+def read_profile(tree: exp.Query, resolver: Resolver) -> Profile:
+    """Return what a resolved query asks of the data."""
+    return _Reader(tree, resolver).read()
+
+
+def _is_literal(node: exp.Expression) -> bool:
+    while isinstance(node, exp.Paren | exp.Neg | exp.Lower | exp.Upper):
+        node = node.this
+    return isinstance(node, exp.Literal | exp.Boolean | exp.Null)
+
+
+def _literal(node: exp.Expression) -> Value:
+    if isinstance(node, exp.Neg):
+        value = _literal(node.this)
+        return -value if isinstance(value, int | float) else value
+    if isinstance(node, exp.Paren | exp.Lower | exp.Upper):
+        return _literal(node.this)
+    if isinstance(node, exp.Boolean):
+        return int(node.this)
+    if not isinstance(node, exp.Literal):
+        return None
+    return as_stored(node.this)
