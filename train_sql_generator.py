@@ -334,6 +334,8 @@ def log_scores(trainer: SqlTrainer, run_id: str, validation, distractor_columns:
         card = compare(trainer.model, trainer.processing_class, trainer.prompt, questions)
         log_scorecard(card, name, run_id, trainer.state.global_step, validation)
         logger.info(card.format(name))
+        if not card.changed:
+            logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
 
+from metrics.sql_execution.sql_execution import wilson
+
 import mlflow
 import pandas as pd
 from matplotlib import pyplot
@@ -38,33 +40,38 @@ def token_lengths(lengths: dict[str, list[int]], max_length: int) -> Figure:
 
 
 def before_and_after(base: dict, adapter: dict, name: str) -> Figure:
-    """Return bars of base and adapter with 95 % intervals, from the scores of metrics/sql_execution."""
-    figure, axes = pyplot.subplots(figsize=(7, 4))
+    """Return bars of base and adapter with Wilson 95 % intervals, from the scores of metrics/sql_execution."""
     measures = {"exec_accuracy": "same result", "exact_ast": "same query", "valid": "runs", "ended": "ends by itself"}
-    for offset, (label, scores) in enumerate((("base", base), ("adapter", adapter))):
-        shares = [scores[measure] for measure in measures]
-        places = [place + 0.4 * offset - 0.2 for place in range(len(measures))]
-        bars = axes.bar(places, shares, width=0.38, label=label)
-        axes.bar_label(bars, [f"{share:.0%}" for share in shares], padding=2)
-        low, high = scores["exec_accuracy"] - scores["exec_accuracy_low"], scores["exec_accuracy_high"] - shares[0]
-        axes.errorbar(places[0], shares[0], yerr=[[max(0, low)], [max(0, high)]], color="black", capsize=4)
-    axes.set_xticks(range(len(measures)), measures.values())
-    axes.set(ylim=(0, 1.12), ylabel="share of the questions", title=f"{name}: {adapter['rows_scored']} questions")
-    axes.legend()
-    return _finish(figure)
+    rows = [adapter["rows"] if measure == "ended" else adapter["rows_scored"] for measure in measures]
+    shares = {label: [scores[measure] for measure in measures] for label, scores in _pair(base, adapter)}
+    return _bars(shares, rows, list(measures.values()), f"{name}: {adapter['rows_scored']} questions")
 
 
 def accuracy_by_shape(base: dict, adapter: dict, name: str) -> Figure:
-    """Return execution accuracy of base and adapter for each shape of gold query; a row may have several shapes."""
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    shapes = list(adapter["by_shape"])
-    for offset, (label, scores) in enumerate((("base", base), ("adapter", adapter))):
-        shares = [scores["by_shape"][shape]["exec_accuracy"] for shape in shapes]
-        axes.bar([place + 0.4 * offset - 0.2 for place in range(len(shapes))], shares, width=0.38, label=label)
-    labels = [f"{shape}\n{adapter['by_shape'][shape]['rows']} rows" for shape in shapes]
-    axes.set_xticks(range(len(shapes)), labels)
-    axes.set(ylim=(0, 1), ylabel="execution accuracy", title=f"{name}: by shape of the gold query")
-    axes.legend()
+    """Return execution accuracy by shape of gold with Wilson 95 % intervals; a row may have several shapes."""
+    shapes = adapter["by_shape"]
+    rows = [shape["rows"] for shape in shapes.values()]
+    shares = {label: [scores["by_shape"][s]["exec_accuracy"] for s in shapes] for label, scores in _pair(base, adapter)}
+    labels = [f"{shape}\n{total} rows" for shape, total in zip(shapes, rows, strict=True)]
+    return _bars(shares, rows, labels, f"{name}: same result as gold, by shape of the query")
+
+
+def _pair(base: dict, adapter: dict) -> tuple:
+    return ("base", base), ("adapter", adapter)
+
+
+def _bars(shares: dict[str, list[float]], rows: list[int], labels: list[str], title: str) -> Figure:
+    figure, axes = pyplot.subplots(figsize=(8, 4.2))
+    for offset, (label, values) in enumerate(shares.items()):
+        places = [place + 0.4 * offset - 0.2 for place in range(len(values))]
+        axes.bar(places, values, width=0.38, label=label)
+        for place, value, total in zip(places, values, rows, strict=True):
+            low, high = wilson(round(value * total), total)
+            axes.errorbar(place, value, [[max(0, value - low)], [max(0, high - value)]], color="black", capsize=3)
+            axes.text(place, high + 0.02, f"{value:.0%}", ha="center")
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set(ylim=(0, 1.15), ylabel="share of the questions", title=title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return _finish(figure)
 
 

@@ -117,12 +117,12 @@ def verdict_text(verdict: Verdict) -> str:
 def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = 16) -> Answers:
     """Answer rows greedily and judge the answers.
 
-    Generation may go half as far again as the longest gold: a base that never stops would take for ever.
+    Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
     """
     prompts = [prompt_token_ids(tokenizer, prompt, row) for row in rows]
     longest = max(len(tokenizer(row["answer"])["input_ids"]) for row in rows)
     start = time.perf_counter()
-    found = generate_all(model, tokenizer, prompts, batch_size=batch_size, max_new_tokens=16 + longest * 3 // 2)
+    found = generate_all(model, tokenizer, prompts, batch_size=batch_size, max_new_tokens=longest + 32)
     seconds = time.perf_counter() - start
     verdicts = [judge(g.text, row["answer"], row["context"]) for g, row in zip(found, rows, strict=True)]
     return Answers(found, verdicts, seconds)

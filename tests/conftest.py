@@ -71,6 +71,13 @@ def last_line(done: subprocess.CompletedProcess) -> str:
     return line
 
 
+def logged_models(run) -> list:
+    """Return the models of a run (without its experiment none is found)."""
+    return mlflow.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"
+    )
+
+
 def _corpus() -> list[str]:
     return [f"{row['context']} {row['question']} {row['answer']}" for row in demo_rows("train")[:300]]
 

@@ -11,7 +11,7 @@ import train_sql_generator
 import mlflow
 import pytest
 import torch
-from conftest import DEMO_BASE, DEMO_DATA, byte_level_tokenizer, call, demo_rows, make_base, run_script
+from conftest import DEMO_BASE, DEMO_DATA, byte_level_tokenizer, call, demo_rows, logged_models, make_base, run_script
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
@@ -162,7 +162,7 @@ def test_a_checkpoint_whose_tokenizer_was_changed_is_not_logged(trained_run, tmp
         pass
     done = call(log_model.main, run.info.run_id, "--checkpoint", 24)
     refused(done, "not logged", "other tokens than training")
-    assert not mlflow.search_logged_models(filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list")
+    assert not logged_models(run)
 
 
 def test_prediction_from_an_unknown_model(trained_run):

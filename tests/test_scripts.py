@@ -22,9 +22,21 @@ from finetune.prompts import Prompt
 import mlflow
 import pandas as pd
 import pytest
-from conftest import CONTEXT, DEMO_BASE, DEMO_DATA, QUESTIONS, ROOT, call, demo_rows, last_line, run_script
+from conftest import (
+    CONTEXT,
+    DEMO_BASE,
+    DEMO_DATA,
+    QUESTIONS,
+    ROOT,
+    call,
+    demo_rows,
+    last_line,
+    logged_models,
+    run_script,
+)
 from safetensors.torch import load_file, save_file
 
+REQUIRED = {train_sql_generator: [], evaluate_model: ["x", "--dataset", "x"]}
 SCRIPTS = (train_sql_generator, log_model, predict, evaluate_model)
 
 
@@ -36,7 +48,7 @@ def test_help_is_a_result_and_an_unknown_flag_is_an_error(script, capsys):
     shown = capsys.readouterr().out
     assert "--help" in shown
     assert len(shown.splitlines()) < 60
-    assert "--no-such-flag" in call(script.main, *(["x"] * (script is not train_sql_generator)), "--no-such-flag")
+    assert "--no-such-flag" in call(script.main, *REQUIRED.get(script, ["x"]), "--no-such-flag")
 
 
 def test_help_shows_the_own_flags_and_help_all_the_trainers(capsys):
@@ -149,9 +161,7 @@ def test_logging_prints_the_uri_and_the_reload_check_passes(logged_model):
     run = mlflow.get_run(logged_model["run_id"])
     assert run.data.tags["reload_parity"] == "pass"
     assert run.info.status == "FINISHED"
-    (model,) = mlflow.search_logged_models(
-        filter_string=f"source_run_id = '{logged_model['run_id']}'", output_format="list"
-    )
+    (model,) = [model for model in logged_models(run) if model.name == "model"]
     linked = {metric.key: metric.value for metric in model.metrics}
     assert linked["validation_exec_accuracy"] == run.data.metrics["validation_exec_accuracy"]
 
@@ -275,7 +285,7 @@ def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_mod
     assert (table["adapter_verdict"] == "right").mean() == pytest.approx(accuracy)
     assert [*table["question"]] == [row["question"] for row in demo_rows("test")[:16]]
     # The metrics belong to the model and to the data set.
-    models = mlflow.search_logged_models(filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list")
+    models = logged_models(run)
     linked = [m for model in models for m in model.metrics if m.key == "test_exec_accuracy"]
     assert [(metric.value, metric.dataset_name) for metric in linked] == [(accuracy, "test_rows")]
     # Once more: the first table stays.
@@ -315,7 +325,7 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
     assert sql.lower() == "select avg(age) from customer"
     assert call(predict.main, *one, "--execute") is None
     shown, header, value = capsys.readouterr().out.splitlines()
-    assert (shown, header.strip()) == (sql, "AVG(age)")
+    assert (shown, header.strip()) == (sql, 'AVG("age")')
     with sqlite3.connect(path) as shop:
         (expected,) = shop.execute("SELECT AVG(age) FROM customer").fetchone()
     assert float(value) == pytest.approx(expected)
@@ -323,7 +333,7 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
     found = json.loads(capsys.readouterr().out)
     assert (found["sql"], found["rows"], found["retries"], found["truncated"]) == (sql, [[expected]], 0, False)
     assert call(predict.main, *one, "--execute", "--csv") is None
-    assert capsys.readouterr().out.splitlines() == ["AVG(age)", str(expected)]
+    assert capsys.readouterr().out.splitlines() == ['"AVG(""age"")"', str(expected)]
     # The model stays loaded for the next question.
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("What is the average age of all customers?\n\nHow many customers are there?\n")

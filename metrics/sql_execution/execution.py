@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from .schemas import Database, create_table, quote
 
 MAX_RESULT_ROWS = 5_000
+MAX_VALUE_BYTES = 20_000
 MAX_INSTRUCTIONS = (
     2_000_000  # of SQLite's virtual machine; a count and not a clock, so that a verdict never depends on load
 )
@@ -26,7 +27,7 @@ class Connection:
         self.database = database
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         # Memory: replace(hex(zeroblob(...))) and group_concat cannot grow past this.
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1_000_000)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         for table in database.schema.values():
             self.connection.execute(create_table(table, collation))
         self.fill()
