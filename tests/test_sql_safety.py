@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from finetune.databases import Database, QueryFailed, open_database
@@ -232,11 +233,44 @@ def postgresql_url():
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "duckdb", "postgresql"])
+@pytest.fixture(scope="module")
+def mysql_url():
+    """A MariaDB server of the tests' own on a Unix socket; skipped with a reason where there is none."""
+    pymysql = pytest.importorskip("pymysql")
+    if shutil.which("mariadbd") is None or os.geteuid() != 0:
+        pytest.skip("MariaDB is not installed (Debian: apt-get install mariadb-server), or this is not root")
+    folder = Path(tempfile.mkdtemp(prefix="my"))
+    shutil.chown(folder, "mysql")
+    data, socket = folder / "data", folder / "socket"
+    install = ["mariadb-install-db", f"--datadir={data}", "--user=mysql", "--auth-root-authentication-method=normal"]
+    subprocess.run(install, check=True, capture_output=True)
+    server = subprocess.Popen(
+        ["mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking", "--user=mysql"],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        connection = pymysql.connect(unix_socket=str(socket), user="root", autocommit=True)
+        with connection.cursor() as cursor:
+            for statement in ["CREATE DATABASE shop", "USE shop", *SETUP]:
+                cursor.execute(statement)
+        connection.close()
+        yield f"mysql://root@/shop?unix_socket={socket}"
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "duckdb", "postgresql", "mysql"])
 def database(request) -> Database:
     """Each engine, its secrets left out of --tables."""
-    names = {"sqlite": "sqlite_file", "duckdb": "duckdb_file", "postgresql": "postgresql_url"}
-    return open_database(str(request.getfixturevalue(names[request.param])), ["users", "adults"])
+    names = {"sqlite": "sqlite_file", "duckdb": "duckdb_file"}
+    return open_database(
+        str(request.getfixturevalue(names.get(request.param, f"{request.param}_url"))), ["users", "adults"]
+    )
 
 
 def test_there_are_at_least_sixty_attacks():
@@ -275,7 +309,7 @@ def test_more_rows_than_asked_for_are_not_fetched(database):
 def test_a_query_without_end_is_stopped(database, attack):
     with pytest.raises(QueryFailed, match=r"stopped|cancel|[Mm]emory"):
         database.run(attack, 10, 1)
-    if database.engine != "postgresql":  # Not a temporary file is left, or was made, beside the database.
+    if database.engine in ("sqlite", "duckdb"):  # Not a temporary file is left, or was made, beside the database.
         assert len(list(Path(database.url.database).parent.iterdir())) == 1
 
 
