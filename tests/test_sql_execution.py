@@ -1,8 +1,10 @@
 """The execution score: known answers, for the syntax-tree match too."""
 
+import sqlite3
 import subprocess
 import sys
 
+from metrics.sql_execution.conditions import Atom, holds
 from metrics.sql_execution.queries import QueryError, parse, resolve, same_query
 from metrics.sql_execution.schemas import read_schema
 from metrics.sql_execution.sql_execution import judge, summarize, wilson
@@ -92,6 +94,9 @@ INVALID = [
     ("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT COUNT(*) FROM n", "did not finish"),
     ("SELECT COUNT(*) FROM head" + ", head" * 12, "invalid"),
     ("SELECT load_extension('x')", "invalid"),
+    ("SELECT name FROM head " + "JOIN head " * 60, "more than 10 joins"),
+    ("SELECT name FROM " + "(SELECT * FROM " * 40 + "head" + ")" * 40, "invalid"),
+    ("SELECT replace(hex(zeroblob(100000)), '0', 'aaaaaaaa') FROM head AS a, head AS b", "invalid"),
     ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "cannot be parsed"),
     ("SELECT name FROM head WHERE " + " OR ".join(["age = 1"] * 5000), "longer than"),
 ]
@@ -162,6 +167,16 @@ def test_evaluate_loads_the_metric_by_path_and_scores_every_row():
     assert (found["exec_accuracy_low"], found["exec_accuracy_high"]) == wilson(1, 3)
     third = {"exec_accuracy": 1 / 3, "rows": 3}
     assert found["by_shape"] == {"one table": third, "aggregate": third}
+
+
+@pytest.mark.parametrize("pattern", ["abc", "%abc", "abc%", "%abc%", "a%c", "a_c%", "%a%b%c%", "_", "%", "", "A%B%"])
+def test_like_is_sqlites(pattern):
+    texts = ["abc", "xabc", "abcx", "xabcx", "a", "ac", "abbc", "cab", "AxBxC", "", "a%c", "abcabc", "b\nc"]
+    with sqlite3.connect(":memory:") as connection:
+        for text in texts:
+            (expected,) = connection.execute("SELECT ? LIKE ?", (text, pattern)).fetchone()
+            assert holds(Atom(((0, "t"), "c"), "like", (pattern,)), text) == bool(expected), text
+    assert not holds(Atom(((0, "t"), "c"), "like", ("%a" * 60 + "b",)), "a" * 60)
 
 
 def test_the_interval_is_wilsons():

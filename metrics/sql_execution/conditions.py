@@ -75,8 +75,15 @@ def sort_key(value: Value) -> tuple:
 
 
 def _like(pattern: str, text: str) -> bool:
-    parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in pattern)
-    return re.fullmatch("".join(parts), text, re.IGNORECASE | re.DOTALL) is not None
+    # Part by part from the left, not one regular expression: a model may write a hundred %.
+    first, *others = ("".join("." if c == "_" else re.escape(c) for c in part) for part in pattern.split("%"))
+    flags = re.IGNORECASE | re.DOTALL
+    if not others:
+        return re.fullmatch(first, text, flags) is not None
+    found = re.match(first, text, flags)
+    for part in others[:-1]:
+        found = found and re.compile(part, flags).search(text, found.end())
+    return found is not None and re.compile(f".*{others[-1]}\\Z", flags).match(text, found.end()) is not None
 
 
 def neighbours(atom: Atom, random: Random) -> list[Value]:
