@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 Value = int | float | str | None
-Source = tuple[int, str]  # (id of the Select, alias): one entry of a FROM clause
+Source = tuple[int, str]  # (number of the Select, alias): one entry of a FROM clause
 Place = tuple[Source, str]  # a column of a source
 ORDERINGS = {"=": operator.eq, "<>": operator.ne, ">": operator.gt, ">=": operator.ge, "<": operator.lt,
              "<=": operator.le}  # fmt: skip

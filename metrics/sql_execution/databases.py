@@ -49,6 +49,8 @@ class Generator:
             for name in table.columns
         }
         self.classes = self._key_classes(profiles)
+        # In one order in every process: the order of a set of strings is not.
+        self.key_groups = sorted({tuple(sorted(members)) for members in self.classes.values()})
         self.averaged = sorted(set().union(*(p.averaged for p in profiles)) & {c for c, n in self.numeric.items() if n})
         self.met: dict[tuple, list[Value]] = {}  # values found for a set of conditions, over all databases
 
@@ -58,7 +60,7 @@ class Generator:
             return all(not isinstance(value, str) for value in values)
         return table.columns[name] or any((table.name, name) in profile.numeric for profile in profiles)
 
-    def _key_classes(self, profiles: list[Profile]) -> dict[Column, frozenset[Column]]:
+    def _key_classes(self, profiles: list[Profile]) -> dict[Column, set[Column]]:
         """Return columns that are compared with each other, each with its whole class."""
         pairs = [link for profile in profiles for link in profile.links]
         for table in self.tables.values():
@@ -69,7 +71,7 @@ class Generator:
                 merged = classes.get(left, {left}) | classes.get(right, {right})
                 for column in merged:
                     classes[column] = merged
-        return {column: frozenset(members) for column, members in classes.items()}
+        return classes
 
     def near(self, column: Column, random: Random) -> list[Value]:
         """Return values around the literals that a column is compared with."""
@@ -105,14 +107,14 @@ class _Draw:
         self.used: dict[Column, set] = {}
         self.numbers_from = random.choice([10, 40, 200])
         self.pools: dict[Column, list[Value]] = {}
-        for members in set(generator.classes.values()):
+        for members in generator.key_groups:
             numeric = any(generator.numeric[column] for column in members)
             # Drawn with repeats: some keys are shared by many rows, so that joins fan out.
             pool = [self.random_value(numeric) for _ in range(max(3, size // 2))]
             pool += pool[: len(pool) // 3]
             pool += [value for column in members for value in generator.literals.get(column, [])]
             self.pools |= dict.fromkeys(members, pool)
-        for column in generator.grouped - set(self.pools):
+        for column in sorted(generator.grouped - set(self.pools)):
             if column not in generator.numeric:
                 continue
             numeric = generator.numeric[column]
@@ -122,17 +124,15 @@ class _Draw:
             self.pools[column] = [v for v, n in zip(values, weights, strict=False) for _ in range(n)]
         self.unique = self._unique_columns()
 
-    def _unique_columns(self) -> set[tuple[str, tuple[str, ...]]]:
+    def _unique_columns(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return declared keys and, most of the time, one side of each join as the side with one row a key."""
-        unique = {(table.name, key) for table in self.generator.tables.values() for key in table.unique}
-        for members in set(self.generator.classes.values()):
+        unique = [(table.name, key) for table in self.generator.tables.values() for key in table.unique]
+        for members in self.generator.key_groups:
             if len({table for table, _ in members}) < 2 or self.random.random() < 0.25:
                 continue
-            likely = [
-                c for c in sorted(members) if c[1] == "id" or c[1].removesuffix("_id") in (c[0], c[0].rstrip("s"))
-            ]
-            name, column = self.random.choice(likely if likely and self.random.random() < 0.7 else sorted(members))
-            unique.add((name, (column,)))
+            likely = [c for c in members if c[1] == "id" or c[1].removesuffix("_id") in (c[0], c[0].rstrip("s"))]
+            name, column = self.random.choice(likely if likely and self.random.random() < 0.7 else members)
+            unique.append((name, (column,)))
         return unique
 
     def random_value(self, numeric: bool) -> Value:
@@ -219,7 +219,7 @@ class _Draw:
         """Add one row for each source of a query, bound together by its conditions."""
         selects, linked = self.chosen_selects(profile)
         trees = {select: tree for select, tree in profile.conditions.items() if select in selects}
-        broken = self.random.choice(sorted(trees, key=list(trees).index)) if near and trees else None
+        broken = self.random.choice(list(trees)) if near and trees else None
         wanted = []
         for select, tree in trees.items():
             wanted += near_miss(tree, self.random) if select == broken else wishes(tree, True, self.random)
@@ -245,7 +245,7 @@ class _Draw:
                     pairs += [(Link((one, c[1]), (two, d[1])), True) for c, d in _set_columns(profile, table, other)]
             return everything, pairs
         one_side = left if kind is exp.Except and self.random.random() < 0.8 else self.random.choice([left, right])
-        return everything & set(one_side), []
+        return everything & one_side, []
 
     def assign(self, profile: Profile, wanted: list) -> dict[Place, Value]:
         """Return values that meet the wishes, where single values can."""
@@ -261,12 +261,9 @@ class _Draw:
                 members = group.get(condition.place, {condition.place})
                 tests.setdefault(min(members), []).append((condition, outcome))
         values: dict[Place, Value] = {}
-        for members in [
-            *{id(m): m for m in group.values()}.values(),
-            *({place} for place in tests if place not in group),
-        ]:
-            place = min(members)
-            if (place[0]) not in profile.tables:
+        for place in [*dict.fromkeys(map(min, group.values())), *(place for place in tests if place not in group)]:
+            members = group.get(place, {place})
+            if place[0] not in profile.tables:
                 continue
             column = (profile.tables[place[0]].name, place[1])
             value = self.meet(column, tests.get(place, []))
@@ -324,7 +321,7 @@ def _most_uses(profile: Profile) -> int:
 def _set_columns(profile: Profile, left: Table, right: Table) -> list[tuple[Column, Column]]:
     """Return the pairs of output columns of both sides of a set operation."""
     if left.name == right.name:
-        return [(column, column) for column in profile.grouped if column[0] == left.name]
+        return [(column, column) for column in sorted(profile.grouped) if column[0] == left.name]
     return [(a, b) for a, b in profile.links if a[0] == left.name and b[0] == right.name]
 
 

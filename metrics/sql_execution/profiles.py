@@ -62,7 +62,7 @@ class _Reader:
             children = [self.condition(clause, True) for clause in clauses]
             children += self.using(select)
             if children:
-                profile.conditions[id(select)] = Tree("and", children)
+                profile.conditions[self.resolver.numbers[id(select)]] = Tree("and", children)
             for projection in select.expressions if select.args.get("distinct") else ():
                 self.mark(profile.grouped, projection)
         for group in self.tree.find_all(exp.Group):
@@ -84,7 +84,8 @@ class _Reader:
                 self.mark(profile.grouped, *projections)
                 self.link(*(self.column(p) for p in projections))
             if operation is self.tree:
-                profile.set_sides = (type(operation), *(tuple(map(id, s.find_all(exp.Select))) for s in sides))
+                numbers = [{self.resolver.numbers[id(s)] for s in side.find_all(exp.Select)} for side in sides]
+                profile.set_sides = (type(operation), *numbers)
         return profile
 
     def mark(self, columns: set, *nodes: exp.Expression) -> None:
@@ -106,10 +107,11 @@ class _Reader:
 
     def using(self, select: exp.Select) -> list:
         links = []
-        names = list(self.resolver.sources[id(select)])
+        number = self.resolver.numbers[id(select)]
+        names = list(self.resolver.sources[number])
         for join in select.args.get("joins") or []:
             for identifier in join.args.get("using") or []:
-                sources = [(id(select), alias) for alias in names]
+                sources = [(number, alias) for alias in names]
                 holders = [s for s in sources if s in self.profile.tables
                            and identifier.name.lower() in self.profile.tables[s].columns]  # fmt: skip
                 for left, right in pairwise(holders):

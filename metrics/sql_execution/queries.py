@@ -46,15 +46,17 @@ def parse(text: str) -> exp.Query:
 class Resolver:
     """Finds the table of each column of one query.
 
-    A source is one entry of a FROM clause: `(id of its Select, alias)`. A table that is used twice has
-    two sources.
+    A source is one entry of a FROM clause: `(number of its Select, alias)`. A table that is used twice has
+    two sources. Selects are numbered as they come in the tree: the same in every process.
     """
 
     def __init__(self, tree: exp.Query, schema: dict[str, Table]):
         self.schema = schema
         self.with_names = {cte.alias.lower(): cte.this for cte in tree.find_all(exp.CTE)}
         self.quoted_literals: set[str] = set()  # texts in double quotes that are no names
-        self.sources = {id(select): self._sources_of(select) for select in tree.find_all(exp.Select)}
+        selects = list(tree.find_all(exp.Select))
+        self.numbers = {id(select): number for number, select in enumerate(selects)}
+        self.sources = {number: self._sources_of(select) for number, select in enumerate(selects)}
 
     def _sources_of(self, select: exp.Select) -> dict[str, exp.Expression]:
         entries = [select.args["from_"].this] if select.args.get("from_") else []
@@ -65,17 +67,21 @@ class Resolver:
                 entries += [entry.this, *(join.this for join in entry.this.args.get("joins") or [])]
         return {entry.alias_or_name.lower(): entry for entry in entries}
 
+    def entries(self, select: exp.Query) -> dict[str, exp.Expression]:
+        """Return the entries of a Select's FROM clause by alias."""
+        return self.sources.get(self.numbers.get(id(select), -1), {})
+
     def find(self, column: exp.Column) -> tuple[tuple[int, str], str, str] | None:
         """Return (source, table, column) in lower case; None for a column of a subquery or of nothing."""
         name, qualifier = column.name.lower(), column.table.lower()
         select = column.parent_select
         while select is not None:
-            for alias, entry in self.sources.get(id(select), {}).items():
+            for alias, entry in self.entries(select).items():
                 if qualifier and qualifier != alias:
                     continue
                 table = self.table(entry)
                 if table is not None and name in table.columns:
-                    return (id(select), alias), table.name, name
+                    return (self.numbers[id(select)], alias), table.name, name
             select = select.parent_select
         return None
 
@@ -85,7 +91,7 @@ class Resolver:
         while select is not None:
             if name in (projection.alias.lower() for projection in select.expressions if projection.alias):
                 return True
-            for entry in self.sources.get(id(select), {}).values():
+            for entry in self.entries(select).values():
                 if name in self._columns(entry):
                     return True
             select = select.parent_select
@@ -95,7 +101,7 @@ class Resolver:
         """Say whether a qualified name is a column of a subquery or of a WITH."""
         select = column.parent_select
         while select is not None:
-            entry = self.sources.get(id(select), {}).get(column.table.lower())
+            entry = self.entries(select).get(column.table.lower())
             if entry is not None:
                 return self.table(entry) is None and column.name.lower() in self._columns(entry)
             select = select.parent_select
@@ -116,8 +122,7 @@ class Resolver:
             return set()
         names = {name.lower() for name in inner.named_selects}
         if any(projection.is_star for projection in inner.selects):
-            sources = self.sources.get(id(inner), {})
-            names |= {name for source in sources.values() for name in self._columns(source)}
+            names |= {name for entry in self.entries(inner).values() for name in self._columns(entry)}
         return names
 
 
