@@ -118,8 +118,11 @@ def run_mysql(job: dict):
             cursor.execute("SET SESSION TRANSACTION READ ONLY")
             cursor.execute("SELECT VERSION()")
             maria = "mariadb" in cursor.fetchall()[0][0].lower()
-            limit = ("max_statement_time", job["timeout"]) if maria else ("max_execution_time", job["timeout"] * 1000)
-            cursor.execute(f"SET SESSION {limit[0]} = {limit[1]}")
+            seconds, milliseconds = job["timeout"], int(job["timeout"] * 1000)
+            limit = f"max_statement_time = {seconds}" if maria else f"max_execution_time = {milliseconds}"
+            cursor.execute(f"SET SESSION {limit}")
+            # Closing the cursor reads what is left of the result.
+            cursor.execute(f"SET SESSION sql_select_limit = {job['max_rows'] + 1}")
             cursor.execute("START TRANSACTION READ ONLY")
         except pymysql.MySQLError as error:
             raise NoReadOnlyMode(str(error)) from error
