@@ -189,7 +189,8 @@ def test_a_verdict_does_not_depend_on_the_process():
     """Databases are drawn from the row alone: not from the hashes of strings, nor from addresses."""
     sides = ["SELECT x FROM a WHERE id > 3", "SELECT x FROM a JOIN b ON id = a_id WHERE y < 5 OR y > 9"]
     three = "SELECT DISTINCT age, name, born_state FROM head"
-    queries = [(CONTEXT, COUNT), (CONTEXT, three), (TWO, JOINED), *((TWO, f" {word} ".join(sides)) for word in ("INTERSECT", "EXCEPT"))]
+    set_operations = [(TWO, f" {word} ".join(sides)) for word in ("INTERSECT", "EXCEPT")]
+    queries = [(CONTEXT, COUNT), (CONTEXT, three), (TWO, JOINED), *set_operations]
     code = (
         "import sys, json; from metrics.sql_execution.sql_execution import judge\n"
         "for context, gold in json.loads(sys.argv[1]): print(judge('SELECT 1', gold, context).difference)"
