@@ -1,0 +1,1 @@
+"""LexGLUE's scores for UNFAIR-ToS; see unfair_tos.py."""
