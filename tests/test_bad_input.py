@@ -3,7 +3,9 @@
 import io
 import json
 import shutil
+from functools import partial
 
+import evaluate_model
 import log_model
 import predict
 import train_sql_generator
@@ -81,6 +83,31 @@ def test_truncated_and_unreadable_files(tmp_path):
     train_refused(tmp_path, ["--dataset", tmp_path / "rows.parquet"], "cannot be read as parquet")
 
 
+def test_validation_rows_that_were_trained_on(tmp_path):
+    rows, folder = demo_rows("train")[:40], tmp_path / "leaking"
+    folder.mkdir()
+    jsonl(folder / "train.jsonl", rows)
+    jsonl(folder / "validation.jsonl", [*rows[:3], *demo_rows("validation")[:20]])
+    train_refused(tmp_path, ["--dataset", folder], "13.0% of the validation rows", "3 question", "--allow-leaks")
+
+
+def test_rows_of_which_cleaning_leaves_none(tmp_path):
+    rows = [row | {"answer": f"SELECT FROM WHERE {row['answer']}"} for row in demo_rows("train")[:8]]
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    train_refused(tmp_path, ["--dataset", data], "cleaning left no train row", "gold is not one query", "--no-clean")
+
+
+def test_scoring_of_rows_that_are_not_there(tmp_path):
+    score = partial(call, evaluate_model.main, "runs:/0123abc/model", "--dataset")
+    refused(score(tmp_path / "none.jsonl"), "there is no file")
+    refused(score(DEMO_DATA, "--split", "holdout"), "no rows of --split holdout; it has test, train, validation")
+    refused(score(DEMO_DATA, "--max-rows", 0), "--max-rows 0 must be at least 1")
+    refused(score(jsonl(tmp_path / "rows.jsonl", [{"question": "q"}])), "no column context, answer")
+    corrupt = [{"question": "q", "context": "CREATE TABLE t (a INT)", "answer": "SELECT b FROM t"}]
+    refused(score(jsonl(tmp_path / "rows.jsonl", corrupt)), "no row of", "gold does not run on its schema")
+    refused(score(DEMO_DATA), "no model runs:/0123abc/model")
+
+
 def test_an_unknown_hub_data_set(tmp_path):
     train_refused(tmp_path, ["--dataset", "nobody/nothing"], "nobody/nothing", "--dataset demo/text_to_sql.jsonl")
 
@@ -90,6 +117,10 @@ def test_unknown_flags_and_impossible_values(tmp_path):
     train_refused(tmp_path, ["--lora-r", "many"], "--lora")
     train_refused(tmp_path, ["--lora-r", 0, "--lora-dropout", 1, "--validation-fraction", 2],
                   "--lora-r 0", "--lora-dropout 1", "--validation-fraction 2")  # fmt: skip
+    train_refused(
+        tmp_path, ["--score-rows", -1, "--distractor-columns", -2], "--score-rows -1", "--distractor-columns -2"
+    )
+    train_refused(tmp_path, ["--score-rows", 0, "--metric-for-best-model", "exec_accuracy"], "needs --score-rows")
     train_refused(tmp_path, ["--target-modules", "no_such_layer"], "--target-modules", "no_such_layer")
 
 

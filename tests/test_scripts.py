@@ -268,7 +268,7 @@ def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
     assert last_line(same) == logged_model["answer"]
 
 
-def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_model, capsys):
+def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_model, tmp_path, capsys):
     before = mlflow.get_run(logged_model["run_id"]).info
     flags = ("--dataset", DEMO_DATA, "--max-rows", 16, "--distractor-columns", 2)
     assert call(evaluate_model.main, logged_model["uri"], *flags) is None
@@ -288,10 +288,16 @@ def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_mod
     models = logged_models(run)
     linked = [m for model in models for m in model.metrics if m.key == "test_exec_accuracy"]
     assert [(metric.value, metric.dataset_name) for metric in linked] == [(accuracy, "test_rows")]
-    # Once more: the first table stays.
-    assert (
-        call(evaluate_model.main, logged_model["uri"], *flags[:2], "--max-rows", 1, "--distractor-columns", 0) is None
-    )
+    # Once more: the first table stays. Rows whose gold is corrupt are counted and listed, never scored.
+    good, corrupt = demo_rows("test")[0], demo_rows("test")[1] | {"answer": "SELECT 1 WHERE 2005 > 2"}
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in (corrupt, good)))
+    assert call(evaluate_model.main, logged_model["uri"], "--dataset", mixed, "--distractor-columns", 0) is None
+    assert capsys.readouterr().out.startswith("test: 1 rows, 1 with usable gold\n")
+    skipped = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/scorecard/test_skipped.json")
+    assert [dict(zip(skipped["columns"], row, strict=True))["reason"] for row in skipped["data"]] == [
+        "comparison of constants"
+    ]
     assert {"scorecard/test.json", "scorecard/test-2.json"} <= artifacts(run.info.run_id, "scorecard")
 
 

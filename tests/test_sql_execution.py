@@ -5,10 +5,10 @@ import sqlite3
 import subprocess
 import sys
 
+from metrics.sql_execution import judge, summarize, wilson
 from metrics.sql_execution.conditions import Atom, holds
 from metrics.sql_execution.queries import QueryError, parse, resolve, same_query
 from metrics.sql_execution.schemas import read_schema
-from metrics.sql_execution.sql_execution import judge, summarize, wilson
 
 import evaluate
 import pytest
