@@ -144,7 +144,7 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
     if len(groups) < 2:
         raise InputError(
             "all rows have the same schema, so none can be held out by schema; give a folder with train.* and"
-            " validation.*, or a column `split`."
+            " validation.*, or a column `split`, and --allow-leaks, since both parts will share it."
         )
     signatures = sorted(groups)
     Random(seed).shuffle(signatures)
