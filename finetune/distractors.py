@@ -25,15 +25,15 @@ def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0) -> l
         return rows
     random = Random(seed)
     schemas = {}
-    for row in rows:
+    for context in {str(row.get("context") or ""): None for row in rows}:
         try:
-            schemas[row["context"]] = read_schema(row["context"])
+            schemas[context] = read_schema(context)
         except ValueError:
             continue
     pool = sorted({column for schema in schemas.values() for table in schema.values() for column in table.columns})
     return [
         _distract_row(row, schemas[row["context"]], pool, columns, random)
-        if row["context"] in schemas and random.random() < share
+        if row.get("context") in schemas and random.random() < share
         else row
         for row in rows
     ]
@@ -42,7 +42,7 @@ def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0) -> l
 def _distract_row(row: dict, schema: dict, pool: list[str], columns: int, random: Random) -> dict:
     # A foreign column that a join or the answer names would change what the query means.
     taken = {column for table in schema.values() for column in table.columns} | set(schema)
-    taken |= set(re.findall(r"\w+", row["answer"].lower()))
+    taken |= set(re.findall(r"\w+", str(row.get("answer")).lower()))
     spelling = {name.lower(): name for name in re.findall(r"\w+", row["context"])}
     statements = []
     for table in random.sample(list(schema.values()), len(schema)):

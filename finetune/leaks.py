@@ -15,9 +15,9 @@ def leak_report(train: list[dict], validation: list[dict]) -> dict:
     spacing. `share` is the share of validation rows that share any of the three, from 0 to 1.
     """
     kinds = {
-        "question": lambda row: _plain(row["question"]),
-        "schema": lambda row: schema_signature(row["context"]),
-        "gold_sql": lambda row: _plain(row["answer"]),
+        "question": lambda row: _plain(row.get("question")),
+        "schema": lambda row: schema_signature(str(row.get("context"))),
+        "gold_sql": lambda row: _plain(row.get("answer")),
     }
     leaking: set[int] = set()
     report: dict = {"validation_rows": len(validation), "train_rows": len(train)}

@@ -124,3 +124,11 @@ def test_distractors_add_columns_shuffle_and_scrub_types():
     assert sum(moved) > 30
     assert distract(rows, 0, seed=1) == rows
     assert 10 < sum(a != b for a, b in zip(rows, distract(rows, 3, seed=1, share=0.5), strict=True)) < 50
+
+
+def test_rows_with_holes_are_left_to_the_audit():
+    """Nothing here fails on an empty column: training drops the row later, with its reason."""
+    rows = [row("SELECT player FROM table_name_7"), {"question": None, "context": None}, {"context": CONTEXT}]
+    assert len(clean_rows(rows).dropped) == 2
+    assert [r.get("question") for r in distract(rows, 2, seed=0)] == ["Who?", None, None]
+    assert leak_report(rows[:1], rows[1:])["share"] == 0.5
