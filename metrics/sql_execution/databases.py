@@ -136,6 +136,7 @@ class _Draw:
         return unique
 
     def random_value(self, numeric: bool) -> Value:
+        """Draw a number or a text that no condition asks for."""
         random = self.random
         if numeric:
             return random.randint(1, self.numbers_from)
@@ -177,10 +178,12 @@ class _Draw:
         return value
 
     def orphan(self, column: Column) -> Value:
+        """Return a value that no other row has."""
         self.fresh += 1
         return self.fresh if self.generator.numeric[column] else f"{WORDS[self.fresh % len(WORDS)]} {self.fresh}"
 
     def make(self) -> Database:
+        """Return the database: tuples for the conditions, random rows, one duplicate."""
         generator, random = self.generator, self.random
         rows_a_tuple = max(1, _most_uses(generator.gold))
         tuples = max(3, round(0.75 * self.size / rows_a_tuple))

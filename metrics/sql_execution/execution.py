@@ -71,6 +71,7 @@ class Connection:
         return rows
 
     def close(self) -> None:
+        """Close the database."""
         self.connection.close()
 
     def __enter__(self) -> "Connection":

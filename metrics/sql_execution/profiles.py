@@ -55,6 +55,7 @@ class _Reader:
         self.profile = Profile(sources)
 
     def read(self) -> Profile:
+        """Return the filled profile."""
         profile = self.profile
         for select in self.tree.find_all(exp.Select):
             clauses = [join.args["on"] for join in select.args.get("joins") or [] if join.args.get("on")]
@@ -89,6 +90,7 @@ class _Reader:
         return profile
 
     def mark(self, columns: set, *nodes: exp.Expression) -> None:
+        """Add the columns below some nodes to a set."""
         for node in nodes:
             for column in node.find_all(exp.Column):
                 found = self.resolver.find(column)
@@ -102,10 +104,12 @@ class _Reader:
         return self.resolver.find(node) if isinstance(node, exp.Column) else None
 
     def link(self, left, right) -> None:
+        """Let two columns draw their values from one pool."""
         if left and right and left[1:] != right[1:]:
             self.profile.links.append((left[1:], right[1:]))
 
     def using(self, select: exp.Select) -> list:
+        """Return the wishes of JOIN ... USING."""
         links = []
         number = self.resolver.numbers[id(select)]
         names = list(self.resolver.sources[number])
@@ -135,6 +139,7 @@ class _Reader:
         return (found, wanted) if found else None
 
     def atom(self, node: exp.Expression) -> Atom | Link | None:
+        """Return the condition of one predicate, None where nothing is known of it."""
         kind = type(node)
         if kind in COMPARISONS:
             return self.comparison(node.this, node.expression, COMPARISONS[kind])
@@ -154,6 +159,7 @@ class _Reader:
         return None
 
     def comparison(self, left: exp.Expression, right: exp.Expression, symbol: str):
+        """Return the condition of =, <>, <, <=, > or >=."""
         for side, other, sign in ((left, right, symbol), (right, left, MIRRORED[symbol])):
             if _is_literal(other):
                 return self.make(side, sign, [other])
@@ -169,6 +175,7 @@ class _Reader:
         return Link((one[0], one[2]), (two[0], two[2]), symbol)
 
     def subquery_link(self, side: exp.Expression, inner: exp.Select | None, symbol: str) -> Link | None:
+        """Return the link of a column to what a subquery returns, where single rows can meet it."""
         outer = self.column(side)
         inner_column = self.column(inner.selects[0]) if inner and inner.selects else None
         if symbol == "=":
@@ -181,6 +188,7 @@ class _Reader:
         return Link((outer[0], outer[2]), (inner_column[0], inner_column[2]))
 
     def make(self, side: exp.Expression, symbol: str, literals: list[exp.Expression]) -> Atom | None:
+        """Return the condition of a column and literals."""
         if not all(map(_is_literal, literals)):
             return None
         values = tuple(_literal(literal) for literal in literals)

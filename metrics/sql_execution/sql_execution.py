@@ -68,6 +68,7 @@ class _Query:
 
     @classmethod
     def read(cls, text: str, schema: dict) -> "_Query":
+        """Parse and resolve a query."""
         tree = parse(text)
         resolver = resolve(tree, schema)
         return cls(text, tree, read_profile(tree, resolver), normalize(tree))
