@@ -1,7 +1,8 @@
-"""Score a logged model on labelled rows, the adapter against its bare base, into the model's own run.
+"""Score a logged model on labelled rows, into the model's own run.
 
-The scorecard is printed on stdout. The rows are a file with the columns question, context (CREATE TABLE
-statements) and answer (SQL); where it has a column `split`, the rows of --split are taken.
+The scorecard is printed on stdout. For text-to-SQL the rows are a file with the columns question, context
+(CREATE TABLE statements) and answer (SQL), and the adapter is compared with its bare base; for a classifier
+they have text, and labels or label. Where there is a column `split`, the rows of --split are taken.
 """
 
 import json
@@ -10,12 +11,15 @@ import sys
 from pathlib import Path
 
 from finetune import console, reports, tracking
+from finetune.classifier_scorecard import classifier_scorecard
+from finetune.classifiers import load_classifier
 from finetune.console import InputError, Parser
 from finetune.data import check_columns, read_rows
 from finetune.distractors import distract
-from finetune.logged_models import load_model, open_model
+from finetune.labelled_texts import LabelledTexts, drop_empty
+from finetune.logged_models import CLASSIFICATION, LoggedModel, load_model, open_model
 from finetune.prompts import Prompt
-from finetune.scorecard import Scorecard, compare, log_scorecard
+from finetune.scorecard import compare, log_scorecard
 from finetune.sql_cleaning import clean_rows
 
 import mlflow
@@ -25,19 +29,54 @@ COLUMNS = ("question", "context", "answer")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Load model and rows, answer with base and adapter, log and print the scorecard."""
+    """Load rows and model, and score the model for what it was trained to do."""
     flags = parse(arguments)
     tracking.connect()
-    rows, skipped = load(flags)
+    rows = load(flags)
     logged = open_model(flags.uri)
+    if logged.card["task"] == CLASSIFICATION:
+        score_classifier(flags, logged, rows)
+    else:
+        score_sql(flags, logged, rows)
+
+
+def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
+    """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
+    if flags.distractor_columns or not flags.clean:
+        raise InputError("--distractor-columns and --no-clean are for text-to-SQL, not for classifiers.")
+    rows = drop_empty(rows, f"the rows of {flags.dataset}")
+    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision)
+    card = classifier.card
+    window = (flags.long_texts or card["long_texts"]) == "window"
+    texts = LabelledTexts.encode(
+        rows, classifier.labels, classifier.tokenizer, card["max_length"], window, str(flags.dataset)
+    )
+    scorecard = classifier_scorecard(classifier, texts, flags.batch_size)
+    if flags.log:
+        run_id, dataset = log_rows(flags, logged, rows, ("text", "labels" if "labels" in rows[0] else "label"))
+        scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
+    result = {"name": flags.name, "rows": len(rows)} | scorecard.metrics
+    console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
+
+
+def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
+    """Answer the questions with base and adapter; log and print the scorecards."""
+    distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
+    if flags.long_texts:
+        raise InputError("--long-texts is for classifiers, not for text-to-SQL.")
+    rows, skipped = clean(rows, flags)
     prompt = Prompt(logged.card["prompt"])
     model, tokenizer = load_model(logged, flags.base_model, flags.precision)
     sets = {flags.name: rows}
-    if flags.distractor_columns:
-        sets[f"{flags.name}_distractors"] = distract(rows, flags.distractor_columns, seed=0)
+    if distractor_columns:
+        sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0)
     cards = {name: compare(model, tokenizer, prompt, part, flags.batch_size) for name, part in sets.items()}
     if flags.log:
-        log(cards, logged, rows, skipped, flags)
+        run_id, dataset = log_rows(flags, logged, rows, COLUMNS)
+        for name, card in cards.items():
+            log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
+        if skipped:
+            reports.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
     for name, card in cards.items():
         console.print_result(json.dumps({"name": name} | card.metrics) if flags.json else card.format(name))
     if not any(card.changed for card in cards.values()):
@@ -52,15 +91,16 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
     parser.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
     parser.add_argument("--max-rows", type=int, help="score the first so many rows only")
-    parser.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy and so on")
+    parser.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
     parser.add_argument(
-        "--distractor-columns", type=int, default=4, help="foreign columns a table in the second scorecard; 0: none"
+        "--distractor-columns", type=int, help="foreign columns a table in the second scorecard of SQL [4]; 0: none"
     )
     parser.add_argument("--no-clean", dest="clean", action="store_false", help="keep rows whose gold is corrupt")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
-    parser.add_argument("--batch-size", type=int, default=16, help="questions answered together")
+    parser.add_argument("--long-texts", choices=("truncate", "window"), help="of a classifier; default: as in training")
+    parser.add_argument("--batch-size", type=int, default=16, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
     flags = parser.parse_args(arguments)
     for name, least in (("max_rows", 1), ("distractor_columns", 0), ("batch_size", 1)):
@@ -70,20 +110,28 @@ def parse(arguments: list[str] | None):
     return flags
 
 
-def load(flags) -> tuple[list[dict], list[dict]]:
-    """Return the rows to score, and those that cleaning left out.
+def load(flags) -> list[dict]:
+    """Return the rows of the part to score.
 
     Raises:
-        InputError: no such file, column or part, or nothing left to score.
+        InputError: no such file or part.
     """
     rows = read_rows(flags.dataset)
-    check_columns(rows, COLUMNS, f"the rows of {flags.dataset}")
     if any("split" in row for row in rows):
         parts = sorted({str(row.get("split")) for row in rows})
         rows = [row for row in rows if row.get("split") == flags.split]
         if not rows:
             raise InputError(f"{flags.dataset} has no rows of --split {flags.split}; it has {', '.join(parts)}.")
-    rows = rows[: flags.max_rows]
+    return rows[: flags.max_rows]
+
+
+def clean(rows: list[dict], flags) -> tuple[list[dict], list[dict]]:
+    """Return the questions to score, and those that cleaning left out.
+
+    Raises:
+        InputError: no such column, or nothing left to score.
+    """
+    check_columns(rows, COLUMNS, f"the rows of {flags.dataset}")
     if not flags.clean:
         return rows, []
     cleaning = clean_rows(rows)
@@ -93,17 +141,12 @@ def load(flags) -> tuple[list[dict], list[dict]]:
     return cleaning.rows, cleaning.dropped
 
 
-def log(cards: dict[str, Scorecard], logged, rows: list[dict], skipped: list[dict], flags) -> None:
-    """Log the scorecards into the run that the model came from, its status untouched."""
+def log_rows(flags, logged: LoggedModel, rows: list[dict], columns: tuple[str, ...]):
+    """Log the rows as a data set of the run that the model came from, its status untouched; return both."""
     run_id = tracking.find_run(logged.card["run_id"]).info.run_id
-    dataset = tracking.log_dataset(
-        run_id, rows, COLUMNS, str(flags.dataset.resolve()), f"{flags.name}_rows", "evaluation"
-    )
-    for name, card in cards.items():
-        log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
-    if skipped:
-        reports.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
-    logger.info(f"logged into run {run_id} of {mlflow.get_tracking_uri()}")
+    source, name = str(flags.dataset.resolve()), f"{flags.name}_rows"
+    logger.info(f"logging into run {run_id} of {mlflow.get_tracking_uri()}")
+    return run_id, tracking.log_dataset(run_id, rows, columns, source, name, "evaluation")
 
 
 if __name__ == "__main__":

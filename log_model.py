@@ -12,27 +12,34 @@ from pathlib import Path
 
 from finetune import console, tracking
 from finetune.checkpoints import find_checkpoint, load_card
-from finetune.console import Parser
-from finetune.logged_models import log_adapter
+from finetune.classifiers import log_classifier
+from finetune.console import InputError, Parser
+from finetune.logged_models import CLASSIFICATION, log_adapter
+from finetune.onnx_export import export_onnx
 from finetune.prompts import Prompt
 
 import mlflow
+import numpy as np
 from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
+EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weights merged in full precision
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     parser = Parser(description=__doc__)
     parser.add_argument("run", help="run id, or runs:/<id>")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a step")
+    parser.add_argument("--checkpoint", default="best", help="best, last, or a step (of a classifier, an epoch)")
     parser.add_argument("--name", default="model", help="name of the model in the run")
+    parser.add_argument(
+        "--export", choices=("onnx",), help="log a classifier as NAME-onnx too, base and adapter in one"
+    )
     parser.add_argument(
         "--reload-check",
         action="store_true",
         default=True,
-        help="load the logged model in a fresh process and compare its greedy tokens with the trained model's",
+        help="load the logged model in a fresh process and compare its tokens or scores with the trained model's",
     )
     parser.add_argument(
         "--no-reload-check", dest="reload_check", action="store_false", help="for a base that does not fit here"
@@ -43,11 +50,22 @@ def main(arguments: list[str] | None = None) -> None:
     run = tracking.find_run(flags.run)
     run_id = run.info.run_id
     checkpoint = find_checkpoint(run, flags.checkpoint)
+    card = load_card(checkpoint)
+    classifies = card["task"] == CLASSIFICATION
+    if flags.export and not classifies:
+        raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {card['task']}.")
     logger.info(f"logging {checkpoint}")
-    model_id = log_adapter(run, checkpoint, flags.name)
-    link_scores(run, checkpoint, model_id)
+    if classifies:
+        log_classifier(run, checkpoint, flags.name)
+    else:
+        link_scores(run, checkpoint, log_adapter(run, checkpoint, flags.name))
     uri = f"runs:/{run_id}/{flags.name}"
-    parity = reload_check(run_id, checkpoint, uri) if flags.reload_check else True
+    parity = reload_check(run_id, checkpoint, uri, EXACT) if flags.reload_check else True
+    if flags.export:
+        with tempfile.TemporaryDirectory() as folder:
+            log_classifier(run, checkpoint, f"{flags.name}-onnx", export_onnx(checkpoint, Path(folder)))
+        parity &= not flags.reload_check or reload_check(run_id, checkpoint, f"{uri}-onnx", MERGED)
+        console.print_result(f"{uri}-onnx")
     console.print_result(uri)
     if not parity:
         sys.exit(1)
@@ -63,37 +81,51 @@ def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
 
 
-def reload_check(run_id: str, checkpoint: Path, uri: str) -> bool:
-    """Replay the sample prompts through the logged model, tag the run with the result and return it."""
+def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float) -> bool:
+    """Replay the sample through the logged model, tag the run with the result and return it.
+
+    Args:
+        tolerance: by how much the score of a classifier may differ; tokens are the same or not.
+    """
     card = load_card(checkpoint)
     recorded = tracking.load_artifact_json(run_id, "reload_check.json")
     if recorded and checkpoint.name == f"checkpoint-{recorded['step']}":
-        expected = recorded["token_ids"]
+        expected = recorded["token_ids" if "token_ids" in recorded else "scores"]
     else:  # Training ended with another checkpoint in memory, or did not end.
         expected = replay(str(checkpoint), card)
     actual = replay(uri, card)
-    same = sum(a == b for a, b in zip(expected, actual, strict=True))
+    if card["task"] == CLASSIFICATION:
+        same = sum(np.allclose(a, b, rtol=0, atol=tolerance) for a, b in zip(expected, actual, strict=True))
+        what = f"texts have the trained model's scores to {tolerance:g}"
+    else:
+        same = sum(a == b for a, b in zip(expected, actual, strict=True))
+        what = "answers have the trained model's tokens"
     parity = "pass" if same == len(expected) else "fail"
-    mlflow.MlflowClient().set_tag(run_id, "reload_parity", parity)
-    logger.info(f"reload check: {same} of {len(expected)} answers have the trained model's tokens: {parity}")
+    tag = "onnx_parity" if uri.endswith("-onnx") else "reload_parity"
+    mlflow.MlflowClient().set_tag(run_id, tag, parity)
+    logger.info(f"reload check: {same} of {len(expected)} {what}: {parity}")
     return parity == "pass"
 
 
-def replay(model: str, card: dict) -> list[list[int]]:
-    """Return the greedy token ids for the sample prompts, from predict.py in a process of its own."""
-    rows = [{name: row[name] for name in Prompt(card["prompt"]).variables} for row in card["sample"]]
+def replay(model: str, card: dict) -> list[list]:
+    """Return greedy token ids, or scores, for the card's sample, from predict.py in a process of its own."""
+    if card["task"] == CLASSIFICATION:
+        rows, options, pick = [{"text": text} for text in card["sample"]], [], lambda row: list(row["scores"].values())
+    else:
+        rows = [{name: row[name] for name in Prompt(card["prompt"]).variables} for row in card["sample"]]
+        options, pick = ["--token-ids"], lambda row: row["token_ids"]
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
         file.flush()
         script = str(Path(__file__).parent / "predict.py")
-        command = [sys.executable, script, model, "--input", file.name, "--json", "--token-ids"]
+        command = [sys.executable, script, model, "--input", file.name, "--json", *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise console.InputError(
+        raise InputError(
             f"the reload check could not load {model} (see above); where the base does not fit here, use"
             " --no-reload-check."
         )
-    return [json.loads(line)["token_ids"] for line in done.stdout.splitlines()]
+    return [pick(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 if __name__ == "__main__":

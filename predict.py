@@ -1,30 +1,34 @@
-"""Answer questions with a logged model: SQL on stdout, one a line.
+"""Predict with a logged model: one result a line on stdout.
 
-Give --question with --context or --database, or --input FILE, or lines on stdin: JSON objects with the
-columns of the prompt, or plain questions about the tables of --context or --database. SQL is run only
-with --execute, and then only as a query that cannot write.
+A text-to-SQL model takes --question with --context or --database, a classifier --text; both take --input FILE,
+or lines on stdin: JSON objects with the model's columns, or plain questions or texts. A classifier finds the
+clauses of a whole document with --split-sentences. SQL is run only with --execute, and then only as a query
+that cannot write.
 """
 
 import json
 import logging
-import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from finetune import console, tracking
 from finetune.asking import Dialogue
+from finetune.classification import warn_of_long_texts
+from finetune.classifiers import load_classifier
+from finetune.clause_report import clause_report
 from finetune.console import InputError, Parser
-from finetune.data import SUFFIXES, check_columns, check_writable, read_rows
+from finetune.data import check_columns
 from finetune.databases import open_database
+from finetune.documents import SUFFIXES as DOCUMENTS
+from finetune.documents import read_document, split_sentences
 from finetune.generation import Generation, generate_all
-from finetune.logged_models import load_model, open_model
+from finetune.logged_models import CLASSIFICATION, LoggedModel, load_model, open_model
+from finetune.predictions import Writer, check_output, read_lines, stream_rows
 from finetune.prompts import Prompt
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
@@ -32,14 +36,24 @@ BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory a
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Load the model, answer, print or write."""
+    """Open the model and do what it was trained for."""
     flags = parse(arguments)
     tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
-    flags.context = database.statements if database else flags.context
     logged = open_model(flags.uri)
-    prompt = Prompt(logged.card["prompt"])
+    classifies = logged.card["task"] == CLASSIFICATION
+    check_task_flags(flags, classifies)
     parameters = logged.parameters | parse_parameters(flags.param, logged.parameters)
+    if classifies:
+        classify(flags, logged, parameters)
+    else:
+        write_queries(flags, logged, parameters, database)
+
+
+def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> None:
+    """Answer questions with SQL, and run it where that was asked for."""
+    flags.context = database.statements if database else flags.context
+    prompt = Prompt(logged.card["prompt"])
     rows = read_input(flags, prompt.variables)
     # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
     first = [] if flags.interactive else list(islice(rows, 1))
@@ -54,21 +68,66 @@ def main(arguments: list[str] | None = None) -> None:
         dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
         dialogue.hold(chain(first, rows), partial(write_sql, model, tokenizer, prompt, parameters))
         return
-    size = flags.batch_size * BATCHES_A_CHUNK
-    with Writer(flags) as writer, tqdm(unit=" rows", disable=flags.question is not None) as progress:
-        while chunk := first + list(islice(rows, size - len(first))):
-            first = []
+    with Writer(flags.output) as writer, tqdm(unit=" rows", disable=flags.question is not None) as progress:
+        for chunk in chunks(chain(first, rows), flags.batch_size):
             prompts = [tokenizer(prompt.render(row))["input_ids"] for row in chunk]
             warn_of_long_prompts(prompts, model, parameters["max_new_tokens"])
             answers = generate_all(model, tokenizer, prompts, batch_size=flags.batch_size, **parameters)
-            writer.write(chunk, answers)
+            found = [row | {"sql": a.text, "ended": a.ended} for row, a in zip(chunk, answers, strict=True)]
+            lines = [format_sql(row, answer, flags) for row, answer in zip(found, answers, strict=True)]
+            writer.write(found, lines)
             progress.update(len(chunk))
+
+
+def classify(flags, logged: LoggedModel, parameters: dict) -> None:
+    """Find the labels of texts, or the clauses of a document that have one."""
+    document = read_document(flags.input) if flags.split_sentences else None
+    rows = (asdict(sentence) for sentence in split_sentences(document)) if document else read_texts(flags)
+    first = list(islice(rows, 1))
+    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision)
+    classifier.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    seen, flagged, long_texts = 0, [], 0
+    with Writer(flags.output) as writer, tqdm(unit=" texts", disable=flags.text is not None) as progress:
+        for chunk in chunks(chain(first, rows), flags.batch_size):
+            encoded = classifier.encode([row["text"] for row in chunk])
+            scores = classifier.score(encoded, flags.batch_size)
+            decided = classifier.decide(scores, parameters["threshold"])
+            found = [row | named for row, named in zip(chunk, classifier.name(scores, decided), strict=True)]
+            if document:
+                found = [row for row, on in zip(found, decided.any(axis=1), strict=True) if on]
+                flagged += found
+            writer.write(found, [json.dumps(row) if flags.json else format_labels(row) for row in found])
+            seen, long_texts = seen + len(chunk), long_texts + encoded.long_texts
+            progress.update(len(chunk))
+    card = classifier.card
+    warn_of_long_texts(long_texts, seen, card["max_length"], card["long_texts"] == "window", "texts")
+    if document:
+        logger.info(f"{len(flagged)} of {seen} sentences flagged")
+    if flags.report:
+        flags.report.write_text(clause_report(document, flagged, seen, flags.input.name, flags.uri), encoding="utf-8")
+        logger.info(f"the report is {flags.report}")
+
+
+def chunks(rows: Iterator[dict], batch_size: int) -> Iterator[list[dict]]:
+    """Yield lists of rows: those that are sorted by length together, and in memory at a time."""
+    while chunk := list(islice(rows, batch_size * BATCHES_A_CHUNK)):
+        yield chunk
 
 
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("--text", help="one text to classify")
+    parser.add_argument(
+        "--split-sentences", action="store_true", help="--input is a document, .txt or .html, to search"
+    )
+    parser.add_argument(
+        "--report", type=Path, help="with --split-sentences, write an HTML page with the clauses marked"
+    )
+    parser.add_argument(
+        "--long-texts", choices=("truncate", "window"), help="what becomes of texts longer than the model reads"
+    )
     parser.add_argument("--question", help="one question")
     parser.add_argument("--context", help="CREATE TABLE statements the question is about")
     parser.add_argument("--database", help="URL or file of your own database, whose tables the question is about")
@@ -79,14 +138,16 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
-    parser.add_argument("--input", type=Path, help=".jsonl, .json, .csv or .parquet file with the prompt's columns")
+    parser.add_argument("--input", type=Path, help=".jsonl, .json, .csv or .parquet file with the model's columns")
     parser.add_argument("--output", type=Path, help="write the rows with their answers here (.jsonl, .csv, .parquet)")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a generation parameter")
-    parser.add_argument("--batch-size", type=int, default=16, help="prompts generated together")
-    parser.add_argument("--json", action="store_true", help="print objects instead of lines of SQL")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter: of generation, or threshold"
+    )
+    parser.add_argument("--batch-size", type=int, default=16, help="rows predicted together")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)
     if flags.question is not None and flags.input is not None:
@@ -95,13 +156,28 @@ def parse(arguments: list[str] | None):
         if getattr(flags, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")
     check_database_flags(flags)
-    if flags.output is not None:
-        if flags.output.suffix not in (".jsonl", ".csv", ".parquet"):
-            raise InputError(f"--output {flags.output}: expected a name that ends in .jsonl, .csv or .parquet.")
-        if not flags.output.parent.is_dir():
-            raise InputError(f"--output {flags.output}: there is no folder {flags.output.parent}.")
-        check_writable(str(flags.output.parent))
+    check_output(flags.output)
     return flags
+
+
+def check_task_flags(flags, classifies: bool) -> None:
+    """Raise InputError for a flag that the model's task does not have."""
+    sql = ("question", "context", "database", "tables", "execute", "interactive", "csv", "no_adapter", "token_ids")
+    classification = ("text", "split_sentences", "report", "long_texts")
+    for name in sql if classifies else classification:
+        if getattr(flags, name):
+            kind = "classifies texts" if classifies else "writes SQL"
+            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {kind}; it has no such flag.")
+    if flags.split_sentences and flags.input is None:
+        raise InputError("--split-sentences needs --input with a document, .txt or .html.")
+    if flags.report and not flags.split_sentences:
+        raise InputError("--report is for a document; it needs --split-sentences.")
+    if flags.text is not None and flags.input is not None:
+        raise InputError("give --text or --input, not both.")
+    if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
+        raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
+    if flags.report and not flags.report.resolve().parent.is_dir():
+        raise InputError(f"--report {flags.report}: there is no folder {flags.report.parent}.")
 
 
 def check_database_flags(flags) -> None:
@@ -127,7 +203,7 @@ def parse_parameters(given: list[str], known: dict) -> dict:
         name, _, text = item.partition("=")
         if name not in known:
             raise InputError(f"--param {item}: the model has no parameter {name}; it has {', '.join(known)}.")
-        kind = type(known[name])
+        kind = float if known[name] is None else type(known[name])
         try:
             parsed[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
         except (KeyError, ValueError):
@@ -142,7 +218,7 @@ def read_input(flags, columns: list[str]) -> Iterator[dict]:
             raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
         yield {"question": flags.question, "context": flags.context}
         return
-    source = _read_lines(flags.context) if flags.input is None else _stream_file(flags.input)
+    source = _read_questions(flags.context) if flags.input is None else stream_rows(flags.input)
     what = f"the rows of {flags.input or 'stdin'}"
     for number, row in enumerate(source, start=1):
         if flags.database is not None:
@@ -155,32 +231,45 @@ def read_input(flags, columns: list[str]) -> Iterator[dict]:
         yield row
 
 
-def _stream_file(path: Path) -> Iterator[dict]:
-    if not path.is_file() or path.suffix not in SUFFIXES or path.suffix in (".jsonl", ".json"):
-        yield from read_rows(path)
-    elif path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(1024):
-            yield from batch.to_pylist()
-    else:
-        for frame in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=1024):
-            yield from frame.to_dict("records")
-
-
-def _read_lines(context: str | None) -> Iterator[dict]:
-    for number, line in enumerate(sys.stdin, start=1):
-        if not line.strip():
-            continue
-        if line.lstrip().startswith("{"):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"stdin, line {number}: not valid JSON ({error.msg}).") from error
-        elif context is None:
+def _read_questions(context: str | None) -> Iterator[dict]:
+    for number, line in read_lines():
+        if isinstance(line, str) and context is None:
             raise InputError(
                 f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
             )
-        else:
-            yield {"question": line.strip(), "context": context}
+        yield {"question": line, "context": context} if isinstance(line, str) else line
+
+
+def read_texts(flags) -> Iterator[dict]:
+    """Yield the rows to classify, checked for a text."""
+    what = str(flags.input or "stdin")
+    if flags.text is not None:
+        source, what = [{"text": flags.text}], "--text"
+    elif flags.input is not None:
+        source = stream_rows(flags.input)
+    else:
+        source = ({"text": line} if isinstance(line, str) else line for _, line in read_lines())
+    for number, row in enumerate(source, start=1):
+        if number == 1:
+            check_columns([row], ("text",), f"the rows of {what}")
+        if not isinstance(row.get("text"), str) or not row["text"].strip():
+            raise InputError(f"row {number} of {what} has no text; expected a sentence or clause.")
+        yield row
+
+
+def format_sql(row: dict, answer: Generation, flags) -> str:
+    """Return an answer as a line."""
+    if not flags.json:
+        return " ".join(answer.text.split())
+    return json.dumps(row | ({"token_ids": answer.token_ids} if flags.token_ids else {}))
+
+
+def format_labels(row: dict) -> str:
+    """Return the labels of a text as a line, of a document's sentence with its line and characters."""
+    scores = row["scores"]
+    shown = [f"{name} {scores[name]:.2f}" if name in scores else name for name in row["labels"]]
+    labels = ", ".join(shown) or "none"
+    return f"{row['line']}:{row['start']}-{row['end']}\t{labels}\t{row['text']}" if "line" in row else labels
 
 
 def check_schema_length(prompt_ids: list[int], model, logged) -> None:
@@ -205,56 +294,6 @@ def warn_of_long_prompts(prompts: list[list[int]], model, max_new_tokens: int) -
     too_long = sum(len(ids) + max_new_tokens > limit for ids in prompts) if limit else 0
     if too_long:
         logger.warning(f"{too_long} prompts with {max_new_tokens} new tokens exceed the base's {limit} positions.")
-
-
-class Writer:
-    """Writes answers to stdout, or with their rows to a file that appears under its name when it is whole."""
-
-    def __init__(self, flags):
-        self.flags, self.parquet, self.started = flags, None, False
-        self.part = flags.output.with_name(flags.output.name + ".part") if flags.output else None
-        if self.part:
-            self.part.write_text("")
-
-    def write(self, rows: list[dict], answers: list[Generation]) -> None:
-        """Write one chunk."""
-        if self.part is None:
-            for row, answer in zip(rows, answers, strict=True):
-                console.print_result(self.format(row, answer))
-            return
-        frame = pd.DataFrame(rows).assign(sql=[a.text for a in answers], ended=[a.ended for a in answers])
-        if self.flags.output.suffix == ".parquet":
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            self.parquet = self.parquet or pq.ParquetWriter(self.part, table.schema)
-            self.parquet.write_table(table)
-        elif self.flags.output.suffix == ".csv":
-            frame.to_csv(self.part, mode="a", header=not self.started, index=False)
-        else:
-            with self.part.open("a", encoding="utf-8") as file:
-                frame.to_json(file, orient="records", lines=True, force_ascii=False)
-        self.started = True
-
-    def format(self, row: dict, answer: Generation) -> str:
-        """Return one answer as a line."""
-        if not self.flags.json:
-            return " ".join(answer.text.split())
-        result = row | {"sql": answer.text, "ended": answer.ended}
-        return json.dumps(result | ({"token_ids": answer.token_ids} if self.flags.token_ids else {}))
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, kind, *_) -> None:
-        """Give the file its name; drop it after bad input; after any other error leave what is written as .part."""
-        if self.part is None:
-            return
-        if self.parquet:
-            self.parquet.close()
-        if kind is None:
-            self.part.rename(self.flags.output)
-            console.print_result(str(self.flags.output))
-        elif issubclass(kind, InputError):
-            self.part.unlink()
 
 
 if __name__ == "__main__":

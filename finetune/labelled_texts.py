@@ -1,0 +1,57 @@
+"""Labelled texts: read from rows, those without a text left out, and encoded."""
+
+import logging
+from dataclasses import dataclass
+
+from finetune.classification import Encoded, encode_texts, warn_of_long_texts
+from finetune.data import check_columns
+from finetune.labels import Labels
+
+import numpy as np
+from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class LabelledTexts:
+    """Texts, their labels as 0 and 1 of shape (texts, outputs), and their token ids."""
+
+    texts: list[str]
+    actual: np.ndarray
+    encoded: Encoded
+
+    @classmethod
+    def encode(cls, rows: list[dict], labels: Labels, tokenizer, max_length: int, window: bool, what: str):
+        """Return rows with `text` and labels, encoded; texts longer than `max_length` are counted in the log."""
+        texts = [row["text"] for row in rows]
+        encoded = encode_texts(tokenizer, texts, max_length, window)
+        warn_of_long_texts(encoded.long_texts, len(texts), max_length, window, what)
+        return cls(texts, labels.encode(rows, what), encoded)
+
+    def take(self, indices: list[int]) -> "LabelledTexts":
+        """Return some of the texts; for a part without windows."""
+        pieces = [self.encoded.pieces[index] for index in indices]
+        encoded = Encoded(pieces, np.arange(len(pieces)), self.encoded.long_texts)
+        return LabelledTexts([self.texts[index] for index in indices], self.actual[indices], encoded)
+
+    def dataset(self) -> Dataset:
+        """Return the pieces with the labels of their texts, for the Trainer."""
+        targets = self.actual[self.encoded.owners].tolist()
+        return Dataset.from_list(
+            [piece | {"labels": target} for piece, target in zip(self.encoded.pieces, targets, strict=True)]
+        )
+
+
+def drop_empty(rows: list[dict], what: str) -> list[dict]:
+    """Return the rows that have a text; the others are counted in the log.
+
+    Raises:
+        InputError: when there is no column `text`, or no text at all.
+    """
+    check_columns(rows, ("text",), what)
+    kept = [row for row in rows if isinstance(row.get("text"), str) and row["text"].strip()]
+    if len(kept) < len(rows):
+        logger.warning(f"{what}: {len(rows) - len(kept)} of {len(rows)} have no text and are left out.")
+    check_columns(kept, ("text",), f"{what} with a text")
+    return kept

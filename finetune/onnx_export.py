@@ -1,0 +1,51 @@
+"""A classifier written as one ONNX file, base and adapter merged in full precision."""
+
+from pathlib import Path
+
+from finetune.classifiers import load_classifier
+from finetune.console import InputError
+from finetune.onnx_model import FILE
+
+import bitsandbytes as bnb
+import torch
+
+
+def export_onnx(checkpoint: Path, folder: Path) -> Path:
+    """Write the classifier of a checkpoint as `model.onnx` into a folder and return the file.
+
+    Merging into the NF4 weights would round the adapter away. So the weights are what NF4 stands for, in
+    float32, and the adapter is added to those: the scores are those of the trained model.
+
+    Raises:
+        InputError: when the packages for ONNX are not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"--export onnx needs {error.name}; install it with `pip install onnx onnxruntime onnxscript`."
+        ) from error
+    trained, plain = load_classifier(checkpoint), load_classifier(checkpoint, precision="fp32")
+    for name, module in trained.model.named_modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            weight = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
+            plain.model.get_submodule(name).weight.data = weight.float().to("cpu")
+    merged = plain.model.cpu().merge_and_unload().eval()
+    example = plain.tokenizer(["one text", "another text that is longer"], padding=True, return_tensors="pt")
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    names = list(example)
+    torch.onnx.export(
+        merged,
+        (),
+        folder / FILE,
+        kwargs=dict(example),
+        input_names=names,
+        output_names=["logits"],
+        dynamic_shapes={name: {0: batch, 1: length} for name in names},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    return folder / FILE

@@ -1,0 +1,357 @@
+"""The classifier's whole life, by the scripts: train, kill, resume, log, predict, score."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import evaluate_model
+import log_model
+import predict
+import train_classifier
+from finetune.checkpoints import load_card
+from finetune.classifiers import load_classifier
+
+import bitsandbytes as bnb
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CLASSIFIER_FLAGS, ROOT, call, logged_models, run_script
+from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
+from mlflow.exceptions import MlflowException
+from safetensors.torch import load_file
+
+FAIR = "welcome to our site and you can change your password ."
+BOTH = f"{CLAUSES['Arbitration']} and {CLAUSES['Liability']}"
+STEPS = (10, 20, 30, 40)
+
+
+def adapters(folder: Path) -> dict[str, dict]:
+    """Return the tensors of each checkpoint of a run by the checkpoint's name."""
+    return {path.parent.name: load_file(path) for path in folder.glob("checkpoint-*/adapter_model.safetensors")}
+
+
+def same_weights(one: dict, other: dict) -> bool:
+    """Say whether two adapters are the same bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_training_prints_the_run_id_and_learns(classifier_run):
+    assert classifier_run["process"].stdout == classifier_run["id"] + "\n"
+    metrics = mlflow.get_run(classifier_run["id"]).data.metrics
+    assert metrics["eval_macro_f1"] > 0.8
+    assert metrics["test_macro_f1"] > 0.8
+    assert metrics["test_last_micro_f1"] > 0.8
+    messages = classifier_run["process"].stderr
+    assert "160 rows / 16 = 10.0 steps an epoch" in messages
+    assert "LOAD REPORT" not in messages
+    assert "Traceback" not in messages
+    assert "was not logged" not in messages
+
+
+def test_the_run_holds_what_people_look_at(classifier_run):
+    run, client = mlflow.get_run(classifier_run["id"]), mlflow.MlflowClient()
+    assert run.info.status == "FINISHED"
+    figures = {artifact.path for artifact in client.list_artifacts(classifier_run["id"], "figures")}
+    expected = {f"figures/{part}_{kind}.png" for part in ("validation", "test", "test_last")
+                for kind in ("by_label", "precision_recall")}  # fmt: skip
+    assert figures == expected | {"figures/learning_curves.png"}
+    assert run.data.params["lora.r"] == "16"
+    assert run.data.params["data.train_rows"] == "160"
+    inputs = {(i.dataset.name, i.tags[0].value) for i in run.inputs.dataset_inputs}
+    assert inputs == {("train_rows", "training"), ("validation_rows", "validation"), ("test_rows", "test")}
+    # Every evaluation is over the whole split and is logged once.
+    assert len(client.get_metric_history(classifier_run["id"], "eval_macro_f1")) == 4
+    labels = mlflow.artifacts.load_dict(f"runs:/{classifier_run['id']}/labels.json")
+    assert labels["labels"]["names"] == list(LABELS)
+    assert sum(labels["rows"]["train"].values()) == sum(len(row["labels"]) for row in labelled_rows(160, 0))
+
+
+def test_each_epoch_is_a_model_linked_to_its_metrics_and_data(classifier_run):
+    models = {model.name: model for model in logged_models(mlflow.get_run(classifier_run["id"]))}
+    assert {f"checkpoint-{step}" for step in STEPS} <= models.keys()
+    for step in STEPS:
+        model = models[f"checkpoint-{step}"]
+        (metric,) = (m for m in model.metrics if m.key == "validation_macro_f1" and m.dataset_name)
+        assert (metric.step, metric.dataset_name) == (step, "validation_rows")
+        assert any(m.key == "eval_loss" for m in model.metrics)
+    assert models["checkpoint-20"].tags["epoch"] == "2"
+
+
+def test_the_exact_files_of_a_checkpoint(classifier_run):
+    folder = classifier_run["folder"] / classifier_run["id"]
+    assert {path.name for path in folder.iterdir()} == {f"checkpoint-{step}" for step in STEPS}
+    assert {path.name for path in (folder / "checkpoint-40").iterdir()} == {
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "finetune.json", "optimizer.pt",
+        "rng_state.pth", "scheduler.pt", "tokenizer.json", "tokenizer_config.json", "trainer_state.json",
+        "training_args.bin",
+    }  # fmt: skip
+
+
+def test_only_the_encoder_is_quantised_and_the_head_travels_with_the_adapter(classifier_run):
+    checkpoint = classifier_run["folder"] / classifier_run["id"] / "checkpoint-40"
+    model = load_classifier(checkpoint).model
+    quantised = [name for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)]
+    assert len(quantised) == 2 * 6  # query, key, value, output and both of the MLP, in each layer
+    assert all(name.endswith("base_layer") for name in quantised)  # and each has an adapter
+    assert not any("classifier" in name or "pooler" in name for name in quantised)
+    tensors = load_file(checkpoint / "adapter_model.safetensors")
+    head = tensors["base_model.model.classifier.weight"]
+    assert (head.shape, head.dtype) == ((3, 64), torch.float32)
+    assert len([name for name in tensors if "lora_A" in name]) == len(quantised)
+
+
+def test_logging_prints_the_uris_and_the_checks_pass(logged_classifier):
+    assert logged_classifier["uri"] == f"runs:/{logged_classifier['run_id']}/model"
+    assert logged_classifier["onnx"] == f"runs:/{logged_classifier['run_id']}/model-onnx"
+    tags = mlflow.get_run(logged_classifier["run_id"]).data.tags
+    assert (tags["reload_parity"], tags["onnx_parity"]) == ("pass", "pass")
+
+
+def test_the_reload_check_fails_where_scores_differ(classifier_run, tmp_path):
+    """The same checkpoint with another head: logged, reported, status 1."""
+    folder = tmp_path / "outputs"
+    shutil.copytree(classifier_run["folder"] / classifier_run["id"] / "checkpoint-40", folder / "checkpoint-40")
+    with mlflow.start_run(tags={"finetune.checkpoints": str(folder)}) as run:
+        mlflow.log_dict({"step": 40, "scores": [[0.5, 0.5, 0.5]] * 16}, "reload_check.json")
+    with pytest.raises(SystemExit) as stopped:
+        log_model.main([run.info.run_id])
+    assert stopped.value.code == 1
+    assert mlflow.get_run(run.info.run_id).data.tags["reload_parity"] == "fail"
+
+
+def test_pyfunc_takes_one_text_a_list_or_a_column(logged_classifier, tmp_path):
+    """Loaded in another process, in another folder, from the URI alone."""
+    code = f"""
+import json, mlflow, pandas
+model = mlflow.pyfunc.load_model({logged_classifier["uri"]!r})
+texts = [{BOTH!r}, "1984", {FAIR!r}]
+inputs = [texts[0], texts, pandas.DataFrame({{"text": texts, "id": [1, 2, 3]}}), pandas.Series(texts)]
+print(json.dumps([model.predict(given).to_dict("records") for given in inputs]))
+print(json.dumps(model.predict(texts, params={{"threshold": 1.0}})["labels"].tolist()))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    answers, strict = map(json.loads, done.stdout.splitlines()[-2:])
+    one, several, table, column = answers
+    assert one[0]["labels"] == ["Arbitration", "Liability"]
+    assert set(one[0]["scores"]) == set(LABELS)
+    assert several == table == column
+    assert several[2]["labels"] == []
+    assert strict == [[], [], []]
+    # The same scores as predict.py gives, whatever shares the batch.
+    card = load_card(Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint")))
+    assert card["thresholds"] is not None
+    found = load_classifier(
+        Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint"))
+    ).score([BOTH])
+    np.testing.assert_allclose(list(one[0]["scores"].values()), found[0], atol=1e-5)
+
+
+def test_pyfunc_refuses_another_column_an_empty_text_and_an_impossible_threshold(logged_classifier):
+    model = mlflow.pyfunc.load_model(logged_classifier["uri"])
+    for given, part in ((pd.DataFrame({"id": ["a"], "text": ["b"]}), "found the column 'id'"),
+                        (["a", " "], "text 2 is empty")):  # fmt: skip
+        with pytest.raises(MlflowException, match=part) as error:
+            model.predict(given)
+        assert error.value.error_code == "INVALID_PARAMETER_VALUE"
+    with pytest.raises(MlflowException, match="between 0 and 1"):
+        model.predict("a", params={"threshold": 1.5})
+
+
+def test_the_base_may_move(logged_classifier, tiny_roberta, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_roberta, moved)
+    model = mlflow.pyfunc.load_model(logged_classifier["uri"], model_config={"base_model": str(moved)})
+    assert model.predict(BOTH)["labels"][0] == ["Arbitration", "Liability"]
+    other = make_encoder(tmp_path / "other", "bert")
+    refused = call(predict.main, logged_classifier["uri"], "--text", "a", "--base-model", other)
+    assert "no longer matches the adapter" in refused
+
+
+def test_predict_prints_labels_and_writes_files(logged_classifier, tmp_path, capsys):
+    uri = logged_classifier["uri"]
+    assert call(predict.main, uri, "--text", BOTH) is None
+    line = capsys.readouterr().out.strip()
+    assert line.startswith("Arbitration 0.")
+    assert ", Liability 0." in line
+    assert call(predict.main, uri, "--text", BOTH, "--param", "threshold=1.0") is None
+    assert capsys.readouterr().out == "none\n"
+    rows = [{"id": number, "text": text} for number, text in enumerate([BOTH, FAIR])]
+    data = write_rows(tmp_path / "in.jsonl", rows)
+    for suffix, read in ((".jsonl", lambda p: pd.read_json(p, lines=True)), (".csv", pd.read_csv),
+                         (".parquet", pd.read_parquet)):  # fmt: skip
+        output = tmp_path / f"out{suffix}"
+        assert call(predict.main, uri, "--input", data, "--output", output) is None
+        assert capsys.readouterr().out == f"{output}\n"
+        frame = read(output)
+        labels = frame["labels"].map(json.loads) if suffix == ".csv" else frame["labels"].map(list)
+        assert labels.tolist() == [["Arbitration", "Liability"], []]
+        assert frame["id"].tolist() == [0, 1]
+
+
+def test_predict_from_an_epoch_and_from_onnx(logged_classifier, classifier_run, capsys):
+    found = []
+    step, epoch = (f"runs:/{classifier_run['id']}/checkpoint-{number}" for number in (20, 2))
+    for model in (step, epoch, classifier_run["folder"] / classifier_run["id"] / "checkpoint-20",
+                  logged_classifier["onnx"], logged_classifier["uri"]):  # fmt: skip
+        assert call(predict.main, model, "--text", BOTH, "--json") is None
+        found.append(list(json.loads(capsys.readouterr().out)["scores"].values()))
+    assert found[0] == found[1] == found[2]
+    np.testing.assert_allclose(found[3], found[4], atol=1e-3)
+    assert found[0] != found[4]
+
+
+def test_log_model_takes_an_epoch(classifier_run):
+    assert (
+        call(log_model.main, classifier_run["id"], "--checkpoint", 2, "--name", "second", "--no-reload-check") is None
+    )
+    models = {model.name: model for model in logged_models(mlflow.get_run(classifier_run["id"]))}
+    assert json.loads(models["second"].tags.get("epoch", "0")) == 2
+    assert "best, last or one of the steps 10, 20, 30, 40 or epochs 1,2,3,4" in call(
+        log_model.main, classifier_run["id"], "--checkpoint", 7
+    )
+
+
+def test_a_document_is_searched_sentence_by_sentence(logged_classifier, tmp_path, capsys):
+    page = tmp_path / "terms.html"
+    clause = CLAUSES["Arbitration"]
+    page.write_text(
+        f"<h1>you can change your password</h1><p>{FAIR}\n<b>{clause}</b>. We hope you enjoy the music.</p>"
+    )
+    report = tmp_path / "report.html"
+    arguments = (logged_classifier["uri"], "--input", page, "--split-sentences")
+    assert call(predict.main, *arguments, "--report", report) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    place, labels, text = line.split("\t")
+    start = len(f"you can change your password  {FAIR} ")
+    assert place == f"3:{start}-{start + len(clause) + 1}"
+    assert labels.startswith("Arbitration ")
+    assert text == clause + "."
+    assert f'class="l0">{clause}.</mark>' in report.read_text()
+    assert "<b>1</b> of 4 sentences" in report.read_text()
+    assert call(predict.main, *arguments, "--json") is None
+    assert json.loads(capsys.readouterr().out)["line"] == 3
+
+
+def test_flags_of_another_task_are_refused(logged_classifier, tmp_path):
+    document = tmp_path / "terms.txt"
+    document.write_text("Welcome.")
+    uri = logged_classifier["uri"]
+    assert "--question: the model" in call(predict.main, uri, "--question", "q", "--context", "c")
+    assert "search its sentences with --split-sentences" in call(predict.main, uri, "--input", document)
+    assert "needs --split-sentences" in call(predict.main, uri, "--text", "a", "--report", tmp_path / "r.html")
+    assert "no folder" in call(
+        predict.main, uri, "--input", document, "--split-sentences", "--report", tmp_path / "no" / "r.html"
+    )
+    assert "row 1 of --text has no text" in call(predict.main, uri, "--text", " ")
+    assert "--distractor-columns" in call(
+        evaluate_model.main, uri, "--dataset", write_rows(tmp_path / "a.jsonl", labelled_rows(4, 0)),
+        "--distractor-columns", 4,
+    )  # fmt: skip
+
+
+def test_evaluation_scores_into_the_run_of_the_model(logged_classifier, terms, capsys):
+    assert call(evaluate_model.main, logged_classifier["uri"], "--dataset", terms / "test.jsonl", "--name", "again",
+                "--json") is None  # fmt: skip
+    result = json.loads(capsys.readouterr().out)
+    metrics = mlflow.get_run(logged_classifier["run_id"]).data.metrics
+    assert result["macro_f1"] == metrics["again_macro_f1"] == metrics["test_macro_f1"]
+    model = next(m for m in logged_models(mlflow.get_run(logged_classifier["run_id"])) if m.name == "model")
+    assert any(m.key == "again_macro_f1" and m.dataset_name == "again_rows" for m in model.metrics)
+    onnx = logged_classifier["onnx"]
+    assert call(evaluate_model.main, onnx, "--dataset", terms / "test.jsonl", "--no-log") is None
+    assert f"macro_f1                         {result['macro_f1']:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("after", [0, 20], ids=["before the first checkpoint", "in the third epoch"])
+def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classifier_run, tmp_path, after):
+    command = [sys.executable, str(ROOT / "train_classifier.py"), *map(str, classifier_run["flags"])]
+    process = subprocess.Popen(
+        [*command, "--output-dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline, seen = time.monotonic() + 120, ""
+    for line in process.stderr:
+        seen += line
+        reached = "checkpoints: " in seen if after == 0 else list(tmp_path.glob(f"*/checkpoint-{after}/finetune.json"))
+        if reached or time.monotonic() > deadline:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (folder,) = tmp_path.iterdir()
+    done = run_script("train_classifier.py", "--resume", folder.name)
+    assert done.stdout == folder.name + "\n", done.stderr[-3000:]
+    assert mlflow.get_run(folder.name).info.status == "FINISHED"
+    found, expected = adapters(folder), adapters(classifier_run["folder"] / classifier_run["id"])
+    assert same_weights(found["checkpoint-40"], expected["checkpoint-40"])
+    models = [model.name for model in logged_models(mlflow.get_run(folder.name))]
+    assert sorted(models) == [f"checkpoint-{step}" for step in STEPS]
+
+
+def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_the_epoch(
+    classifier_run, tmp_path, capsys, monkeypatch
+):
+    limit = train_classifier.TimeLimitCallback
+
+    class AtStep13(limit):
+        def on_step_end(self, args, state, control, **kwargs):
+            self.seconds = -1 if state.global_step == 13 and self.seconds == 3600 else self.seconds
+            super().on_step_end(args, state, control, **kwargs)
+
+    monkeypatch.setattr(train_classifier, "TimeLimitCallback", AtStep13)
+    assert call(train_classifier.main, *classifier_run["flags"], "--output-dir", tmp_path, "--max-time", "1h") is None
+    run_id = capsys.readouterr().out.split()[-1]
+    run = mlflow.get_run(run_id)
+    assert (run.info.status, run.data.tags["finetune.stopped"]) == ("FINISHED", "max-time")
+    assert sorted(adapters(tmp_path / run_id)) == ["checkpoint-10", "checkpoint-13"]
+    assert call(train_classifier.main, "--resume", run_id) is None
+    assert capsys.readouterr().out.split()[-1] == run_id
+    expected = adapters(classifier_run["folder"] / classifier_run["id"])["checkpoint-40"]
+    assert same_weights(adapters(tmp_path / run_id)["checkpoint-40"], expected)
+    assert "finetune.stopped" not in mlflow.get_run(run_id).data.tags
+    assert "is finished" in call(train_classifier.main, "--resume", run_id)
+    assert "--seed: --resume takes the run's own flags" in call(train_classifier.main, "--resume", run_id, "--seed", 1)
+
+
+def binary(row: dict) -> dict:
+    """Return a row with one label of two."""
+    return {"text": row["text"], "label": int(bool(row["labels"]))}
+
+
+def multiclass(row: dict) -> dict:
+    """Return a row with one label of four."""
+    return {"text": row["text"], "label": (row["labels"] or ["none"])[0]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "change"), [("deberta", "binary", binary), ("bert", "multiclass", multiclass)]
+)
+def test_other_encoders_and_tasks(tmp_path, capsys, kind, task, change):
+    base, data = make_encoder(tmp_path / kind, kind), write_parts(tmp_path / "data", change)
+    flags = [flag for flag in CLASSIFIER_FLAGS if flag not in ("--labels", *LABELS)]
+    assert call(train_classifier.main, "--base-model", base, "--dataset", data, "--output-dir", tmp_path / "o", *flags,
+                "--pooling", "cls" if kind == "deberta" else "mean") is None  # fmt: skip
+    run_id = capsys.readouterr().out.split()[-1]
+    run = mlflow.get_run(run_id)
+    metric = {"binary": "f1", "multiclass": "macro_f1"}[task]
+    assert run.data.params["metric_for_best_model"] == metric
+    assert run.data.metrics[f"test_{metric}"] > 0.8
+    assert load_card(tmp_path / "o" / run_id / "checkpoint-40")["labels"]["task"] == task
+    assert any("confusion" in a.path for a in mlflow.MlflowClient().list_artifacts(run_id, "figures"))
+    uri = f"runs:/{run_id}/checkpoint-40"
+    assert call(predict.main, uri, "--text", CLAUSES["Arbitration"], "--json") is None
+    found = json.loads(capsys.readouterr().out)
+    assert found["labels"] == (["yes"] if task == "binary" else ["Arbitration"])
+    assert set(found["scores"]) == ({"yes"} if task == "binary" else {*LABELS, "none"})
+    assert call(log_model.main, run_id, "--checkpoint", "last", "--export", "onnx", "--no-reload-check") is None
+    capsys.readouterr()
+    assert call(predict.main, f"runs:/{run_id}/model-onnx", "--text", CLAUSES["Arbitration"], "--json") is None
+    exported = json.loads(capsys.readouterr().out)
+    np.testing.assert_allclose(list(exported["scores"].values()), list(found["scores"].values()), atol=1e-3)

