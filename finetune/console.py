@@ -75,9 +75,12 @@ class ScriptParser(HfArgumentParser):
         if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
             print_result(self.format_help() if "--help-all" in arguments else self.format_own_help())
             raise SystemExit(0)
-        *parsed, unknown = self.parse_args_into_dataclasses(
-            arguments, return_remaining_strings=True, look_for_args_file=False
-        )
+        try:
+            *parsed, unknown = self.parse_args_into_dataclasses(
+                arguments, return_remaining_strings=True, look_for_args_file=False
+            )
+        except ValueError as error:  # TrainingArguments refuses settings that do not go together.
+            raise InputError(" ".join(str(error).split())) from error
         if unknown:
             raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
         return tuple(parsed)

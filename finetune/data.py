@@ -193,10 +193,10 @@ def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float | Non
     try:
         parts = load_dataset(name, configuration or None)
     except (DatasetNotFoundError, OSError, ValueError, RuntimeError) as error:
+        example = ", for example --dataset demo/text_to_sql.jsonl" if "question" in columns else ""
         raise InputError(
             f"{dataset} is neither a local file or folder nor a data set that can be had from the Hub"
-            f" ({type(error).__name__}). Give a .jsonl/.json/.csv/.parquet file, for example"
-            " --dataset demo/text_to_sql.jsonl, which needs no Hub."
+            f" ({type(error).__name__}). Give a .jsonl/.json/.csv/.parquet file{example}, which needs no Hub."
         ) from error
     rows = {part: parts[part].to_list() for part in PARTS if part in parts}
     names = _class_names(parts["train"].features)

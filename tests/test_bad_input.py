@@ -97,15 +97,15 @@ def test_rows_of_which_cleaning_leaves_none(tmp_path):
     train_refused(tmp_path, ["--dataset", data], "cleaning left no train row", "gold is not one query", "--no-clean")
 
 
-def test_scoring_of_rows_that_are_not_there(tmp_path):
-    score = partial(call, evaluate_model.main, "runs:/0123abc/model", "--dataset")
+def test_scoring_of_rows_that_are_not_there(tmp_path, logged_model):
+    score = partial(call, evaluate_model.main, logged_model["uri"], "--dataset")
     refused(score(tmp_path / "none.jsonl"), "there is no file")
     refused(score(DEMO_DATA, "--split", "holdout"), "no rows of --split holdout; it has test, train, validation")
     refused(score(DEMO_DATA, "--max-rows", 0), "--max-rows 0 must be at least 1")
     refused(score(jsonl(tmp_path / "rows.jsonl", [{"question": "q"}])), "no column context, answer")
     corrupt = [{"question": "q", "context": "CREATE TABLE t (a INT)", "answer": "SELECT b FROM t"}]
     refused(score(jsonl(tmp_path / "rows.jsonl", corrupt)), "no row of", "gold does not run on its schema")
-    refused(score(DEMO_DATA), "no model runs:/0123abc/model")
+    refused(call(evaluate_model.main, "runs:/0123abc/model", "--dataset", DEMO_DATA), "no model runs:/0123abc/model")
 
 
 def test_an_unknown_hub_data_set(tmp_path):

@@ -13,6 +13,7 @@ import evaluate_model
 import log_model
 import predict
 import train_classifier
+from finetune import tracking
 from finetune.checkpoints import load_card
 from finetune.classifiers import load_classifier
 
@@ -114,16 +115,15 @@ def test_logging_prints_the_uris_and_the_checks_pass(logged_classifier):
     assert (tags["reload_parity"], tags["onnx_parity"]) == ("pass", "pass")
 
 
-def test_the_reload_check_fails_where_scores_differ(classifier_run, tmp_path):
-    """The same checkpoint with another head: logged, reported, status 1."""
-    folder = tmp_path / "outputs"
-    shutil.copytree(classifier_run["folder"] / classifier_run["id"] / "checkpoint-40", folder / "checkpoint-40")
-    with mlflow.start_run(tags={"finetune.checkpoints": str(folder)}) as run:
-        mlflow.log_dict({"step": 40, "scores": [[0.5, 0.5, 0.5]] * 16}, "reload_check.json")
-    with pytest.raises(SystemExit) as stopped:
-        log_model.main([run.info.run_id])
-    assert stopped.value.code == 1
-    assert mlflow.get_run(run.info.run_id).data.tags["reload_parity"] == "fail"
+def test_the_reload_check_fails_where_scores_differ(logged_classifier, classifier_run, monkeypatch):
+    run, folder = mlflow.get_run(classifier_run["id"]), classifier_run["folder"] / classifier_run["id"]
+    recorded = tracking.load_artifact_json(classifier_run["id"], "reload_check.json")
+    checkpoint = folder / f"checkpoint-{recorded['step']}"
+    for shift, parity in ((2e-5, "fail"), (5e-6, "pass")):
+        replayed = (np.array(recorded["scores"]) + shift).tolist()
+        monkeypatch.setattr(log_model, "replay", lambda model, card, found=replayed: found)
+        found = log_model.reload_check(run.info.run_id, checkpoint, logged_classifier["uri"], log_model.EXACT)
+        assert (found, mlflow.get_run(run.info.run_id).data.tags["reload_parity"]) == (parity == "pass", parity)
 
 
 def test_pyfunc_takes_one_text_a_list_or_a_column(logged_classifier, tmp_path):
@@ -271,28 +271,51 @@ def test_evaluation_scores_into_the_run_of_the_model(logged_classifier, terms, c
     assert f"macro_f1                         {result['macro_f1']:.3f}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("after", [0, 20], ids=["before the first checkpoint", "in the third epoch"])
-def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classifier_run, tmp_path, after):
+def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classifier_run, tmp_path):
     command = [sys.executable, str(ROOT / "train_classifier.py"), *map(str, classifier_run["flags"])]
     process = subprocess.Popen(
         [*command, "--output-dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline, seen = time.monotonic() + 120, ""
-    for line in process.stderr:
-        seen += line
-        reached = "checkpoints: " in seen if after == 0 else list(tmp_path.glob(f"*/checkpoint-{after}/finetune.json"))
-        if reached or time.monotonic() > deadline:
+    deadline = time.monotonic() + 120
+    for _ in process.stderr:
+        if list(tmp_path.glob("*/checkpoint-20/finetune.json")) or time.monotonic() > deadline:
             break
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (folder,) = tmp_path.iterdir()
+    assert not (folder / "checkpoint-40").exists()
     done = run_script("train_classifier.py", "--resume", folder.name)
     assert done.stdout == folder.name + "\n", done.stderr[-3000:]
+    check_resumed(classifier_run, folder)
+
+
+def check_resumed(classifier_run: dict, folder: Path) -> None:
+    """Assert that a run that was cut off has ended as the one that was not."""
     assert mlflow.get_run(folder.name).info.status == "FINISHED"
-    found, expected = adapters(folder), adapters(classifier_run["folder"] / classifier_run["id"])
-    assert same_weights(found["checkpoint-40"], expected["checkpoint-40"])
+    expected = adapters(classifier_run["folder"] / classifier_run["id"])["checkpoint-40"]
+    assert same_weights(adapters(folder)["checkpoint-40"], expected)
     models = [model.name for model in logged_models(mlflow.get_run(folder.name))]
-    assert sorted(models) == [f"checkpoint-{step}" for step in STEPS]
+    assert sorted(models) == sorted(f"checkpoint-{path.name.split('-')[1]}" for path in folder.glob("checkpoint-*"))
+
+
+def test_stopped_before_the_first_checkpoint_it_begins_again_in_the_same_run(
+    classifier_run, tmp_path, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise RuntimeError("the machine is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_classifier.ClassifierTrainer, "evaluate", fail)
+        with pytest.raises(RuntimeError, match="the machine is gone"):
+            train_classifier.main([str(f) for f in (*classifier_run["flags"], "--output-dir", tmp_path)])
+    (run,) = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"tags.`finetune.checkpoints` LIKE '{tmp_path}%'",
+        output_format="list",
+    )  # fmt: skip
+    assert run.info.status == "FAILED"
+    assert call(train_classifier.main, "--resume", run.info.run_id) is None
+    assert capsys.readouterr().out.split()[-1] == run.info.run_id
+    check_resumed(classifier_run, tmp_path / run.info.run_id)
 
 
 def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_the_epoch(
@@ -313,8 +336,7 @@ def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_th
     assert sorted(adapters(tmp_path / run_id)) == ["checkpoint-10", "checkpoint-13"]
     assert call(train_classifier.main, "--resume", run_id) is None
     assert capsys.readouterr().out.split()[-1] == run_id
-    expected = adapters(classifier_run["folder"] / classifier_run["id"])["checkpoint-40"]
-    assert same_weights(adapters(tmp_path / run_id)["checkpoint-40"], expected)
+    check_resumed(classifier_run, tmp_path / run_id)
     assert "finetune.stopped" not in mlflow.get_run(run_id).data.tags
     assert "is finished" in call(train_classifier.main, "--resume", run_id)
     assert "--seed: --resume takes the run's own flags" in call(train_classifier.main, "--resume", run_id, "--seed", 1)

@@ -38,6 +38,8 @@ def test_flags(refused, tmp_path):
     refused("--lora-r", 0, "--pooling", "max", "--task", "regression", "--long-texts", "drop", "--imbalance-power", 2,
             parts=("--lora-r 0", "--pooling max is none of mean, cls", "--task regression", "--long-texts drop",
                    "--imbalance-power 2"))  # fmt: skip
+    refused("--eval-strategy", "no", "--load-best-model-at-end", "false", parts=("--eval-strategy no",))
+    refused("--eval-strategy", "no", parts=("eval",))
     refused("--max-time", "soon", parts=("--max-time soon", "90s, 45m, 2h"))
     refused("--metric-for-best-model", "accuracy", parts=("a multilabel task has loss, micro_f1, macro_f1",))
     refused("--max-length", 200, parts=("takes at most 128 tokens",))

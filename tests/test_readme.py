@@ -7,6 +7,7 @@ from pathlib import Path
 import evaluate_model
 import log_model
 import predict
+import train_classifier
 import train_sql_generator
 
 import pytest
@@ -32,9 +33,10 @@ def test_make_targets_exist(command):
 def known_flags(capsys) -> dict[str, set[str]]:
     """Return the flags of each script, from its own help."""
     found = {}
-    for script in (train_sql_generator, log_model, predict, evaluate_model):
+    training = (train_sql_generator, train_classifier)
+    for script in (*training, log_model, predict, evaluate_model):
         with pytest.raises(SystemExit):
-            script.main(["--help-all" if script is train_sql_generator else "--help"])
+            script.main(["--help-all" if script in training else "--help"])
         found[f"{script.__name__}.py"] = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     return found
 

@@ -16,6 +16,7 @@ import build_shop
 import evaluate_model
 import log_model
 import predict
+import train_classifier
 import train_sql_generator
 from finetune.prompts import Prompt
 
@@ -36,8 +37,8 @@ from conftest import (
 )
 from safetensors.torch import load_file, save_file
 
-REQUIRED = {train_sql_generator: [], evaluate_model: ["x", "--dataset", "x"]}
-SCRIPTS = (train_sql_generator, log_model, predict, evaluate_model)
+REQUIRED = {train_sql_generator: [], train_classifier: [], evaluate_model: ["x", "--dataset", "x"]}
+SCRIPTS = (train_sql_generator, train_classifier, log_model, predict, evaluate_model)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
