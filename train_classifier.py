@@ -26,7 +26,7 @@ from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.classifiers import Classifier, load_classifier
 from finetune.console import InputError, ScriptParser
-from finetune.data import check_writable, load_rows
+from finetune.data import Rows, check_writable, load_rows
 from finetune.encoders import EncoderClassifier
 from finetune.epoch_models import EpochModelCallback
 from finetune.labelled_texts import LabelledTexts, drop_empty
@@ -152,27 +152,10 @@ def main(arguments: list[str] | None = None) -> None:
     config = load_config(flags.base_model, flags.base_revision, "encoder")
     revision = resolved_revision(flags.base_model, flags.base_revision)
     tokenizer = load_tokenizer(flags.base_model, revision, "encoder")
-    limit = longest_input(config, tokenizer)
-    if limit and flags.max_length > limit:
-        raise InputError(f"--max-length {flags.max_length}: {flags.base_model} takes at most {limit} tokens.")
+    check_length(flags, longest_input(config, tokenizer))
     with args.main_process_first(desc="loading the data set"):
         rows = load_rows(flags.dataset, ("text",), None, args.seed)
-    for name, part in rows.parts.items():
-        setattr(rows, name, drop_empty(part, f"{name} rows"))
-    labels = find_labels(rows.train, flags.task, read_names(flags.labels) or rows.label_names)
-    check_metric(args, labels)
-    window = flags.long_texts == "window"
-    splits = {
-        # Training reads the beginning of a long text only: whose labels a window has, nobody said.
-        name: LabelledTexts.encode(
-            part, labels, tokenizer, flags.max_length, window and name != "train", f"{name} rows"
-        )
-        for name, part in rows.parts.items()
-    }
-    if flags.debug_sample:
-        splits["train"] = splits["train"].take(
-            balanced_sample(splits["train"].actual, labels, flags.debug_sample, args.seed)
-        )
+    labels, splits = encode(rows, flags, args, tokenizer)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -223,6 +206,27 @@ def main(arguments: list[str] | None = None) -> None:
             resuming.mark_stopped(resumed, "max-time" if limit.reached else None)
             finish(trainer, run_id, splits, datasets)
     console.print_result(card["run_id"])
+
+
+def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:
+    """Return the labels of the task and the parts of the data by name, encoded; rows without a text go.
+
+    Raises:
+        InputError: no texts, labels that do not fit, or a metric that the task does not have.
+    """
+    for name, part in rows.parts.items():
+        setattr(rows, name, drop_empty(part, f"{name} rows"))
+    labels = find_labels(rows.train, flags.task, read_names(flags.labels) or rows.label_names)
+    check_metric(args, labels)
+    splits = {}
+    for name, part in rows.parts.items():
+        # Training reads the beginning of a long text only: whose labels a window has, nobody said.
+        window = flags.long_texts == "window" and name != "train"
+        splits[name] = LabelledTexts.encode(part, labels, tokenizer, flags.max_length, window, f"{name} rows")
+    if flags.debug_sample:
+        train = splits["train"]
+        splits["train"] = train.take(balanced_sample(train.actual, labels, flags.debug_sample, args.seed))
+    return labels, splits
 
 
 class ClassifierTrainer(Trainer):
@@ -280,6 +284,12 @@ def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
         raise InputError("; ".join(problems) + ".")
     resuming.parse_duration(flags.max_time)
     check_writable(args.output_dir)
+
+
+def check_length(flags: Flags, limit: int | None) -> None:
+    """Raise InputError for texts longer than the base has positions for."""
+    if limit and flags.max_length > limit:
+        raise InputError(f"--max-length {flags.max_length}: {flags.base_model} takes at most {limit} tokens.")
 
 
 def check_metric(args: ClassifierTrainingArguments, labels: Labels) -> None:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +114,7 @@ def load_classifier(checkpoint: Path, base_model: str | None = None, precision: 
             f"the base model {source} does not match the adapter ({str(error).splitlines()[0][:200]})."
             " Give the right base with --base-model."
         ) from error
-    return Classifier(model.to(encoder.device).eval(), tokenizer, card)
+    return Classifier(model.eval(), tokenizer, card)
 
 
 def log_classifier(run: Run, checkpoint: Path, name: str, exported: Path | None = None) -> str:
@@ -144,13 +143,8 @@ def log_classifier(run: Run, checkpoint: Path, name: str, exported: Path | None 
             shutil.copy(exported, folder / FILE)
         (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
         # mlflow.pyfunc.log_model is this without run_id: it would reopen a finished run.
-        with (
-            # MLflow would load the base to try the example out.
-            patch("mlflow.models.utils._validate_serving_input"),
-            warnings.catch_warnings(),
-        ):
-            # A type hint would take several columns without a word; the signature is given.
-            warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method")
+        # MLflow would load the base to try the example out.
+        with patch("mlflow.models.utils._validate_serving_input"):
             info = Model.log(
                 artifact_path=None,
                 name=name,

@@ -31,7 +31,7 @@ class EncoderClassifier(PreTrainedModel):
         width = encoder.config.hidden_size
         self.normalize = nn.LayerNorm(width, elementwise_affine=False)
         self.dropout = nn.Dropout(getattr(encoder.config, "hidden_dropout_prob", 0.1))
-        self.classifier = nn.Linear(width, outputs)
+        self.classifier = nn.Linear(width, outputs, device=encoder.device)
         nn.init.normal_(self.classifier.weight, std=0.02)
         with torch.no_grad():
             self.classifier.bias.copy_(torch.zeros(outputs) if bias is None else bias)

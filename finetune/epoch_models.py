@@ -9,6 +9,7 @@ from finetune.logged_models import logged_models
 
 import mlflow
 from mlflow.data.dataset import Dataset
+from mlflow.entities import LoggedModelStatus
 from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class EpochModelCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Log the checkpoints that are on disk and have no model yet."""
         run = mlflow.get_run(self.run_id)
-        logged = {model.name for model in logged_models(run)}
+        logged = {model.name for model in logged_models(run) if model.status == LoggedModelStatus.READY}
         for step, folder in checkpoints_of(run).items():
             if f"checkpoint-{step}" not in logged:
                 self.log_model(folder)

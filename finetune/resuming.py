@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from finetune import tracking
-from finetune.checkpoints import FOLDER_TAG
+from finetune.checkpoints import FOLDER_TAG, checkpoints_of
 from finetune.console import InputError, ScriptParser
+from finetune.logged_models import logged_models
 
 import mlflow
 from mlflow.entities import Run
@@ -23,7 +24,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None) -> tuple:
     With `--resume RUN` the flags are those that the run was started with.
 
     Raises:
-        InputError: no such run, one that is finished, or flags beside --resume.
+        InputError: no such run, one that is finished or whose checkpoints are gone, or flags beside --resume.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
@@ -39,6 +40,11 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None) -> tuple:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
     if run.info.status == "FINISHED" and STOPPED_TAG not in run.data.tags:
         raise InputError(f"run {run.info.run_id} is finished; there is nothing to resume. Start a new run for more.")
+    if not checkpoints_of(run) and any(model.name.startswith("checkpoint-") for model in logged_models(run)):
+        raise InputError(
+            f"run {run.info.run_id} cannot be resumed: its checkpoints are no longer in"
+            f" {run.data.tags.get(FOLDER_TAG)}; put them back. Its models in MLflow predict without them."
+        )
     limit = ["--max-time", flags.max_time or "0"]
     flags, args = parser.parse(recorded["arguments"] + limit)
     args.output_dir = run.data.tags.get(FOLDER_TAG, args.output_dir)

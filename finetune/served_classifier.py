@@ -23,7 +23,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         folder = Path(context.artifacts["checkpoint"])
         self.classifier = load_classifier(folder, config.get("base_model"), config.get("precision"))
 
-    def predict(self, context, model_input, params: dict | None = None) -> pd.DataFrame:
+    def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row a text: `labels`, a list of names, and `scores`, a score by name.
 
         Raises:
@@ -40,7 +40,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         return pd.DataFrame(self.classifier.name(scores, decided))
 
 
-def _texts(model_input) -> list[str]:
+def _texts(model_input: pd.DataFrame) -> list[str]:
     # MLflow has made a table of whatever was given; its first column is all that arrives here.
     column = model_input.columns[0]
     if column not in (0, "0", "text"):
