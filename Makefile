@@ -13,8 +13,8 @@ setup: .venv/installed  ## virtual environment with the pinned requirements
 demo: setup  ## train -> log -> predict on the embedded default, on the CPU
 	$(BIN)/python demo/run_demo.py
 
-test: setup  ## the whole test suite
-	$(BIN)/python -m pytest
+test: setup  ## the whole test suite, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check .

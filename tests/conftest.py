@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # No test reaches the Hub; test_hub.py has a server of its own.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # Tiny models gain nothing from a second core; a second test does.
 
 import log_model
 from finetune.console import InputError
@@ -29,9 +30,14 @@ QUESTIONS = ["How many heads have an age of more than 56?", "What is the average
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
+SHARED_RUNS = {"trained_run": "sql", "logged_model": "sql", "classifier_run": "terms", "logged_classifier": "terms"}
+
+
 def pytest_collection_modifyitems(items):
-    """Skip the tests marked `gpu` where there is none."""
+    """Skip the tests marked `gpu` where there is none; keep those that share a trained run in one process."""
     for item in items:
+        groups = [SHARED_RUNS[name] for name in item.fixturenames if name in SHARED_RUNS]
+        item.add_marker(pytest.mark.xdist_group(groups[0] if groups else item.path.stem))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
@@ -162,8 +168,8 @@ def tiny_roberta(tmp_path_factory) -> Path:
     return make_encoder(tmp_path_factory.mktemp("encoders") / "roberta", "roberta")
 
 
-CLASSIFIER_FLAGS = ("--max-length", 64, "--num-train-epochs", 4, "--learning-rate", 1e-2, "--disable-tqdm", "true",
-                    "--early-stopping-patience", 0, "--labels", *LABELS)  # fmt: skip
+CLASSIFIER_FLAGS = ("--max-length", 64, "--num-train-epochs", 4, "--learning-rate", 1e-2, "--lora-dropout", 0,
+                    "--disable-tqdm", "true", "--early-stopping-patience", 0, "--labels", *LABELS)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
