@@ -140,7 +140,10 @@ def run(main) -> None:
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
     transformers.logging.disable_progress_bar()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for noisy in ("httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets"):
+    for noisy in (
+        "httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets", "onnx_ir",
+        "onnxscript",
+    ):  # fmt: skip
         logging.getLogger(noisy).setLevel(logging.WARNING)
     received = []
 

@@ -1,5 +1,7 @@
 """A classifier written as one ONNX file, base and adapter merged in full precision."""
 
+import logging
+import warnings
 from pathlib import Path
 
 from finetune.classifiers import load_classifier
@@ -36,16 +38,20 @@ def export_onnx(checkpoint: Path, folder: Path) -> Path:
     example = plain.tokenizer(["one text", "another text that is longer"], padding=True, return_tensors="pt")
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     names = list(example)
-    torch.onnx.export(
-        merged,
-        (),
-        folder / FILE,
-        kwargs=dict(example),
-        input_names=names,
-        output_names=["logits"],
-        dynamic_shapes={name: {0: batch, 1: length} for name in names},
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # no torchvision here
+    with warnings.catch_warnings():
+        # All inputs have the same two axes, which the exporter finds worth a warning each.
+        warnings.filterwarnings("ignore", message=".*axis name: (batch|length) will not be used")
+        torch.onnx.export(
+            merged,
+            (),
+            folder / FILE,
+            kwargs=dict(example),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes={name: {0: batch, 1: length} for name in names},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
     return folder / FILE
