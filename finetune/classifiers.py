@@ -27,7 +27,7 @@ from mlflow.types.schema import Array, Map
 from peft import PeftModel
 
 # What a checkpoint needs to predict; the optimiser's state stays behind.
-SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "spm.model", "*.json")
+SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json")
 PACKAGE = Path(__file__).parent
 
 
