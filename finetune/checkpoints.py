@@ -81,13 +81,13 @@ def find_checkpoint(run: Run, which: str) -> Path:
     if which == "best":
         best = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")).get("best_global_step")
         return steps.get(best, last)
-    epochs = {f"{load_card(path).get('epoch', 0):g}": path for path in steps.values()}
-    by_epoch = load_card(last)["task"] == "classification"
-    known = epochs | {str(step): path for step, path in steps.items() if not (by_epoch and str(step) in epochs)}
+    known, expected = {str(step): path for step, path in steps.items()}, f"steps {', '.join(map(str, steps))}"
+    if load_card(last)["task"] == "classification":
+        epochs = {f"{load_card(path).get('epoch', 0):g}": path for path in steps.values()}
+        known, expected = known | epochs, f"{expected} or epochs {', '.join(epochs)}"
     if which not in known:
         raise InputError(
-            f"run {run.info.run_id} has no checkpoint {which}; expected best, last or one of the steps"
-            f" {', '.join(map(str, sorted(steps)))}{f' or epochs {chr(44).join(epochs)}' if by_epoch else ''}."
+            f"run {run.info.run_id} has no checkpoint {which}; expected best, last or one of the {expected}."
         )
     return known[which]
 
@@ -111,7 +111,8 @@ def list_checkpoints(run: Run) -> dict[int, Path]:
 
 def checkpoints_of(run: Run) -> dict[int, Path]:
     """Return the complete checkpoints of a run by step, in order; there may be none."""
-    found = Path(run.data.tags.get(FOLDER_TAG, "")).glob("checkpoint-*")
+    folder = run.data.tags.get(FOLDER_TAG)
+    found = Path(folder).glob("checkpoint-*") if folder else ()  # A run cut off before its setup has none.
     return dict(sorted((int(path.name.split("-")[1]), path) for path in found if _is_complete(path)))
 
 

@@ -47,7 +47,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None) -> tuple:
         )
     limit = ["--max-time", flags.max_time or "0"]
     flags, args = parser.parse(recorded["arguments"] + limit)
-    args.output_dir = run.data.tags.get(FOLDER_TAG, args.output_dir)
+    # A run that was cut off before its setup was logged has no folder yet.
+    args.output_dir = run.data.tags.get(FOLDER_TAG) or str(Path(args.output_dir).resolve() / run.info.run_id)
     return flags, args, recorded["arguments"], run
 
 

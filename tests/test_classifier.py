@@ -14,7 +14,7 @@ import log_model
 import predict
 import train_classifier
 from finetune import epoch_models, tracking
-from finetune.checkpoints import load_card
+from finetune.checkpoints import checkpoints_of, load_card
 from finetune.classifiers import load_classifier
 
 import bitsandbytes as bnb
@@ -215,7 +215,7 @@ def test_log_model_takes_an_epoch(classifier_run):
     )
     models = {model.name: model for model in logged_models(mlflow.get_run(classifier_run["id"]))}
     assert json.loads(models["second"].tags.get("epoch", "0")) == 2
-    assert "best, last or one of the steps 10, 20, 30, 40 or epochs 1,2,3,4" in call(
+    assert "best, last or one of the steps 10, 20, 30, 40 or epochs 1, 2, 3, 4" in call(
         log_model.main, classifier_run["id"], "--checkpoint", 7
     )
 
@@ -287,6 +287,19 @@ def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classi
     done = run_script("train_classifier.py", "--resume", folder.name)
     assert done.stdout == folder.name + "\n", done.stderr[-3000:]
     check_resumed(classifier_run, folder)
+
+
+def test_a_run_without_a_folder_has_no_checkpoints(tmp_path, monkeypatch):
+    """Least of all those of the folder that the script is called from."""
+    (tmp_path / "checkpoint-5").mkdir()
+    for name in ("adapter_model.safetensors", "trainer_state.json", "finetune.json"):
+        (tmp_path / "checkpoint-5" / name).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with mlflow.start_run() as run:
+        pass
+    assert checkpoints_of(mlflow.get_run(run.info.run_id)) == {}
+    mlflow.MlflowClient().set_tag(run.info.run_id, "finetune.checkpoints", str(tmp_path))
+    assert list(checkpoints_of(mlflow.get_run(run.info.run_id))) == [5]
 
 
 def check_resumed(classifier_run: dict, folder: Path) -> None:
