@@ -33,6 +33,7 @@ SPECIAL = ["<unk>", "<s>", "</s>"]
 SHARED_RUNS = {"trained_run": "sql", "logged_model": "sql", "classifier_run": "terms", "logged_classifier": "terms"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Skip the tests marked `gpu` where there is none; keep those that share a trained run in one process."""
     for item in items:
