@@ -2,7 +2,8 @@
 
 The scorecard is printed on stdout. For text-to-SQL the rows are a file with the columns question, context
 (CREATE TABLE statements) and answer (SQL), and the adapter is compared with its bare base; for a classifier
-they have text, and labels or label. Where there is a column `split`, the rows of --split are taken.
+they have text, and labels or label; for a summarizer article and summary, and adapter and base are compared.
+Where there is a column `split`, the rows of --split are taken.
 """
 
 import json
@@ -17,10 +18,14 @@ from finetune.console import InputError, Parser
 from finetune.data import check_columns, read_rows
 from finetune.distractors import distract
 from finetune.labelled_texts import LabelledTexts, drop_empty
-from finetune.logged_models import CLASSIFICATION, LoggedModel, load_model, open_model
+from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.prompts import Prompt
 from finetune.scorecard import compare, log_scorecard
 from finetune.sql_cleaning import clean_rows
+from finetune.summarization import drop_empty as drop_empty_rows
+from finetune.summarization import find_columns, select_columns
+from finetune.summarizers import load_summarizer
+from finetune.summary_scorecard import summary_scorecard
 
 import mlflow
 
@@ -36,14 +41,15 @@ def main(arguments: list[str] | None = None) -> None:
     logged = open_model(flags.uri)
     if logged.card["task"] == CLASSIFICATION:
         score_classifier(flags, logged, rows)
+    elif logged.card["task"] == SUMMARIZATION:
+        score_summarizer(flags, logged, rows)
     else:
         score_sql(flags, logged, rows)
 
 
 def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
-    if flags.distractor_columns or not flags.clean:
-        raise InputError("--distractor-columns and --no-clean are for text-to-SQL, not for classifiers.")
+    refuse_sql_flags(flags)
     rows = drop_empty(rows, f"the rows of {flags.dataset}")
     classifier = load_classifier(logged.adapter, flags.base_model, flags.precision)
     card = classifier.card
@@ -59,11 +65,33 @@ def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
 
 
+def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
+    """Summarise the articles with base and adapter; log and print the scorecard."""
+    refuse_sql_flags(flags)
+    trained = logged.card["columns"]
+    article = "article" if any("article" in row for row in rows) else trained["article"]
+    summary = "summary" if any("summary" in row for row in rows) else trained["summary"]
+    rows = select_columns(rows, find_columns(rows, article, summary, f"the rows of {flags.dataset}"))
+    full = drop_empty_rows(rows)
+    if len(full) < len(rows):
+        logger.warning(f"{len(rows) - len(full)} of {len(rows)} rows have no article or no summary and are left out.")
+    check_columns(full, tuple(trained), f"the rows of {flags.dataset} with an article and a summary")
+    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision)
+    summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    scorecard = summary_scorecard(summarizer, full, flags.batch_size)
+    if flags.log:
+        run_id, dataset = log_rows(flags, logged, full, ("article", "summary"))
+        scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
+    result = {"name": flags.name, "rows": len(full)} | scorecard.metrics
+    console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
+    refuse_no_change([scorecard.changed])
+
+
 def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Answer the questions with base and adapter; log and print the scorecards."""
     distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
     if flags.long_texts:
-        raise InputError("--long-texts is for classifiers, not for text-to-SQL.")
+        raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
     rows, skipped = clean(rows, flags)
     prompt = Prompt(logged.card["prompt"])
     model, tokenizer = load_model(logged, flags.base_model, flags.precision)
@@ -79,7 +107,18 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
             reports.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
     for name, card in cards.items():
         console.print_result(json.dumps({"name": name} | card.metrics) if flags.json else card.format(name))
-    if not any(card.changed for card in cards.values()):
+    refuse_no_change([card.changed for card in cards.values()])
+
+
+def refuse_sql_flags(flags) -> None:
+    """Raise InputError for flags that other tasks than text-to-SQL do not have."""
+    if flags.distractor_columns or not flags.clean:
+        raise InputError("--distractor-columns and --no-clean are for text-to-SQL only.")
+
+
+def refuse_no_change(shares: list[float]) -> None:
+    """Exit with status 1 where the adapter has no effect on any answer."""
+    if not any(shares):
         logger.error("error: the adapter changed none of the answers: it was not trained, or is not in effect.")
         sys.exit(1)
 
@@ -99,7 +138,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
-    parser.add_argument("--long-texts", choices=("truncate", "window"), help="of a classifier; default: as in training")
+    parser.add_argument("--long-texts", choices=("truncate", "window"), help="default: as in training; not of SQL")
     parser.add_argument("--batch-size", type=int, default=16, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
     flags = parser.parse_args(arguments)

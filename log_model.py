@@ -14,9 +14,10 @@ from finetune import console, tracking
 from finetune.checkpoints import find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
-from finetune.logged_models import CLASSIFICATION, log_adapter
+from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, log_adapter
 from finetune.onnx_export import export_onnx
 from finetune.prompts import Prompt
+from finetune.summarizers import log_summarizer
 
 import mlflow
 import numpy as np
@@ -32,6 +33,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("run", help="run id, or runs:/<id>")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a step (of a classifier, an epoch)")
     parser.add_argument("--name", default="model", help="name of the model in the run")
+    parser.add_argument(
+        "--mode",
+        choices=("adapter", "merged"),
+        default="adapter",
+        help="of a summarizer: the adapter with a reference to its base, or both in one model that needs no base",
+    )
     parser.add_argument(
         "--export", choices=("onnx",), help="log a classifier as NAME-onnx too, base and adapter in one"
     )
@@ -51,12 +58,16 @@ def main(arguments: list[str] | None = None) -> None:
     run_id = run.info.run_id
     checkpoint = find_checkpoint(run, flags.checkpoint)
     card = load_card(checkpoint)
-    classifies = card["task"] == CLASSIFICATION
-    if flags.export and not classifies:
-        raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {card['task']}.")
+    task = card["task"]
+    if flags.export and task != CLASSIFICATION:
+        raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
+    if flags.mode == "merged" and task != SUMMARIZATION:
+        raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
     logger.info(f"logging {checkpoint}")
-    if classifies:
+    if task == CLASSIFICATION:
         log_classifier(run, checkpoint, flags.name)
+    elif task == SUMMARIZATION:
+        link_scores(run, checkpoint, log_summarizer(run, checkpoint, flags.name, flags.mode))
     else:
         link_scores(run, checkpoint, log_adapter(run, checkpoint, flags.name))
     uri = f"runs:/{run_id}/{flags.name}"
@@ -76,7 +87,7 @@ def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
     recorded = tracking.load_artifact_json(run.info.run_id, "reload_check.json")
     if not recorded or checkpoint.name != f"checkpoint-{recorded['step']}":
         return
-    scores = {name: value for name, value in run.data.metrics.items() if name.startswith("validation_")}
+    scores = {name: value for name, value in run.data.metrics.items() if name.startswith(("validation_", "test_"))}
     if scores:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
 
@@ -109,11 +120,13 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float) -> b
 
 def replay(model: str, card: dict) -> list[list]:
     """Return greedy token ids, or scores, for the card's sample, from predict.py in a process of its own."""
+    options, pick = ["--token-ids"], lambda row: row["token_ids"]
     if card["task"] == CLASSIFICATION:
         rows, options, pick = [{"text": text} for text in card["sample"]], [], lambda row: list(row["scores"].values())
-    else:
+    elif card["task"] == TEXT_TO_SQL:
         rows = [{name: row[name] for name in Prompt(card["prompt"]).variables} for row in card["sample"]]
-        options, pick = ["--token-ids"], lambda row: row["token_ids"]
+    else:
+        rows = card["sample"]
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
         file.flush()

@@ -1,9 +1,9 @@
 """Predict with a logged model: one result a line on stdout.
 
-A text-to-SQL model takes --question with --context or --database, a classifier --text; both take --input FILE,
-or lines on stdin: JSON objects with the model's columns, or plain questions or texts. A classifier finds the
-clauses of a whole document with --split-sentences. SQL is run only with --execute, and then only as a query
-that cannot write.
+A text-to-SQL model takes --question with --context or --database, a classifier and a summarizer --text; all take
+--input FILE, or lines on stdin: JSON objects with the model's columns, or plain questions or texts. A classifier
+finds the clauses of a whole document with --split-sentences, a summarizer takes a document as one article. SQL is
+run only with --execute, and then only as a query that cannot write.
 """
 
 import json
@@ -25,9 +25,11 @@ from finetune.databases import open_database
 from finetune.documents import SUFFIXES as DOCUMENTS
 from finetune.documents import read_document, split_sentences
 from finetune.generation import Generation, generate_all
-from finetune.logged_models import CLASSIFICATION, LoggedModel, load_model, open_model
+from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, LoggedModel, load_model, open_model
 from finetune.predictions import Writer, check_output, read_lines, stream_rows
 from finetune.prompts import Prompt
+from finetune.summarization import warn_of_long_articles
+from finetune.summarizers import load_summarizer
 
 from tqdm import tqdm
 
@@ -41,11 +43,13 @@ def main(arguments: list[str] | None = None) -> None:
     tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
     logged = open_model(flags.uri)
-    classifies = logged.card["task"] == CLASSIFICATION
-    check_task_flags(flags, classifies)
+    task = logged.card["task"]
+    check_task_flags(flags, task)
     parameters = logged.parameters | parse_parameters(flags.param, logged.parameters)
-    if classifies:
+    if task == CLASSIFICATION:
         classify(flags, logged, parameters)
+    elif task == SUMMARIZATION:
+        summarize(flags, logged, parameters)
     else:
         write_queries(flags, logged, parameters, database)
 
@@ -74,7 +78,7 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
             warn_of_long_prompts(prompts, model, parameters["max_new_tokens"])
             answers = generate_all(model, tokenizer, prompts, batch_size=flags.batch_size, **parameters)
             found = [row | {"sql": a.text, "ended": a.ended} for row, a in zip(chunk, answers, strict=True)]
-            lines = [format_sql(row, answer, flags) for row, answer in zip(found, answers, strict=True)]
+            lines = [format_answer(row, answer, flags) for row, answer in zip(found, answers, strict=True)]
             writer.write(found, lines)
             progress.update(len(chunk))
 
@@ -82,7 +86,7 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
 def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     """Find the labels of texts, or the clauses of a document that have one."""
     document = read_document(flags.input) if flags.split_sentences else None
-    rows = (asdict(sentence) for sentence in split_sentences(document)) if document else read_texts(flags)
+    rows = (asdict(sentence) for sentence in split_sentences(document)) if document else read_texts(flags, "text")
     first = list(islice(rows, 1))
     classifier = load_classifier(logged.adapter, flags.base_model, flags.precision)
     classifier.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
@@ -108,6 +112,28 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
         logger.info(f"the report is {flags.report}")
 
 
+def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
+    """Write a summary of each article."""
+    is_document = flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
+    column = logged.card["columns"]["article"]
+    rows = iter([{"article": read_document(flags.input)}]) if is_document else read_texts(flags, "article", column)
+    first = list(islice(rows, 1))
+    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, not flags.no_adapter)
+    summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    parameters.pop("batch_size", None)
+    seen, long_articles = 0, 0
+    with Writer(flags.output) as writer, tqdm(unit=" articles", disable=flags.text is not None) as progress:
+        for chunk in chunks(chain(first, rows), flags.batch_size):
+            articles = summarizer.encode([row.get("article", row.get(column)) for row in chunk])
+            summaries = summarizer.summarize(articles, flags.batch_size, **parameters)
+            found = [row | {"summary": s.text, "ended": s.ended} for row, s in zip(chunk, summaries, strict=True)]
+            writer.write(found, [format_answer(row, s, flags) for row, s in zip(found, summaries, strict=True)])
+            seen, long_articles = seen + len(chunk), long_articles + articles.long_articles
+            progress.update(len(chunk))
+    card = summarizer.card
+    warn_of_long_articles(long_articles, seen, card["max_length"], card["long_texts"] == "window", "articles")
+
+
 def chunks(rows: Iterator[dict], batch_size: int) -> Iterator[list[dict]]:
     """Yield lists of rows: those that are sorted by length together, and in memory at a time."""
     while chunk := list(islice(rows, batch_size * BATCHES_A_CHUNK)):
@@ -118,7 +144,7 @@ def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
-    parser.add_argument("--text", help="one text to classify")
+    parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument(
         "--split-sentences", action="store_true", help="--input is a document, .txt or .html, to search"
     )
@@ -160,20 +186,30 @@ def parse(arguments: list[str] | None):
     return flags
 
 
-def check_task_flags(flags, classifies: bool) -> None:
+# What a model of each task does, and the flags that are for it alone.
+TASK_FLAGS = {
+    TEXT_TO_SQL: ("writes SQL", ("question", "context", "database", "tables", "execute", "interactive", "csv")),
+    CLASSIFICATION: ("classifies texts", ("split_sentences", "report")),
+    SUMMARIZATION: ("summarises articles", ()),
+}
+
+
+def check_task_flags(flags, task: str) -> None:
     """Raise InputError for a flag that the model's task does not have."""
-    sql = ("question", "context", "database", "tables", "execute", "interactive", "csv", "no_adapter", "token_ids")
-    classification = ("text", "split_sentences", "report", "long_texts")
-    for name in sql if classifies else classification:
+    foreign = [name for other, (_, names) in TASK_FLAGS.items() if other != task for name in names]
+    foreign += ["text", "long_texts"] if task == TEXT_TO_SQL else []
+    foreign += ["no_adapter", "token_ids"] if task == CLASSIFICATION else []
+    for name in foreign:
         if getattr(flags, name):
-            kind = "classifies texts" if classifies else "writes SQL"
-            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {kind}; it has no such flag.")
+            does = TASK_FLAGS[task][0]
+            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {does}; it has no such flag.")
     if flags.split_sentences and flags.input is None:
         raise InputError("--split-sentences needs --input with a document, .txt or .html.")
     if flags.report and not flags.split_sentences:
         raise InputError("--report is for a document; it needs --split-sentences.")
     if flags.text is not None and flags.input is not None:
         raise InputError("give --text or --input, not both.")
+    classifies = task == CLASSIFICATION
     if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
         raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
     if flags.report and not flags.report.resolve().parent.is_dir():
@@ -240,24 +276,30 @@ def _read_questions(context: str | None) -> Iterator[dict]:
         yield {"question": line, "context": context} if isinstance(line, str) else line
 
 
-def read_texts(flags) -> Iterator[dict]:
-    """Yield the rows to classify, checked for a text."""
+def read_texts(flags, column: str, trained: str | None = None) -> Iterator[dict]:
+    """Yield the rows to classify or to summarise, checked for a text.
+
+    Args:
+        column: that holds the text.
+        trained: what it was called in training; that is taken too.
+    """
     what = str(flags.input or "stdin")
     if flags.text is not None:
-        source, what = [{"text": flags.text}], "--text"
+        source, what = [{column: flags.text}], "--text"
     elif flags.input is not None:
         source = stream_rows(flags.input)
     else:
-        source = ({"text": line} if isinstance(line, str) else line for _, line in read_lines())
+        source = ({column: line} if isinstance(line, str) else line for _, line in read_lines())
     for number, row in enumerate(source, start=1):
-        if number == 1:
-            check_columns([row], ("text",), f"the rows of {what}")
-        if not isinstance(row.get("text"), str) or not row["text"].strip():
-            raise InputError(f"row {number} of {what} has no text; expected a sentence or clause.")
+        if number == 1 and column not in row and trained not in row:
+            check_columns([row], (column,), f"the rows of {what}")
+        text = row.get(column, row.get(trained))
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"row {number} of {what} has no text; expected one in the column {column}.")
         yield row
 
 
-def format_sql(row: dict, answer: Generation, flags) -> str:
+def format_answer(row: dict, answer: Generation, flags) -> str:
     """Return an answer as a line."""
     if not flags.json:
         return " ".join(answer.text.split())

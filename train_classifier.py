@@ -4,23 +4,14 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
-import math
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 
 from finetune import classifier_figures, console, reports, resuming, tracking
-from finetune.adapters import add_adapter, log_plan
-from finetune.base_models import load_config, load_encoder, load_tokenizer, longest_input, resolved_revision
-from finetune.checkpoints import (
-    FOLDER_TAG,
-    CardCallback,
-    RowOrderCallback,
-    TimeLimitCallback,
-    checkpoints_of,
-    last_checkpoint,
-    load_card,
-)
+from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.base_models import load_encoder, open_base
+from finetune.callbacks import parse_duration, standard_callbacks
+from finetune.checkpoints import checkpoints_of, final_step, last_checkpoint, load_card, start_card
 from finetune.classification import compute_logits, join_pieces, to_scores
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
@@ -32,13 +23,13 @@ from finetune.epoch_models import EpochModelCallback
 from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.labels import TASKS, Labels, balanced_sample, find_labels, read_names
 from finetune.logged_models import CLASSIFICATION
-from finetune.quantization import to_record
+from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 
 import mlflow
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from peft import LoraConfig
 from transformers import (
     BitsAndBytesConfig,
@@ -51,17 +42,15 @@ from transformers import (
 
 logger = logging.getLogger(__name__)
 RELOAD_CHECK_ROWS = 16
-ON_GPU = torch.cuda.is_available()
 
 
 @dataclass
-class Flags:
+class Flags(SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
         default="FacebookAI/roberta-base", metadata={"help": "Hub id or folder of the encoder to fine-tune"}
     )
-    base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
     dataset: str = field(
         default="coastalcph/lex_glue:unfair_tos",
         metadata={"help": "Hub id[:configuration], file, or folder with train.*, validation.* and perhaps test.*"},
@@ -87,7 +76,6 @@ class Flags:
     target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "layers of the encoder that get an adapter"}
     )
-    load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base stays in float32"})
     imbalance_power: float = field(
         default=0.2, metadata={"help": "a label weighs (rows without / rows with it)^power; 0: all alike, 1: balanced"}
     )
@@ -95,48 +83,28 @@ class Flags:
         default=4, metadata={"help": "evaluations without a better metric until training stops; 0: never"}
     )
     early_stopping_threshold: float = field(default=0.005, metadata={"help": "how much better counts as better"})
-    max_time: str | None = field(
-        default=None, metadata={"help": "stop with a checkpoint after so long, such as 90s, 45m, 2h or 1h30m"}
-    )
-    resume: str | None = field(
-        default=None, metadata={"help": "go on with this run, with its flags; only --max-time goes with it"}
-    )
     debug_sample: int | None = field(
         default=None, metadata={"help": "train on so many rows, half of them labelled: a quick look at the pipeline"}
     )
 
 
 @dataclass
-class ClassifierTrainingArguments(TrainingArguments):
+class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
     """TrainingArguments with the defaults of this task."""
 
-    output_dir: str = field(default="outputs", metadata={"help": "checkpoints go to OUTPUT_DIR/<run id>/checkpoint-N"})
     num_train_epochs: float = field(default=6.0, metadata={"help": "passes over the training rows"})
-    max_steps: int = field(default=-1, metadata={"help": "stop after so many optimiser steps; -1: after the epochs"})
-    seed: int = field(default=42, metadata={"help": "of the first weights and the row order"})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "texts a device and micro-batch"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "texts a device in evaluation"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
     lr_scheduler_type: str = field(default="linear", metadata={"help": "learning rate schedule"})
     warmup_steps: float = field(default=0.1, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
-    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "order of the rows"})
     eval_strategy: str = field(default="epoch", metadata={"help": "when to evaluate"})
     save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint, and its MLflow model"})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
-    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "label columns"})
     metric_for_best_model: str | None = field(
         default="auto", metadata={"help": "auto: macro_f1, or f1 of a binary task; or another metric of the task"}
     )
-    # Patience is counted on from the checkpoint, not from 0, in a run that is resumed.
-    restore_callback_states_from_checkpoint: bool = field(default=True, metadata={"help": "with --resume"})
     logging_steps: float = field(default=20, metadata={"help": "steps between logged training losses"})
-    logging_first_step: bool = field(default=True, metadata={"help": "log the first step too"})
-    report_to: list[str] | None = field(default_factory=lambda: ["mlflow"], metadata={"help": "trackers"})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all adapter weights are used"})
-    use_cpu: bool = field(default=not ON_GPU, metadata={"help": "train on the CPU; by itself where there is no GPU"})
-    bf16: bool = field(default=ON_GPU and torch.cuda.is_bf16_supported(), metadata={"help": "bfloat16 autocast"})
     optim: str = field(default="adamw_torch_fused", metadata={"help": "optimiser"})
-    dataloader_pin_memory: bool = field(default=ON_GPU, metadata={"help": "page-locked batches, for a GPU only"})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -144,15 +112,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = ScriptParser(
         Flags, ClassifierTrainingArguments, description=__doc__, shown=("num_train_epochs", "output_dir", "seed")
     )
-    flags, args, recorded, resumed = resuming.parse_resumable(parser, arguments)
+    flags, args, origin = resuming.parse_resumable(parser, arguments, CLASSIFICATION)
     check_flags(flags, args)
     tracking.connect()
     set_seed(args.seed)
 
-    config = load_config(flags.base_model, flags.base_revision, "encoder")
-    revision = resolved_revision(flags.base_model, flags.base_revision)
-    tokenizer = load_tokenizer(flags.base_model, revision, "encoder")
-    check_length(flags, longest_input(config, tokenizer))
+    revision, tokenizer = open_base(flags, "encoder")
     with args.main_process_first(desc="loading the data set"):
         rows = load_rows(flags.dataset, ("text",), None, args.seed)
     labels, splits = encode(rows, flags, args, tokenizer)
@@ -163,49 +128,47 @@ def main(arguments: list[str] | None = None) -> None:
         # In float32 a text has the same score in every batch; a CPU gains little from bfloat16.
         bnb_4bit_compute_dtype=torch.bfloat16 if ON_GPU else torch.float32,
     )
+    quantization = quantization if flags.load_in_4bit else None
     lora = LoraConfig(
         task_type="SEQ_CLS",  # Saves the head, `classifier`, with the adapter, and leaves it in float32.
         r=flags.lora_r,
         lora_alpha=flags.lora_alpha,
         lora_dropout=flags.lora_dropout,
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
+        **init_settings(flags.init_lora_weights),
     )
-    quantization = quantization if flags.load_in_4bit else None
     weighting = Weighting.of(splits["train"].actual, labels, flags.imbalance_power)
-    encoder = load_encoder(flags.base_model, revision, quantization)
-    model = add_adapter(EncoderClassifier(encoder, labels.outputs, flags.pooling, weighting.bias), lora)
+    classifier = partial(EncoderClassifier, outputs=labels.outputs, pooling=flags.pooling, bias=weighting.bias)
+    model = add_adapter(classifier(load_encoder(flags.base_model, revision, quantization)), lora)
+    collator = DataCollatorWithPadding(tokenizer)
+    dataset = splits["train"].dataset()
+    original = partial(load_encoder, flags.base_model, revision, None)
+    init_adapter(model, flags.init_lora_weights, lambda: classifier(original()), dataset, collator)
     card = make_card(flags, revision, quantization, labels, splits["validation"])
 
-    run = tracking.run(flags.experiment, resumed and resumed.info.run_id)
-    with run if args.process_index == 0 else nullcontext() as run_id:
-        # Every process saves below the folder of the one run.
-        card["run_id"] = broadcast_object_list([run_id])[0]
-        if resumed is None:
-            args.output_dir = str(Path(args.output_dir).resolve() / card["run_id"])
-        limit = TimeLimitCallback(resuming.parse_duration(flags.max_time) or math.inf)
+    with resuming.training_run(flags.experiment, args, origin) as run_id:
+        card["run_id"] = run_id
         trainer = ClassifierTrainer(
             model=model,
             args=args,
-            train_dataset=splits["train"].dataset(),
+            train_dataset=dataset,
             eval_dataset=splits["validation"].dataset(),
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=collator,
             processing_class=tokenizer,
             compute_loss_func=weighting.loss,
-            callbacks=[CardCallback(card), RowOrderCallback(), limit],
+            callbacks=standard_callbacks(card, flags.max_time),
         )
         trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
         if flags.early_stopping_patience:
             trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
         if args.process_index == 0:
-            mlflow.log_dict({"arguments": recorded}, resuming.ARTIFACT)
             datasets = log_setup(flags, args, lora, rows, splits, weighting, card)
             trainer.add_callback(EpochModelCallback(run_id, datasets["validation"]))
         log_plan(trainer)
-        trainer.train(resume_from_checkpoint=last_checkpoint(resumed))
+        trainer.train(resume_from_checkpoint=last_checkpoint(origin.run))
         if args.process_index == 0:
-            resuming.mark_stopped(resumed, "max-time" if limit.reached else None)
             finish(trainer, run_id, splits, datasets)
-    console.print_result(card["run_id"])
+    console.print_result(run_id)
 
 
 def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:
@@ -262,34 +225,17 @@ class ClassifierTrainer(Trainer):
 
 def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    least = {"max_length": 8, "lora_r": 1, "lora_alpha": 1, "early_stopping_patience": 0, "debug_sample": 2}
-    values = {name: getattr(flags, name) for name in least}
-    problems = [
-        f"--{name.replace('_', '-')} {value} must be at least {least[name]}"
-        for name, value in values.items()
-        if value is not None and value < least[name]
-    ]
+    least = {"max_length": 8, "early_stopping_patience": 0, "debug_sample": 2}
     choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("mean", "cls")}
-    for name, allowed in choices.items():
-        if getattr(flags, name) not in allowed:
-            expected = ", ".join(filter(None, allowed))
-            problems.append(f"--{name.replace('_', '-')} {getattr(flags, name)} is none of {expected}")
-    if not 0 <= flags.lora_dropout < 1:
-        problems.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
+    found = problems(flags, least, choices)
     if not 0 <= flags.imbalance_power <= 1:
-        problems.append(f"--imbalance-power {flags.imbalance_power} must lie between 0 and 1")
+        found.append(f"--imbalance-power {flags.imbalance_power} must lie between 0 and 1")
     if args.eval_strategy == "no":
-        problems.append("--eval-strategy no: without an evaluation there are no thresholds and no best checkpoint")
-    if problems:
-        raise InputError("; ".join(problems) + ".")
-    resuming.parse_duration(flags.max_time)
+        found.append("--eval-strategy no: without an evaluation there are no thresholds and no best checkpoint")
+    if found:
+        raise InputError("; ".join(found) + ".")
+    parse_duration(flags.max_time)
     check_writable(args.output_dir)
-
-
-def check_length(flags: Flags, limit: int | None) -> None:
-    """Raise InputError for texts longer than the base has positions for."""
-    if limit and flags.max_length > limit:
-        raise InputError(f"--max-length {flags.max_length}: {flags.base_model} takes at most {limit} tokens.")
 
 
 def check_metric(args: ClassifierTrainingArguments, labels: Labels) -> None:
@@ -307,15 +253,9 @@ def make_card(flags, revision, quantization, labels: Labels, held_out: LabelledT
     """Return what travels in every checkpoint: enough to restore the model, and texts to check it with."""
     with_label, without = (np.flatnonzero(held_out.actual.any(axis=1) == any_) for any_ in (True, False))
     sample = [*with_label[: RELOAD_CHECK_ROWS // 2], *without[: RELOAD_CHECK_ROWS // 2]]
-    is_folder = Path(flags.base_model).is_dir()
-    return {
-        "task": CLASSIFICATION,
-        "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
-        "base_revision": revision,
-        "quantization": to_record(quantization),
+    return start_card(CLASSIFICATION, flags, revision, quantization) | {
         "labels": {"task": labels.task, "names": list(labels.names)},
         "pooling": flags.pooling,
-        "max_length": flags.max_length,
         "long_texts": flags.long_texts,
         "thresholds": None,
         "metrics": {},
@@ -325,13 +265,10 @@ def make_card(flags, revision, quantization, labels: Labels, held_out: LabelledT
 
 def log_setup(flags, args, lora, rows, splits, weighting, card) -> dict:
     """Log what the run is made of: parameters, data sets, labels; return the data sets."""
-    sizes = {f"{name}_rows": len(split.texts) for name, split in splits.items()}
-    long_texts = {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
-    groups = {"script": asdict(flags), "lora": lora.to_dict(), "quantization": card["quantization"] or {}}
-    groups |= {"data": {"source": rows.source, "split_by": rows.split_by, **sizes, **long_texts}}
-    groups |= {"base": {"revision": card["base_revision"]}}
-    tracking.log_parameters(groups, training=args.to_dict())
-    mlflow.set_tags({FOLDER_TAG: args.output_dir, "finetune.task": card["task"]})
+    columns = ("text", "labels" if "labels" in rows.parts["train"][0] else "label")
+    data = {f"{name}_rows": len(split.texts) for name, split in splits.items()}
+    data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
+    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, rows.parts, columns, data)
     names = card["labels"]["names"][-splits["train"].actual.shape[1] :]
     counts = {
         part: dict(zip(names, split.actual.sum(axis=0).astype(int).tolist(), strict=True))
@@ -339,14 +276,7 @@ def log_setup(flags, args, lora, rows, splits, weighting, card) -> dict:
     }
     weights = dict(zip(names, weighting.weights.tolist(), strict=True))
     mlflow.log_dict({"labels": card["labels"], "rows": counts, "weights": weights}, "labels.json")
-    columns = ("text", "labels" if "labels" in rows.parts["train"][0] else "label")
-    contexts = {"train": "training", "validation": "validation", "test": "test"}
-    return {
-        name: tracking.log_dataset(
-            card["run_id"], part, columns, rows.source, f"{name}_rows", contexts[name], rows.from_hub
-        )
-        for name, part in rows.parts.items()
-    }
+    return datasets
 
 
 def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict) -> None:
@@ -356,12 +286,12 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
     reports.log_figure(figure, "learning_curves")
     checkpoints = checkpoints_of(mlflow.get_run(run_id))
     last = max(checkpoints)
-    best = state.best_global_step if trainer.args.load_best_model_at_end and state.best_global_step else last
+    best = final_step(trainer)
     cards = {step: load_card(checkpoints[step]) for step in (best, last)}
     model = trainer.accelerator.unwrap_model(trainer.model)
     classifier = Classifier(model, trainer.processing_class, cards[best])
     expected = classifier.score(trainer.card["sample"]).tolist()
-    mlflow.log_dict({"step": best, "scores": expected}, "reload_check.json")
+    reports.log_reload_check(best, scores=expected)
     if cards[best]["thresholds"]:
         mlflow.log_dict(dict(zip(labels.scored, cards[best]["thresholds"], strict=True)), "thresholds.json")
 

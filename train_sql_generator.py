@@ -4,46 +4,45 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import partial
 
-from finetune import console, reports, tracking
-from finetune.adapters import add_adapter, log_plan
-from finetune.base_models import load_config, load_decoder, load_tokenizer, resolved_revision
-from finetune.checkpoints import FOLDER_TAG, CardCallback
+from finetune import console, reports, resuming, tracking
+from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.base_models import load_decoder, open_base
+from finetune.callbacks import parse_duration, standard_callbacks
+from finetune.checkpoints import final_step, last_checkpoint, start_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.distractors import distract
 from finetune.generation import generate_all
 from finetune.leaks import format_leaks, leak_report, refuse_leaks
+from finetune.logged_models import TEXT_TO_SQL
 from finetune.prompts import Prompt
-from finetune.quantization import to_record
 from finetune.scorecard import answer_rows, compare, log_scorecard
+from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import clean_parts
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
 import mlflow
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("question", "context", "answer")
 RELOAD_CHECK_ROWS = 8
-ON_GPU = torch.cuda.is_available()
 
 
 @dataclass
-class Flags:
+class Flags(SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
         default="mistralai/Mistral-7B-v0.1", metadata={"help": "Hub id or folder of the decoder to fine-tune"}
     )
-    base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
     dataset: str = field(
         default="b-mc2/sql-create-context",
         metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
@@ -61,7 +60,6 @@ class Flags:
         default_factory=lambda: ["all-linear"],
         metadata={"help": "layers that get an adapter; all-linear: attention and MLP projections, not lm_head"},
     )
-    load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base stays in bfloat16"})
     validation_fraction: float = field(
         default=0.05, metadata={"help": "share of rows held out, by schema, where the data has no validation part"}
     )
@@ -80,13 +78,10 @@ class Flags:
 
 
 @dataclass
-class SqlTrainingArguments(TrainingArguments):
+class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
     """TrainingArguments with the defaults of this task."""
 
-    output_dir: str = field(default="outputs", metadata={"help": "checkpoints go to OUTPUT_DIR/<run id>/checkpoint-N"})
     num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training rows"})
-    max_steps: int = field(default=-1, metadata={"help": "stop after so many optimiser steps; -1: after the epochs"})
-    seed: int = field(default=42, metadata={"help": "of the adapter's first weights, the row order and the split"})
     # A GPU of 24 GB holds 8 of a 7B model without activation checkpointing; both give 16 sequences a step.
     per_device_train_batch_size: int = field(
         default=8 if ON_GPU else 16, metadata={"help": "sequences a device and micro-batch"}
@@ -100,40 +95,25 @@ class SqlTrainingArguments(TrainingArguments):
     # Warm-up and decay: at a constant rate the last steps still jump about, and the first ones spoil B = 0.
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "learning rate schedule"})
     warmup_steps: float = field(default=0.03, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
-    # Rows of like length share a batch and are padded to its longest, not all to 256 tokens.
-    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "order of the rows"})
     eval_strategy: str = field(default="steps", metadata={"help": "when to evaluate"})
     eval_steps: float = field(default=0.2, metadata={"help": "steps between evaluations; below 1 a share of all steps"})
     save_strategy: str = field(default="steps", metadata={"help": "when to save a checkpoint"})
     save_steps: float = field(default=0.2, metadata={"help": "steps between checkpoints; below 1 a share"})
     save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept: the best and the last"})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
-    # Without label names the Trainer finds no labels behind PEFT's forward, and there is no eval_loss.
-    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "label columns"})
     metric_for_best_model: str | None = field(default="eval_loss", metadata={"help": "metric of the best checkpoint"})
-    logging_steps: float = field(default=10, metadata={"help": "steps between logged training losses"})
-    logging_first_step: bool = field(default=True, metadata={"help": "log the first step too"})
-    report_to: list[str] | None = field(default_factory=lambda: ["mlflow"], metadata={"help": "trackers"})
-    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all adapter weights are used"})
-    use_cpu: bool = field(default=not ON_GPU, metadata={"help": "train on the CPU; by itself where there is no GPU"})
-    # bf16 autocast on the GPU; tiny CPU batches spend more on the casts than the matrices gain.
-    bf16: bool = field(default=ON_GPU and torch.cuda.is_bf16_supported(), metadata={"help": "bfloat16 autocast"})
     # Paged: moves the optimiser state out to the host when a long batch needs the memory.
     optim: str = field(default="paged_adamw_8bit" if ON_GPU else "adamw_torch_fused", metadata={"help": "optimiser"})
-    dataloader_pin_memory: bool = field(default=ON_GPU, metadata={"help": "page-locked batches, for a GPU only"})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, sample; print the run id."""
     parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("max_steps", "output_dir", "seed"))
-    flags, args = parser.parse(arguments)
+    flags, args, origin = resuming.parse_resumable(parser, arguments, TEXT_TO_SQL)
     check_flags(flags, args)
     tracking.connect()
     set_seed(args.seed)
 
-    load_config(flags.base_model, flags.base_revision)
-    revision = resolved_revision(flags.base_model, flags.base_revision)
-    tokenizer = load_tokenizer(flags.base_model, revision)
+    revision, tokenizer = open_base(flags, "decoder")
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_data(flags, args.seed)
@@ -149,40 +129,41 @@ def main(arguments: list[str] | None = None) -> None:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,  # The library's default is float32.
     )
+    quantization = quantization if flags.load_in_4bit else None
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=flags.lora_r,
         lora_alpha=flags.lora_alpha,
         lora_dropout=flags.lora_dropout,
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
+        **init_settings(flags.init_lora_weights),
     )
-    quantization = quantization if flags.load_in_4bit else None
     model = add_adapter(load_decoder(flags.base_model, revision, quantization, torch.bfloat16), lora)
+    # Pads to the longest row of the batch; labels with -100.
+    collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    original = partial(load_decoder, flags.base_model, revision, None, torch.bfloat16)
+    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, collator)
     card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
 
-    with tracking.run(flags.experiment) if args.process_index == 0 else nullcontext() as run_id:
-        # Every process saves below the folder of the one run.
-        card["run_id"] = broadcast_object_list([run_id])[0]
-        args.output_dir = str(Path(args.output_dir).resolve() / card["run_id"])
+    with resuming.training_run(flags.experiment, args, origin) as run_id:
+        card["run_id"] = run_id
         trainer = SqlTrainer(
             model=model,
             args=args,
             train_dataset=splits["train"].dataset,
             eval_dataset=splits["validation"].dataset.sort("length"),
-            # Pads to the longest row of the batch; labels with -100.
-            data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+            data_collator=collator,
             processing_class=tokenizer,
-            callbacks=[CardCallback(card)],
+            callbacks=standard_callbacks(card, flags.max_time),
         )
         trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
         if args.process_index == 0:
-            validation = log_setup(flags, args, lora, rows, splits, report, findings, card)
+            datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer)
-        trainer.train()
+        trainer.train(resume_from_checkpoint=last_checkpoint(origin.run))
         if args.process_index == 0:
-            log_outcome(trainer, card)
-            log_scores(trainer, run_id, validation, flags.distractor_columns)
-    console.print_result(card["run_id"])
+            finish(trainer, card, datasets["validation"], flags.distractor_columns)
+    console.print_result(run_id)
 
 
 class SqlTrainer(Trainer):
@@ -227,33 +208,22 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
 
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    positive = {name: getattr(flags, name) for name in ("max_length", "lora_r", "lora_alpha", "max_validation_rows")}
-    if flags.max_train_rows is not None:
-        positive["max_train_rows"] = flags.max_train_rows
-    problems = [f"--{n.replace('_', '-')} {value} must be at least 1" for n, value in positive.items() if value < 1]
-    counts = {name: getattr(flags, name) for name in ("score_rows", "distractor_columns")}
-    problems += [f"--{n.replace('_', '-')} {value} must not be negative" for n, value in counts.items() if value < 0]
+    least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
+    found = problems(flags, least)
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
-        problems.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")
-    if not 0 <= flags.lora_dropout < 1:
-        problems.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
+        found.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")
     if not 0 < flags.validation_fraction < 1:
-        problems.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1")
-    if problems:
-        raise InputError("; ".join(problems) + ".")
+        found.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1")
+    if found:
+        raise InputError("; ".join(found) + ".")
+    parse_duration(flags.max_time)
     check_writable(args.output_dir)
 
 
 def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[dict]) -> dict:
     """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
-    is_folder = Path(flags.base_model).is_dir()
-    return {
-        "task": "text-to-sql",
-        "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
-        "base_revision": revision,
-        "quantization": to_record(quantization),
+    return start_card(TEXT_TO_SQL, flags, revision, quantization) | {
         "prompt": prompt.text,
-        "max_length": flags.max_length,
         "sample": [
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
@@ -261,55 +231,38 @@ def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[d
     }
 
 
-def log_setup(flags, args, lora, rows, splits, report, findings, card):
-    """Log what the run is made of: parameters, data sets, prompt, audits; return the validation data set."""
-    sizes = {f"{name}_rows": len(split.rows) for name, split in splits.items()}
-    leaks = {"leak_share": findings["leaks"]["share"]}
-    data = {"source": rows.source, "split_by": rows.split_by, **sizes, **leaks}
-    groups = {"script": asdict(flags), "lora": lora.to_dict(), "quantization": card["quantization"] or {}}
-    groups |= {"data": data, "base": {"revision": card["base_revision"]}}
-    tracking.log_parameters(groups, training=args.to_dict())
-    mlflow.set_tags({FOLDER_TAG: args.output_dir, "finetune.task": card["task"]})
-    _, validation = (
-        tracking.log_dataset(
-            card["run_id"], splits[name].rows, COLUMNS, rows.source, f"{name}_rows", context, rows.from_hub
-        )
-        for name, context in (("train", "training"), ("validation", "validation"))
-    )
+def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: dict) -> dict:
+    """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
+    parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
+    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
+    mlflow.log_text(card["prompt"], "prompts/text_to_sql.txt")
     mlflow.log_dict(findings["cleaning"], "data_cleaning.json")
     mlflow.log_dict(findings["leaks"], "leak_report.json")
     if findings["skipped"]:
         reports.log_table(findings["skipped"], "skipped_rows")
-    mlflow.log_text(card["prompt"], "prompts/text_to_sql.txt")
-    mlflow.log_dict(report, "supervision_audit.json")
-    mlflow.log_text(format_audit(report), "supervision_audit.txt")
+    reports.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
     reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")
-    return validation
+    return datasets
 
 
-def log_outcome(trainer: SqlTrainer, card: dict) -> None:
-    """Log the loss curve, and the tokens that log_model.py compares the reloaded model's with."""
+def finish(trainer: SqlTrainer, card: dict, validation, distractor_columns: int) -> None:
+    """Log the loss curve, what log_model.py checks the reloaded model with, and scores of base against adapter.
+
+    The held-out rows are scored as they are and with distractors.
+    """
     reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
-    if not trainer.args.load_best_model_at_end:
-        step = trainer.state.global_step
-    else:
-        step = trainer.state.best_global_step or trainer.state.global_step
     expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
-    mlflow.log_dict({"step": step, "token_ids": [completion.token_ids for completion in expected]}, "reload_check.json")
-
-
-def log_scores(trainer: SqlTrainer, run_id: str, validation, distractor_columns: int) -> None:
-    """Score base and adapter on held-out rows, as they are and with distractors, and log both scorecards."""
+    reports.log_reload_check(final_step(trainer), token_ids=[completion.token_ids for completion in expected])
     rows = trainer.score_rows
     sets = {"validation": rows, "validation_distractors": distract(rows, distractor_columns, trainer.args.seed)}
     if not distractor_columns:
         sets.pop("validation_distractors")
     for name, questions in sets.items() if rows else ():
-        card = compare(trainer.model, trainer.processing_class, trainer.prompt, questions)
-        log_scorecard(card, name, run_id, trainer.state.global_step, validation)
-        logger.info(card.format(name))
-        if not card.changed:
+        scorecard = compare(trainer.model, trainer.processing_class, trainer.prompt, questions)
+        log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
+        logger.info(scorecard.format(name))
+        if not scorecard.changed:
             logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")
 
 

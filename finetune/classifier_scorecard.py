@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from finetune import classifier_figures, reports
+from finetune import classifier_figures, reports, tracking
 from finetune.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
 from finetune.classifiers import Classifier
 from finetune.labelled_texts import LabelledTexts
 from finetune.labels import Labels
 
-import mlflow
 import numpy as np
 from mlflow.data.dataset import Dataset
 
@@ -52,7 +51,7 @@ class ClassifierScorecard:
             dataset, model_id: the data set and the logged model that the metrics are about.
         """
         metrics = {f"{name}_{key}": value for key, value in self.metrics.items()}
-        mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
+        tracking.log_metrics(metrics, step, run_id, dataset, model_id)
         self.show(name, run_id)
 
     def show(self, name: str, run_id: str) -> None:

@@ -1,6 +1,7 @@
 """The command line's edges: flags and help, results on stdout, everything else on stderr, exit statuses."""
 
 import dataclasses
+import inspect
 import logging
 import os
 import signal
@@ -60,7 +61,10 @@ class ScriptParser(HfArgumentParser):
             allow_abbrev=False,
             formatter_class=ArgumentDefaultsHelpFormatter,
         )
-        self.shown = {field.name for field in dataclasses.fields(own)} | set(shown)
+        # The flags that the script itself declares come first, those it shares with others after them.
+        names = [field.name for field in dataclasses.fields(own)]
+        names.sort(key=lambda name: name not in inspect.get_annotations(own))
+        self.shown = [*names, *shown, "help", "help_all"]
         self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
         self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
 
@@ -94,10 +98,9 @@ class ScriptParser(HfArgumentParser):
             "",
             "flags (also spelled with underscores):",
         ]
-        for action in self._actions:
+        actions = {action.dest: action for action in reversed(self._actions)}  # --flag, not its --no-flag
+        for action in (actions[name] for name in self.shown):
             flag = "--" + action.dest.replace("_", "-")
-            if action.dest not in self.shown | {"help", "help_all"} or flag not in action.option_strings:
-                continue
             text = (action.help or "").replace("%%", "%").splitlines()[0]
             value = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
             if value not in (None, SUPPRESS, ""):
@@ -141,7 +144,7 @@ def run(main) -> None:
     transformers.logging.disable_progress_bar()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for noisy in (
-        "httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets", "onnx_ir",
+        "httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets", "onnx_ir", "absl",
         "onnxscript",
     ):  # fmt: skip
         logging.getLogger(noisy).setLevel(logging.WARNING)

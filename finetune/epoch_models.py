@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from finetune import tracking
 from finetune.checkpoints import checkpoints_of, load_card
 from finetune.classifiers import log_classifier
 from finetune.logged_models import logged_models
@@ -43,6 +44,6 @@ class EpochModelCallback(TrainerCallback):
             model_id = log_classifier(mlflow.get_run(self.run_id), folder, folder.name)
             metrics = {f"validation_{name}": value for name, value in load_card(folder)["metrics"].items()}
             step = int(folder.name.split("-")[1])
-            mlflow.log_metrics(metrics, step=step, run_id=self.run_id, model_id=model_id, dataset=self.dataset)
+            tracking.log_metrics(metrics, step, self.run_id, self.dataset, model_id)
         except Exception as error:
             logger.warning(f"{folder.name} was not logged ({error}); it is in {folder}. Log it with log_model.py.")

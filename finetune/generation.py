@@ -1,4 +1,4 @@
-"""Greedy or sampled generation over many prompts: left-padded batches of like lengths."""
+"""Greedy or sampled generation over many prompts, in padded batches of like lengths."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,21 +34,22 @@ def generate(
     batch_size: int = 16,
     **parameters,
 ) -> Iterator[tuple[int, Generation]]:
-    """Yield (index of the prompt, its completion), longest prompts first.
+    """Yield (index of the prompt, its completion), longest prompts first; decoders and encoder-decoders alike.
 
     Args:
         prompts: token ids of each rendered prompt, special tokens included.
         parameters: over `DEFAULTS`, as for `GenerationMixin.generate`.
     """
-    was_training = model.training
+    was_training, encodes = model.training, model.config.is_encoder_decoder
     model.eval()
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        # Pad left: generation continues from the last position.
+        # Pad left: a decoder continues from the last position. An encoder-decoder starts afresh.
+        side = "right" if encodes else "left"
         batch = tokenizer.pad(
-            {"input_ids": [prompts[index] for index in indices]}, padding_side="left", return_tensors="pt"
+            {"input_ids": [prompts[index] for index in indices]}, padding_side=side, return_tensors="pt"
         ).to(model.device)
         output = model.generate(
             **batch,
@@ -56,7 +57,8 @@ def generate(
             pad_token_id=tokenizer.pad_token_id,
             **(DEFAULTS | parameters),
         )
-        for index, ids in zip(indices, output[:, batch["input_ids"].shape[1] :].tolist(), strict=True):
+        start_of_answer = 1 if encodes else batch["input_ids"].shape[1]
+        for index, ids in zip(indices, output[:, start_of_answer:].tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids
             ids = ids[: ids.index(tokenizer.eos_token_id)] if ended else ids
             yield index, Generation(tokenizer.decode(ids, skip_special_tokens=True), ids, ended)

@@ -25,11 +25,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
-CLASSIFICATION = "classification"  # the task of the cards that finetune/classifiers.py reads
+# The tasks of model cards.
+TEXT_TO_SQL, CLASSIFICATION, SUMMARIZATION = "text-to-sql", "classification", "summarization"
 
 
 def fingerprint(folder: Path) -> str:
@@ -171,7 +172,7 @@ def open_model(uri: str) -> LoggedModel:
         step = Path(uri).resolve().name.removeprefix("checkpoint-")
         step = int(step) if step.isdigit() else 0
         card = load_card(Path(uri))
-        parameters = {"threshold": None} if card["task"] == CLASSIFICATION else dict(DEFAULTS)
+        parameters = {"threshold": None} if card["task"] == CLASSIFICATION else DEFAULTS | card.get("generation", {})
         return LoggedModel(card, Path(uri), Path(uri), parameters, step)
     try:
         folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=_find_epoch(uri) or uri))
@@ -185,7 +186,7 @@ def open_model(uri: str) -> LoggedModel:
         raise InputError(f"the model {uri} was not logged by log_model.py; load it with mlflow.pyfunc.load_model.")
     parameters = {spec.name: spec.default for spec in model.signature.params.params}
     card = json.loads(model.metadata[METADATA_KEY])
-    whole = folder / "artifacts" / "checkpoint"  # A classifier's; a decoder is in the transformers flavour.
+    whole = folder / "artifacts" / "checkpoint"  # Of a model from code; a decoder is in the transformers flavour.
     tokenizer = folder / "components" / "tokenizer"
     tokenizer = whole if whole.is_dir() else tokenizer if tokenizer.is_dir() else None
     adapter = whole if whole.is_dir() else folder / "peft"
@@ -245,15 +246,34 @@ def load_model(logged: LoggedModel, base_model: str | None, precision: str | Non
     card = logged.card
     source, revision = find_base(card, base_model)
     load_config(source, revision)
-    quantization = from_record(card["quantization"]) if precision in (None, "nf4") else None
-    if precision == "nf4" and quantization is None:
-        raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
+    quantization = restored_quantization(card, precision)
     base = load_decoder(source, revision, quantization, torch.float32 if precision == "fp32" else torch.bfloat16)
     tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
-    if not with_adapter:
-        return base, tokenizer
+    return attach_adapter(base, logged.adapter, source) if with_adapter else base, tokenizer
+
+
+def restored_quantization(card: dict, precision: str | None) -> BitsAndBytesConfig | None:
+    """Return how the base was quantised in training, or None for an unquantised base.
+
+    Args:
+        precision: `nf4`, `bf16` or `fp32` in place of what the card says.
+
+    Raises:
+        InputError: for nf4 where the base was not quantised in training.
+    """
+    if precision == "nf4" and card["quantization"] is None:
+        raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
+    return from_record(card["quantization"]) if precision in (None, "nf4") else None
+
+
+def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftModel:
+    """Return the base from `source` with a trained adapter.
+
+    Raises:
+        InputError: when the adapter does not fit.
+    """
     try:
-        return PeftModel.from_pretrained(base, logged.adapter), tokenizer
+        return PeftModel.from_pretrained(base, adapter)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"the base model {source} does not match the adapter ({str(error).splitlines()[0][:200]})."

@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
 
+from finetune import trackers
 from metrics.sql_execution.sql_execution import wilson
 
 import mlflow
@@ -56,6 +57,21 @@ def accuracy_by_shape(base: dict, adapter: dict, name: str) -> Figure:
     return _bars(shares, rows, labels, f"{name}: same result as gold, by shape of the query")
 
 
+def score_bars(scores: dict[str, list[float]], labels: list[str], title: str) -> Figure:
+    """Return bars of scores from 0 to 1, side by side for each label."""
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    width = 0.8 / len(scores)
+    for offset, (side, values) in enumerate(scores.items()):
+        bars = axes.bar(
+            [place + width * offset for place in range(len(values))], values, width=0.95 * width, label=side
+        )
+        axes.bar_label(bars, fmt="%.2f")
+    axes.set_xticks([place + width * (len(scores) - 1) / 2 for place in range(len(labels))], labels)
+    axes.set(ylim=(0, 1.1), ylabel="F-measure", title=title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return _finish(figure)
+
+
 def _pair(base: dict, adapter: dict) -> tuple:
     return ("base", base), ("adapter", adapter)
 
@@ -77,7 +93,9 @@ def _bars(shares: dict[str, list[float]], rows: list[int], labels: list[str], ti
 
 def log_figure(figure: Figure, name: str, run_id: str | None = None) -> None:
     """Log a figure as figures/NAME.png of a run, by default the active one, and release it."""
-    mlflow.MlflowClient().log_figure(run_id or mlflow.active_run().info.run_id, figure, f"figures/{name}.png")
+    run_id = run_id or mlflow.active_run().info.run_id
+    mlflow.MlflowClient().log_figure(run_id, figure, f"figures/{name}.png")
+    trackers.show_figure(figure, name, run_id)
     pyplot.close(figure)
 
 
@@ -94,6 +112,23 @@ def log_table(rows: list[dict], name: str, run_id: str | None = None) -> None:
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
     file = next(f"{free}.json" for free in names if f"{free}.json" not in taken)
     mlflow.log_table(pd.DataFrame(rows), file, run_id=run_id)
+    trackers.show_table(pd.DataFrame(rows), file.removesuffix(".json"), run_id)
+
+
+def log_audit(report: dict, text: str) -> None:
+    """Log the supervision audit of the active run, as data and as it was printed."""
+    mlflow.log_dict(report, "supervision_audit.json")
+    mlflow.log_text(text, "supervision_audit.txt")
+
+
+def log_reload_check(step: int, **expected: list) -> None:
+    """Log what the trained model answers to the card's sample: log_model.py compares the logged model with it.
+
+    Args:
+        step: of the weights that answer.
+        expected: `token_ids` or `scores`, a list for each row of the sample.
+    """
+    mlflow.log_dict({"step": step} | expected, "reload_check.json")
 
 
 def _finish(figure: Figure) -> Figure:

@@ -4,13 +4,12 @@ import math
 import time
 from dataclasses import dataclass
 
-from finetune import reports
+from finetune import reports, tracking
 from finetune.generation import Generation, generate_all
 from finetune.prompts import Prompt
 from finetune.supervision import prompt_token_ids
 from metrics.sql_execution.sql_execution import Verdict, judge, summarize
 
-import mlflow
 from mlflow.data.dataset import Dataset
 from scipy.stats import binomtest
 
@@ -149,7 +148,7 @@ def log_scorecard(
         dataset, model_id: the data set and the logged model that the metrics are about.
     """
     metrics = {f"{name}_{key}": value for key, value in card.metrics.items()}
-    mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
+    tracking.log_metrics(metrics, step, run_id, dataset, model_id)
     reports.log_table(card.table, f"scorecard/{name}", run_id)
     scores = card.base.scores, card.adapter.scores
     reports.log_figure(reports.before_and_after(*scores, name), f"{name}_scorecard", run_id)

@@ -83,8 +83,9 @@ def audit(splits: dict[str, Supervision], tokenizer: PreTrainedTokenizerBase, ex
         supervised = tokens = without_eos = 0
         bos_counts: Counter = Counter()
         for ids, labels in zip(split.dataset["input_ids"], split.dataset["labels"], strict=True):
-            tokens += len(ids)
-            supervised += sum(label != IGNORED for label in labels)
+            given, answer = _parts(ids, labels)
+            tokens += len(given) + len(answer)
+            supervised += len(answer)
             without_eos += labels[-1] != tokenizer.eos_token_id
             if tokenizer.bos_token_id is not None and tokenizer.bos_token_id != tokenizer.eos_token_id:
                 bos_counts[ids.count(tokenizer.bos_token_id)] += 1
@@ -107,10 +108,14 @@ def audit(splits: dict[str, Supervision], tokenizer: PreTrainedTokenizerBase, ex
     return report
 
 
+def _parts(ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+    """Return (what is given, what is supervised): a decoder's labels stand beside its ids, masked at the front."""
+    masked = labels.count(IGNORED)
+    return (ids[:masked], ids[masked:]) if masked else (ids, labels)
+
+
 def _marked(tokenizer: PreTrainedTokenizerBase, example: dict) -> str:
-    boundary = sum(label == IGNORED for label in example["labels"])
-    ids = example["input_ids"]
-    masked, supervised = tokenizer.decode(ids[:boundary]), tokenizer.decode(ids[boundary:])
+    masked, supervised = map(tokenizer.decode, _parts(example["input_ids"], example["labels"]))
     return f"[masked]{masked}[/masked][supervised]{supervised}[/supervised]"
 
 

@@ -7,11 +7,15 @@ import os
 import subprocess
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+from finetune import trackers
+from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
+from finetune.data import Rows
 
 import mlflow
 import pandas as pd
@@ -21,6 +25,8 @@ from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
 from mlflow.entities import DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from peft import LoraConfig
+from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent.parent
@@ -46,8 +52,10 @@ def connect() -> None:
 
 
 @contextmanager
-def run(experiment: str, resume: str | None = None) -> Iterator[str]:
+def run(experiment: str, resume: str | None = None, report_to: Sequence[str] = ()) -> Iterator[str]:
     """Start a run, or go on with the run `resume`, yield its id, and end it as it went.
+
+    Where `report_to` names wandb, a W&B run of the same id goes with it.
 
     A run ends FINISHED, FAILED (any exception) or KILLED (a signal).
 
@@ -62,6 +70,8 @@ def run(experiment: str, resume: str | None = None) -> Iterator[str]:
     active = mlflow.start_run(run_id=resume, log_system_metrics=True, tags=None if resume else _git_tags())
     run_id, status = active.info.run_id, "FAILED"
     try:
+        if "wandb" in report_to:
+            trackers.start_wandb(run_id, experiment)
         yield run_id
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -74,6 +84,7 @@ def run(experiment: str, resume: str | None = None) -> Iterator[str]:
         # The Trainer's callback logs asynchronously; nothing may be on its way when the run ends.
         mlflow.flush_async_logging()
         mlflow.end_run(status)
+        trackers.finish_wandb(failed=status != "FINISHED")
 
 
 def _git_tags() -> dict[str, str]:
@@ -103,6 +114,7 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
     known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
     new = {name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items() if name not in known}
     mlflow.log_params(new)
+    trackers.show_settings(groups)
     mlflow.log_dict(json.loads(json.dumps(groups | {"training": training}, default=str)), "parameters.json")
 
 
@@ -130,6 +142,42 @@ def log_dataset(
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
     mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
     return dataset
+
+
+def log_metrics(
+    metrics: dict[str, float], step: int, run_id: str, dataset: Dataset, model_id: str | None = None
+) -> None:
+    """Log metrics into a run, linked to the data set and to the model that they are about."""
+    mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
+    trackers.show_metrics(metrics, step, run_id)
+
+
+def log_setup(
+    run_id: str, args: TrainingArguments, flags, lora: LoraConfig, card: dict, source: Rows,
+    parts: dict[str, list[dict]], columns: tuple[str, ...], data: dict,
+) -> dict[str, Dataset]:  # fmt: skip
+    """Log what a training is made of: parameters, task, and the rows of each part as data sets; return these.
+
+    Args:
+        source: where the rows come from and how they were split.
+        parts: the rows that are used, by part.
+        data: what else is to be known of the data, as parameters.
+    """
+    sizes = {f"{name}_rows": len(rows) for name, rows in parts.items()}
+    groups = {
+        "script": asdict(flags),
+        "lora": lora.to_dict(),
+        "quantization": card["quantization"] or {},
+        "data": {"source": source.source, "split_by": source.split_by, **sizes, **data},
+        "base": {"revision": card["base_revision"]},
+    }
+    log_parameters(groups, training=args.to_dict())
+    mlflow.set_tag(TASK_TAG, card["task"])
+    contexts = {"train": "training", "validation": "validation", "test": "test"}
+    return {
+        name: log_dataset(run_id, rows, columns, source.source, f"{name}_rows", contexts[name], source.from_hub)
+        for name, rows in parts.items()
+    }
 
 
 def find_run(reference: str) -> Run:

@@ -1,0 +1,82 @@
+"""What all training scripts can be told alike: shared flags, shared defaults of TrainingArguments, their checks."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+ON_GPU = torch.cuda.is_available()
+LORA_INITS = ("default", "gaussian", "loftq", "eva")
+
+
+@dataclass
+class SharedFlags:
+    """Flags that mean the same in every training script; the script's own `Flags` adds the others."""
+
+    base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
+    load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base is not quantised"})
+    init_lora_weights: str = field(
+        default="default",
+        metadata={
+            "help": "default, gaussian: the adapter starts without effect; loftq: it starts with what NF4 took from the"
+            " base; eva: along the main directions of the data"
+        },
+    )
+    max_time: str | None = field(
+        default=None, metadata={"help": "stop with a checkpoint after so long, such as 90s, 45m, 2h or 1h30m"}
+    )
+    resume: str | None = field(
+        default=None, metadata={"help": "go on with this run, with its flags; only --max-time goes with it"}
+    )
+
+
+@dataclass
+class SharedTrainingArguments:
+    """Defaults of every task; stands before TrainingArguments among the bases of a script's own class."""
+
+    output_dir: str = field(default="outputs", metadata={"help": "checkpoints go to OUTPUT_DIR/<run id>/checkpoint-N"})
+    max_steps: int = field(default=-1, metadata={"help": "stop after so many optimiser steps; -1: after the epochs"})
+    seed: int = field(default=42, metadata={"help": "of the adapter's first weights, the row order and the split"})
+    # Rows of like length share a batch and are padded to its longest, not all to one length.
+    train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "order of the rows"})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
+    # Without label names the Trainer finds no labels behind PEFT's forward, and there is no eval_loss.
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "label columns"})
+    # Patience is counted on from the checkpoint, not from 0, in a run that is resumed.
+    restore_callback_states_from_checkpoint: bool = field(default=True, metadata={"help": "with --resume"})
+    logging_steps: float = field(default=10, metadata={"help": "steps between logged training losses"})
+    logging_first_step: bool = field(default=True, metadata={"help": "log the first step too"})
+    # The filter would log the mean of the other steps in place of a loss that is not a number.
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not numbers"})
+    report_to: list[str] | None = field(
+        default_factory=lambda: ["mlflow"],
+        metadata={"help": "trackers, such as mlflow wandb; MLflow, where the model lives, is always one of them"},
+    )
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all adapter weights are used"})
+    use_cpu: bool = field(default=not ON_GPU, metadata={"help": "train on the CPU; by itself where there is no GPU"})
+    # bf16 autocast on the GPU; tiny CPU batches spend more on the casts than the matrices gain.
+    bf16: bool = field(default=ON_GPU and torch.cuda.is_bf16_supported(), metadata={"help": "bfloat16 autocast"})
+    dataloader_pin_memory: bool = field(default=ON_GPU, metadata={"help": "page-locked batches, for a GPU only"})
+
+
+def problems(flags, least: dict[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
+    """Return a sentence for each flag that is below its least value or none of its choices.
+
+    The flags that every task has are checked too. A flag without a value is not; a choice None stands for it.
+    """
+    least = {"lora_r": 1, "lora_alpha": 1} | least
+    choices = {"init_lora_weights": LORA_INITS} | (choices or {})
+    values = {name: getattr(flags, name) for name in least}
+    found = [
+        f"--{name.replace('_', '-')} {value} must be at least {least[name]}"
+        for name, value in values.items()
+        if value is not None and value < least[name]
+    ]
+    for name, allowed in choices.items():
+        if getattr(flags, name) not in allowed:
+            expected = ", ".join(filter(None, allowed))
+            found.append(f"--{name.replace('_', '-')} {getattr(flags, name)} is none of {expected}")
+    if not 0 <= flags.lora_dropout < 1:
+        found.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
+    if flags.init_lora_weights == "loftq" and not flags.load_in_4bit:
+        found.append("--init-lora-weights loftq makes up for 4-bit weights; it does not go with --no-load-in-4bit")
+    return found

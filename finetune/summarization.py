@@ -1,0 +1,172 @@
+"""Articles and summaries as token ids: what training, logged model and evaluation do alike."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from finetune.console import InputError
+from finetune.data import Rows, check_columns
+from finetune.documents import split_sentences
+from finetune.prompts import Prompt
+from finetune.supervision import Supervision
+
+from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+COLUMNS = ("article", "summary")
+ARTICLE_COLUMNS = ("article", "dialogue", "document", "text")  # in order of preference, where none is named
+
+
+@dataclass
+class Articles:
+    """Token ids of articles.
+
+    Attributes:
+        prompts: rendered and tokenised pieces, each at most the longest input.
+        owners: for each piece, the index of its article.
+        long_articles: articles of which one piece is not all.
+    """
+
+    prompts: list[list[int]]
+    owners: list[int]
+    long_articles: int
+
+
+def find_columns(rows: list[dict], article: str | None, summary: str, what: str) -> dict[str, str]:
+    """Return the names of the columns by what they hold.
+
+    Raises:
+        InputError: no such column.
+    """
+    present = {name for row in rows[:1000] for name in row}
+    article = article or next((name for name in ARTICLE_COLUMNS if name in present), ARTICLE_COLUMNS[0])
+    check_columns(rows, (article, summary), what)
+    return {"article": article, "summary": summary}
+
+
+def select_columns(rows: list[dict], columns: dict[str, str]) -> list[dict]:
+    """Return rows of `article` and `summary` only."""
+    return [{name: row.get(column) for name, column in columns.items()} for row in rows]
+
+
+def name_columns(rows: Rows, article: str | None, summary: str) -> dict[str, str]:
+    """Name the columns of all parts `article` and `summary`, in place; return their names in the data.
+
+    Raises:
+        InputError: no such column.
+    """
+    columns = find_columns(rows.train, article, summary, f"the train rows of {rows.source}")
+    for name, part in rows.parts.items():
+        check_columns(part, tuple(columns.values()), f"the {name} rows of {rows.source}")
+        setattr(rows, name, select_columns(part, columns))
+    return columns
+
+
+def drop_empty(rows: list[dict]) -> list[dict]:
+    """Return the rows that have an article and a summary."""
+    return [row for row in rows if all(isinstance(row[name], str) and row[name].strip() for name in COLUMNS)]
+
+
+def split_article(tokenizer, prompt: Prompt, article: str, max_length: int) -> list[str]:
+    """Return an article in pieces that fit with the prompt into `max_length` tokens.
+
+    Sentences stay whole, and lines and spaces between them as they are; only a sentence that does not fit by
+    itself is cut, between words.
+
+    Raises:
+        InputError: when the prompt alone leaves no room.
+    """
+
+    def fits(start: int, end: int) -> bool:
+        return len(encode_prompt(tokenizer, prompt, article[start:end])) <= max_length
+
+    if fits(0, len(article)):
+        return [article]
+    if not fits(0, 0):
+        raise InputError(f"--max-length {max_length}: the prompt alone is longer; there is no room for an article.")
+    spans = []
+    waiting = [(sentence.start, sentence.end) for sentence in reversed(split_sentences(article))]
+    while waiting:
+        start, end = waiting.pop()
+        if fits(start, end) or end - start < 2:
+            spans.append((start, end))
+        else:
+            space = article.rfind(" ", start + 1, (start + end) // 2)
+            middle = space if space > start else (start + end) // 2
+            waiting += [(middle, end), (start, middle)]
+    pieces = [spans[0]]
+    for start, end in spans[1:]:
+        if fits(pieces[-1][0], end):
+            pieces[-1] = (pieces[-1][0], end)
+        else:
+            pieces.append((start, end))
+    return [article[start:end].strip() for start, end in pieces]
+
+
+def encode_prompt(tokenizer, prompt: Prompt, article: str) -> list[int]:
+    """Return the ids of a rendered prompt; an encoder-decoder's tokenizer ends them with EOS."""
+    return tokenizer(prompt.render({"article": article}), verbose=False)["input_ids"]
+
+
+def encode_articles(tokenizer, prompt: Prompt, articles: list[str], max_length: int, window: bool) -> Articles:
+    """Return articles as pieces of at most `max_length` tokens.
+
+    Args:
+        window: all pieces of a longer article; otherwise its beginning.
+    """
+    found = Articles([], [], 0)
+    for owner, article in enumerate(articles):
+        pieces = split_article(tokenizer, prompt, article, max_length)
+        found.long_articles += len(pieces) > 1
+        for piece in pieces if window else pieces[:1]:
+            found.prompts.append(encode_prompt(tokenizer, prompt, piece))
+            found.owners.append(owner)
+    return found
+
+
+def encode_summaries(
+    rows: list[dict], prompt: Prompt, tokenizer, max_length: int, max_target_length: int, what: str
+) -> tuple[Supervision, int]:
+    """Return rows for training, longest first, and the number of articles of which only the beginning is read.
+
+    Labels are the summary and its EOS, alone: an encoder-decoder has the article elsewhere. A row whose summary
+    is longer than `max_target_length` is dropped and counted: cut, it would teach not to stop.
+
+    Raises:
+        InputError: when no row is left.
+    """
+    dropped: Counter = Counter()
+    kept, examples, long_articles = [], [], 0
+    full = drop_empty(rows)
+    if len(full) < len(rows):
+        dropped["a column is empty"] = len(rows) - len(full)
+    for row in full:
+        labels = tokenizer(text_target=row["summary"].strip(), add_special_tokens=False)["input_ids"]
+        labels = [*labels, tokenizer.eos_token_id]
+        if len(labels) > max_target_length:
+            dropped[f"summary longer than {max_target_length} tokens"] += 1
+            continue
+        encoded = encode_articles(tokenizer, prompt, [row["article"]], max_length, window=False)
+        long_articles += encoded.long_articles
+        kept.append(row)
+        input_ids = encoded.prompts[0]
+        mask = [1] * len(input_ids)
+        examples.append({"input_ids": input_ids, "attention_mask": mask, "labels": labels, "length": len(input_ids)})
+    if not examples:
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()) or "there is none"
+        raise InputError(f"{what}: none is left ({reasons}). Raise --max-target-length or mend the data.")
+    # Evaluation takes the rows as they stand: batches of like lengths, the longest first.
+    order = sorted(range(len(kept)), key=lambda index: -examples[index]["length"])
+    dataset = Dataset.from_list([examples[index] for index in order])
+    return Supervision(dataset, [kept[index] for index in order], dropped), long_articles
+
+
+def warn_of_long_articles(count: int, articles: int, max_length: int, window: bool, what: str) -> None:
+    """Say how many articles were longer than the model reads at once, and what became of them."""
+    if count:
+        how = (
+            "are summarised piece by piece"
+            if window
+            else "are read to there only (--long-texts window summarises all of an article)"
+        )
+        logger.warning(f"{what}: {count} of {articles} are longer than {max_length} tokens and {how}.")

@@ -1,0 +1,135 @@
+"""Trained summarizers: one written into its run as an MLflow model, and read back from a URI."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finetune.base_models import load_encoder_decoder, load_tokenizer
+from finetune.checkpoints import load_card
+from finetune.code_models import log_code_model
+from finetune.console import InputError
+from finetune.generation import DEFAULTS, Generation, generate_all
+from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
+from finetune.prompts import Prompt
+from finetune.summarization import Articles, encode_articles
+
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from peft import PeftModel
+
+MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
+TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
+
+
+@dataclass
+class Summarizer:
+    """A model that takes articles as they are and returns summaries.
+
+    Attributes:
+        model: an encoder-decoder with its adapter, or anything that generates like one.
+        card: what was recorded in training: prompt, longest article, generation parameters.
+    """
+
+    model: Any
+    tokenizer: Any
+    card: dict
+
+    def encode(self, articles: list[str]) -> Articles:
+        """Return the articles as pieces, cut or windowed as in training."""
+        window = self.card["long_texts"] == "window"
+        return encode_articles(self.tokenizer, Prompt(self.card["prompt"]), articles, self.card["max_length"], window)
+
+    def summarize(self, articles: list[str] | Articles, batch_size: int = 16, **parameters) -> list[Generation]:
+        """Return a summary for each article, its tokens those of its pieces one after the other.
+
+        Args:
+            parameters: of generation, over the card's.
+        """
+        encoded = articles if isinstance(articles, Articles) else self.encode(articles)
+        parameters = self.card["generation"] | parameters
+        pieces = generate_all(self.model, self.tokenizer, encoded.prompts, batch_size=batch_size, **parameters)
+        found: dict[int, list[Generation]] = {}
+        for owner, piece in zip(encoded.owners, pieces, strict=True):
+            found.setdefault(owner, []).append(piece)
+        return [
+            Generation(
+                " ".join(piece.text.strip() for piece in own),
+                [token for piece in own for token in piece.token_ids],
+                all(piece.ended for piece in own),
+            )
+            for own in found.values()
+        ]
+
+
+def load_summarizer(
+    folder: Path, base_model: str | None = None, precision: str | None = None, with_adapter: bool = True
+) -> Summarizer:
+    """Return the summarizer of a checkpoint's folder, its base restored as it was trained.
+
+    Args:
+        base_model: folder or Hub id in place of the recorded base.
+        precision: `fp32` for an unquantised base.
+
+    Raises:
+        InputError: when the base is gone or is not the one the adapter was trained on.
+    """
+    card = load_card(folder)
+    if precision == "bf16":
+        raise InputError("--precision bf16: a summarizer's base is nf4 or fp32.")
+    tokenizer = load_tokenizer(str(folder), kind="encoder-decoder")
+    merged = folder / MERGED
+    if merged.is_dir():
+        if base_model or precision or not with_adapter:
+            raise InputError("a merged model has no base; leave out --base-model, --precision and --no-adapter.")
+        return Summarizer(load_encoder_decoder(str(merged), None, None).eval(), tokenizer, card)
+    source, revision = find_base(card, base_model)
+    model = load_encoder_decoder(source, revision, restored_quantization(card, precision))
+    if with_adapter:
+        model = attach_adapter(model, folder, source)
+    return Summarizer(model.eval(), tokenizer, card)
+
+
+def merge(checkpoint: Path, folder: Path) -> Path:
+    """Write base and adapter of a checkpoint as one plain model into a folder and return it.
+
+    Merging into the NF4 weights would round the adapter away, and the unquantised base is not the one that was
+    trained on. So the weights are what NF4 stands for, in float32, and the adapter is added to those.
+    """
+    card = load_card(checkpoint)
+    source, revision = find_base(card, None)
+    base = load_encoder_decoder(source, revision, restored_quantization(card, None))
+    if card["quantization"]:
+        base = base.dequantize().float()
+    merged = PeftModel.from_pretrained(base, checkpoint).merge_and_unload()
+    merged.save_pretrained(folder)
+    load_tokenizer(str(checkpoint), kind="encoder-decoder").save_pretrained(folder)
+    return folder
+
+
+def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter") -> str:
+    """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
+
+    Args:
+        mode: `adapter`, with a reference to the base, or `merged`: one plain model that needs no base.
+    """
+    card = load_card(checkpoint)
+    parameters = DEFAULTS | card["generation"] | {"batch_size": 16}
+    signature = ModelSignature(
+        Schema([ColSpec(DataType.string, "article")]),
+        Schema([ColSpec(DataType.string, "summary")]),
+        ParamSchema([ParamSpec(name, TYPES[type(value)], value) for name, value in parameters.items()]),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        return log_code_model(
+            run,
+            checkpoint,
+            name,
+            "served_summarizer.py",
+            signature,
+            pd.DataFrame({"article": [card["sample"][0]["article"]]}),
+            requirements(("datasets", "nupunkt", "beautifulsoup4")),
+            {MERGED: merge(checkpoint, Path(scratch) / MERGED)} if mode == "merged" else None,
+        )

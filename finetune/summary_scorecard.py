@@ -1,0 +1,158 @@
+"""The scores of summaries: at each evaluation of a training, and of base against adapter on the same rows."""
+
+from dataclasses import dataclass
+
+from finetune import reports, tracking
+from finetune.generation import Generation
+from finetune.summarizers import Summarizer
+from finetune.supervision import IGNORED, Supervision
+from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
+
+import numpy as np
+from mlflow.data.dataset import Dataset
+from scipy.stats import bootstrap
+from transformers import EvalPrediction, TrainerCallback
+
+SCORES = (*ROUGE, "repetition_rate", "gen_len", "ended")
+MAIN_METRIC = "rougeL"
+
+
+def score_summaries(summaries: list[Generation], references: list[str]) -> dict[str, float]:
+    """Return the means over the rows of metrics/rouge, of tokens a summary and of summaries that end by themselves."""
+    rows = [score_row(summary.text, reference) for summary, reference in zip(summaries, references, strict=True)]
+    found = {name: float(np.mean([row[name] for row in rows])) for name in ROUGE}
+    return found | {
+        "repetition_rate": float(np.mean([repetition_rate(summary.text) for summary in summaries])),
+        "gen_len": float(np.mean([len(summary.token_ids) for summary in summaries])),
+        "ended": float(np.mean([summary.ended for summary in summaries])),
+    }
+
+
+class RougeEvaluation(TrainerCallback):
+    """`compute_metrics` of a Seq2SeqTrainer that generates, and a callback that logs what it has generated.
+
+    Args:
+        validation: the rows of the evaluation, in its order.
+    """
+
+    def __init__(self, tokenizer, validation: Supervision):
+        self.tokenizer, self.validation, self.table = tokenizer, validation, []
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Return the scores of the generated token ids against the summaries of the rows."""
+        rows = self.validation.rows
+        # Seq2SeqTrainer keeps the rows that fill up the last batch of several processes.
+        predicted, labels = prediction.predictions[: len(rows)], prediction.label_ids[: len(rows)]
+        expected = self.validation.dataset["labels"]
+        for given, row in zip(labels, expected, strict=True):
+            # Padded with -100, or with the pad token behind EOS.
+            assert given[: len(row)].tolist() == list(row), "the evaluation's rows are in another order"
+        summaries = [self.decode(ids) for ids in predicted]
+        references = [row["summary"] for row in rows]
+        self.table = [
+            {"article": row["article"], "reference": row["summary"], "summary": summary.text}
+            for row, summary in zip(rows, summaries, strict=True)
+        ]
+        return score_summaries(summaries, references)
+
+    def decode(self, ids: np.ndarray) -> Generation:
+        """Return a generated row; batches are padded to one length with -100, which no tokenizer can decode."""
+        tokens = np.where(ids == IGNORED, self.tokenizer.pad_token_id, ids)[1:].tolist()  # without the start token
+        ended = self.tokenizer.eos_token_id in tokens
+        tokens = tokens[: tokens.index(self.tokenizer.eos_token_id)] if ended else tokens
+        return Generation(self.tokenizer.decode(tokens, skip_special_tokens=True), tokens, ended)
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        """Log article, reference and summary of each row as the table summaries/step-N.json."""
+        if state.is_world_process_zero and self.table:
+            reports.log_table(self.table, f"summaries/step-{state.global_step}")
+
+
+@dataclass
+class SummaryScorecard:
+    """Base against adapter on the same rows of `article` and `summary`; no base where it is merged in."""
+
+    rows: list[dict]
+    base: list[Generation] | None
+    adapter: list[Generation]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the adapter's scores by their names, the base's with `_base`, and the interval of the main one.
+
+        The interval is the 95 % percentile bootstrap over the rows.
+        """
+        found = self.scores(self.adapter)
+        values = [
+            score_row(s.text, row["summary"])[MAIN_METRIC] for s, row in zip(self.adapter, self.rows, strict=True)
+        ]
+        interval = (found[MAIN_METRIC],) * 2
+        if len(set(values)) > 1:
+            interval = bootstrap((values,), np.mean, method="percentile", n_resamples=2000, rng=0).confidence_interval
+        found |= {f"{MAIN_METRIC}_low": float(interval[0]), f"{MAIN_METRIC}_high": float(interval[1])}
+        if self.base is not None:
+            found |= {f"{name}_base": value for name, value in self.scores(self.base).items()}
+            found["changed_outputs"] = self.changed
+        return found
+
+    @property
+    def changed(self) -> float:
+        """The share of rows that base and adapter summarise differently, from 0 to 1; 1 without a base."""
+        if self.base is None:
+            return 1.0
+        return float(np.mean([b.text != a.text for b, a in zip(self.base, self.adapter, strict=True)]))
+
+    def scores(self, summaries: list[Generation]) -> dict[str, float]:
+        """Return the scores of one side."""
+        return score_summaries(summaries, [row["summary"] for row in self.rows])
+
+    @property
+    def table(self) -> list[dict]:
+        """One row an article, with the reference and both summaries."""
+        base = [summary.text for summary in self.base] if self.base is not None else [None] * len(self.rows)
+        return [
+            {"article": row["article"], "reference": row["summary"], "base_summary": before, "summary": after.text}
+            for row, before, after in zip(self.rows, base, self.adapter, strict=True)
+        ]
+
+    def format(self, title: str) -> str:
+        """Return the scorecard as a table for the terminal."""
+        metrics = self.metrics
+        lines = [f"{title}: {len(self.rows)} rows", f"  {'':<20}{'base':>9}{'adapter':>9}{'delta':>9}"]
+        for name in SCORES:
+            before, after = metrics.get(f"{name}_base"), metrics[name]
+            shown = (
+                f"{before:>9.3f}{after:>9.3f}{after - before:>+9.3f}" if before is not None else f"{'':>9}{after:>9.3f}"
+            )
+            lines.append(f"  {name:<20}{shown}")
+        low, high = metrics[f"{MAIN_METRIC}_low"], metrics[f"{MAIN_METRIC}_high"]
+        changed = f"; {self.changed:.0%} of the summaries changed" if self.base is not None else ""
+        lines.append(f"  {MAIN_METRIC} {low:.3f} to {high:.3f} (95 %){changed}")
+        return "\n".join(lines)
+
+    def log(self, name: str, run_id: str, step: int, dataset: Dataset, model_id: str | None = None) -> None:
+        """Log a scorecard into a run: metrics `NAME_...`, the table scorecard/NAME.json, a figure.
+
+        Args:
+            dataset, model_id: the data set and the logged model that the metrics are about.
+        """
+        metrics = {f"{name}_{key}": value for key, value in self.metrics.items()}
+        tracking.log_metrics(metrics, step, run_id, dataset, model_id)
+        reports.log_table(self.table, f"scorecard/{name}", run_id)
+        sides = {"adapter": self.scores(self.adapter)}
+        if self.base is not None:
+            sides = {"base": self.scores(self.base)} | sides
+        bars = {side: [scores[measure] for measure in ROUGE] for side, scores in sides.items()}
+        figure = reports.score_bars(bars, list(ROUGE), f"{name}: {len(self.rows)} summaries")
+        reports.log_figure(figure, f"{name}_rouge", run_id)
+
+
+def summary_scorecard(summarizer: Summarizer, rows: list[dict], batch_size: int = 16) -> SummaryScorecard:
+    """Summarise rows with the adapter and, the adapter disabled, with the bare base: all else the same."""
+    articles = summarizer.encode([row["article"] for row in rows])
+    after = summarizer.summarize(articles, batch_size)
+    if not hasattr(summarizer.model, "disable_adapter"):
+        return SummaryScorecard(rows, None, after)
+    with summarizer.model.disable_adapter():
+        before = summarizer.summarize(articles, batch_size)
+    return SummaryScorecard(rows, before, after)

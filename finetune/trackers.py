@@ -1,0 +1,92 @@
+"""Trackers beside MLflow: asked for by --report-to, checked before a run starts; W&B shows what MLflow shows.
+
+The Trainer's own callbacks send losses, evaluations and configuration. What the scripts log themselves (scores,
+tables, figures, parameters) goes to MLflow and, through `active`, to the W&B run of the same id.
+"""
+
+import json
+import os
+import sys
+
+from finetune.console import InputError, is_main_process
+
+import pandas as pd
+from matplotlib.figure import Figure
+from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+UNTRACKED = ("offline", "disabled", "dryrun")
+
+
+def check_trackers(args: TrainingArguments) -> None:
+    """Put MLflow first among the trackers: the model lives there.
+
+    Raises:
+        InputError: a tracker that transformers does not know or that is not installed, or W&B without a login.
+    """
+    args.report_to = ["mlflow", *(name for name in args.report_to if name != "mlflow")]
+    try:
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            callback()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise InputError(f"--report-to: {' '.join(str(error).split())}") from error
+    if "wandb" in args.report_to and os.environ.get("WANDB_MODE") not in UNTRACKED and is_main_process():
+        import wandb
+
+        try:
+            wandb.login()
+        except wandb.errors.Error as error:
+            raise InputError(
+                "--report-to wandb needs an account: run `wandb login`, or set WANDB_MODE=offline to keep the run in"
+                f" files ({' '.join(str(error).split())[:120]})."
+            ) from error
+
+
+def start_wandb(run_id: str, experiment: str) -> None:
+    """Open the W&B run of an MLflow run: same id, goes on where it stood when the run is resumed."""
+    import wandb
+
+    wandb.init(project=os.environ.get("WANDB_PROJECT", experiment), id=run_id, resume="allow")
+
+
+def finish_wandb(failed: bool) -> None:
+    """Close the W&B run, if there is one."""
+    if run := active():
+        run.finish(exit_code=int(failed))
+
+
+def active(run_id: str | None = None):
+    """Return the open W&B run, or None where there is none or it belongs to another MLflow run."""
+    wandb = sys.modules.get("wandb")  # Imported only where it was asked for.
+    run = wandb.run if wandb else None
+    return run if run is not None and run_id in (None, run.id) else None
+
+
+def show_metrics(metrics: dict[str, float], step: int, run_id: str) -> None:
+    """Send metrics of an optimiser step."""
+    if run := active(run_id):
+        run.log(metrics | {"train/global_step": step})
+
+
+def show_settings(groups: dict[str, dict]) -> None:
+    """Send nested settings as the configuration `group.name`."""
+    if run := active():
+        values = {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
+        run.config.update(json.loads(json.dumps(values, default=str)), allow_val_change=True)
+
+
+def show_table(frame: pd.DataFrame, name: str, run_id: str) -> None:
+    """Send a table."""
+    if run := active(run_id):
+        import wandb
+
+        plain = frame.map(lambda value: json.dumps(value, default=str) if isinstance(value, list | dict) else value)
+        run.log({name: wandb.Table(dataframe=plain, allow_mixed_types=True)})
+
+
+def show_figure(figure: Figure, name: str, run_id: str) -> None:
+    """Send a figure as an image."""
+    if run := active(run_id):
+        import wandb
+
+        run.log({name: wandb.Image(figure)})

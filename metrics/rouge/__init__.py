@@ -1,0 +1,1 @@
+"""ROUGE of summaries: a local `evaluate` module over the rouge-score library."""

@@ -1,0 +1,247 @@
+"""Fine-tune a 4-bit encoder-decoder with LoRA to summarise articles or dialogues.
+
+The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+
+from finetune import console, reports, resuming, tracking
+from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.base_models import load_encoder_decoder, open_base
+from finetune.callbacks import parse_duration, standard_callbacks
+from finetune.checkpoints import final_step, last_checkpoint, start_card
+from finetune.console import InputError, ScriptParser
+from finetune.data import Rows, check_writable, load_rows
+from finetune.generation import DEFAULTS
+from finetune.logged_models import SUMMARIZATION
+from finetune.prompts import Prompt
+from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
+from finetune.summarization import COLUMNS, drop_empty, encode_summaries, name_columns, warn_of_long_articles
+from finetune.summarizers import Summarizer
+from finetune.summary_scorecard import MAIN_METRIC, SCORES, RougeEvaluation, summary_scorecard
+from finetune.supervision import IGNORED, Supervision, audit, format_audit
+
+import mlflow
+import torch
+from peft import LoraConfig
+from torch.utils.data import SequentialSampler
+from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
+
+logger = logging.getLogger(__name__)
+RELOAD_CHECK_ROWS = 8
+
+
+@dataclass
+class Flags(SharedFlags):
+    """The script's own flags."""
+
+    base_model: str = field(default="google-t5/t5-small", metadata={"help": "Hub id or folder of the encoder-decoder"})
+    dataset: str = field(
+        default="knkarthick/samsum",
+        metadata={"help": "Hub id[:configuration], file with a column `split`, or folder with train.*, validation.*"},
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": "column of the articles; otherwise article, dialogue, document or text"}
+    )
+    summary_column: str = field(default="summary", metadata={"help": "column of the summaries"})
+    experiment: str = field(default="summarizer", metadata={"help": "MLflow experiment of the run"})
+    max_length: int = field(default=512, metadata={"help": "tokens of prompt and article; longer ones are counted"})
+    max_target_length: int = field(
+        default=128, metadata={"help": "tokens of a summary; a row with a longer one is dropped and counted, never cut"}
+    )
+    long_texts: str = field(
+        default="truncate",
+        metadata={"help": "truncate: read the beginning; window: also summarise the rest, piece by piece (training"
+                  " and its evaluations read the beginning)"},
+    )  # fmt: skip
+    lora_r: int = field(default=6, metadata={"help": "rank of the adapter; its size and cost grow with it"})
+    lora_alpha: int = field(default=16, metadata={"help": "the update is scaled by alpha / r"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before the adapter; above 0 it slows a step"})
+    target_modules: list[str] = field(
+        default_factory=lambda: ["q", "k", "v"], metadata={"help": "layers that get an adapter, or all-linear"}
+    )
+    max_train_rows: int | None = field(default=None, metadata={"help": "train on the first so many rows only"})
+    max_validation_rows: int = field(default=500, metadata={"help": "evaluate on the first so many validation rows"})
+    score_rows: int = field(
+        default=100, metadata={"help": "rows of validation and of test that base and adapter summarise at the end"}
+    )
+
+
+@dataclass
+class SummarizerTrainingArguments(SharedTrainingArguments, Seq2SeqTrainingArguments):
+    """Seq2SeqTrainingArguments with the defaults of this task."""
+
+    num_train_epochs: float = field(default=3.0, metadata={"help": "passes over the training rows"})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "articles a device and micro-batch"})
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "articles a device in evaluation"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
+    lr_scheduler_type: str = field(default="linear", metadata={"help": "learning rate schedule"})
+    warmup_steps: float = field(default=0.05, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "when to evaluate"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint"})
+    save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept: the best and the last"})
+    metric_for_best_model: str | None = field(
+        default=MAIN_METRIC, metadata={"help": f"metric of the best checkpoint: loss, {', '.join(SCORES)}"}
+    )
+    # The loss goes by the reference's words, given one by one; a summary has to be written.
+    predict_with_generate: bool = field(default=True, metadata={"help": "evaluate what the model generates"})
+    generation_num_beams: int | None = field(default=1, metadata={"help": "beams of the search; 1: greedy"})
+    optim: str = field(default="adamw_torch_fused", metadata={"help": "optimiser"})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, track, score; print the run id."""
+    parser = ScriptParser(
+        Flags, SummarizerTrainingArguments, description=__doc__, shown=("num_train_epochs", "output_dir", "seed")
+    )
+    flags, args, origin = resuming.parse_resumable(parser, arguments, SUMMARIZATION)
+    check_flags(flags, args)
+    tracking.connect()
+    set_seed(args.seed)
+
+    revision, tokenizer = open_base(flags, "encoder-decoder")
+    prompt = Prompt.load("summarize")
+    with args.main_process_first(desc="loading the data set"):
+        rows = load_rows(flags.dataset, (), None, args.seed)
+    splits, data = encode(rows, flags, prompt, tokenizer)
+    report = audit(splits, tokenizer)
+    logger.info(format_audit(report))
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if ON_GPU else torch.float32,  # Never float16: T5 overflows.
+    )
+    quantization = quantization if flags.load_in_4bit else None
+    lora = LoraConfig(
+        task_type="SEQ_2_SEQ_LM",
+        r=flags.lora_r,
+        lora_alpha=flags.lora_alpha,
+        lora_dropout=flags.lora_dropout,
+        target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
+        **init_settings(flags.init_lora_weights),
+    )
+    model = add_adapter(load_encoder_decoder(flags.base_model, revision, quantization), lora)
+    collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=IGNORED)
+    original = partial(load_encoder_decoder, flags.base_model, revision, None)
+    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, collator)
+    card = make_card(flags, args, revision, quantization, prompt, data["columns"], splits["validation"].rows)
+    # The Trainer counts the start token too, and would warn of max_new_tokens beside its own limit.
+    args.generation_max_length = flags.max_target_length + 1
+    model.generation_config.update(**DEFAULTS | card["generation"] | {"max_new_tokens": None})
+
+    with resuming.training_run(flags.experiment, args, origin) as run_id:
+        card["run_id"] = run_id
+        rouge = RougeEvaluation(tokenizer, splits["validation"])
+        trainer = SummaryTrainer(
+            model=model,
+            args=args,
+            train_dataset=splits["train"].dataset,
+            eval_dataset=splits["validation"].dataset,
+            data_collator=collator,
+            processing_class=tokenizer,
+            compute_metrics=rouge,
+            callbacks=[*standard_callbacks(card, flags.max_time), rouge],
+        )
+        if args.process_index == 0:
+            datasets = log_setup(flags, args, lora, rows, splits, report, data, card)
+        log_plan(trainer)
+        trainer.train(resume_from_checkpoint=last_checkpoint(origin.run))
+        if args.process_index == 0:
+            finish(trainer, card, splits, rows.test, flags.score_rows, datasets)
+    console.print_result(run_id)
+
+
+class SummaryTrainer(Seq2SeqTrainer):
+    """Seq2SeqTrainer that evaluates rows in their own order, so that what it generates can be set beside them.
+
+    Where training goes by length, the Trainer would draw the evaluation's order too.
+    """
+
+    def _get_eval_sampler(self, eval_dataset) -> SequentialSampler:
+        return SequentialSampler(eval_dataset)
+
+
+def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> tuple[dict[str, Supervision], dict]:
+    """Return training and validation rows encoded, and what is to be known of the data; name the columns of `rows`.
+
+    Raises:
+        InputError: no such column, or no row that can be used.
+    """
+    columns = name_columns(rows, flags.text_column, flags.summary_column)
+    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+    splits, data = {}, {"columns": columns}
+    for name, limit in limits.items():
+        what, part = f"{name} rows", rows.parts[name][:limit]
+        lengths = (flags.max_length, flags.max_target_length)
+        splits[name], long_articles = encode_summaries(part, prompt, tokenizer, *lengths, what)
+        data[f"{name}_long_articles"] = long_articles
+        warn_of_long_articles(long_articles, len(splits[name].rows), flags.max_length, False, what)
+    return splits, data
+
+
+def check_flags(flags: Flags, args: SummarizerTrainingArguments) -> None:
+    """Raise one InputError that names every setting that cannot work."""
+    least = {"max_length": 8, "max_target_length": 2, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0}
+    found = problems(flags, least, {"long_texts": ("truncate", "window")})
+    known = ("loss", *SCORES)
+    if (args.metric_for_best_model or "loss").removeprefix("eval_") not in known:
+        found.append(f"--metric-for-best-model {args.metric_for_best_model} is none of {', '.join(known)}")
+    if args.fp16 or args.fp16_full_eval:
+        found.append("--fp16: T5 overflows in float16; use --bf16, or neither for float32")
+    if not args.predict_with_generate:
+        found.append("--no-predict-with-generate: ROUGE needs generated summaries; leave it out")
+    if args.generation_max_length is not None or args.generation_config is not None:
+        found.append("--generation-max-length and --generation-config: the length of a summary is --max-target-length")
+    if found:
+        raise InputError("; ".join(found) + ".")
+    parse_duration(flags.max_time)
+    check_writable(args.output_dir)
+
+
+def make_card(flags, args, revision, quantization, prompt, columns: dict[str, str], held_out: list[dict]) -> dict:
+    """Return what travels in every checkpoint: enough to restore the model, and articles to check it with."""
+    beams = args.generation_num_beams or 1
+    return start_card(SUMMARIZATION, flags, revision, quantization) | {
+        "prompt": prompt.text,
+        "columns": columns,
+        "long_texts": flags.long_texts,
+        "generation": {"max_new_tokens": flags.max_target_length, "num_beams": beams, "no_repeat_ngram_size": 0},
+        "sample": [{"article": row["article"]} for row in held_out[:RELOAD_CHECK_ROWS]],
+    }
+
+
+def log_setup(flags, args, lora, rows: Rows, splits, report: dict, data: dict, card: dict) -> dict:
+    """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
+    parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
+    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
+    mlflow.log_text(card["prompt"], "prompts/summarize.txt")
+    reports.log_audit(report, format_audit(report))
+    lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
+    reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")
+    return datasets
+
+
+def finish(trainer: SummaryTrainer, card: dict, splits, test: list[dict] | None, score_rows: int, datasets) -> None:
+    """Log the loss curve, what log_model.py checks the reloaded model with, and scores of base against adapter."""
+    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
+    trainer.model.generation_config.max_length = None  # The Trainer's evaluations leave one behind.
+    summarizer = Summarizer(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, card)
+    step, batch_size = final_step(trainer), trainer.args.per_device_eval_batch_size
+    expected = summarizer.summarize([row["article"] for row in card["sample"]], batch_size)
+    reports.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
+    parts = {"validation": splits["validation"].rows, "test": drop_empty(test or [])}
+    for name, rows in parts.items():
+        if not rows[:score_rows]:
+            continue
+        scorecard = summary_scorecard(summarizer, rows[:score_rows], batch_size)
+        scorecard.log(name, card["run_id"], step, datasets[name])
+        logger.info(scorecard.format(f"{name}, step {step}"))
+        if not scorecard.changed:
+            logger.error("the adapter changed none of the summaries: the run was too short, or its rate too low.")
+
+
+if __name__ == "__main__":
+    console.run(main)
