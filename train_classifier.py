@@ -98,13 +98,10 @@ class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
     lr_scheduler_type: str = field(default="linear", metadata={"help": "learning rate schedule"})
     warmup_steps: float = field(default=0.1, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
-    eval_strategy: str = field(default="epoch", metadata={"help": "when to evaluate"})
-    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint, and its MLflow model"})
     metric_for_best_model: str | None = field(
         default="auto", metadata={"help": "auto: macro_f1, or f1 of a binary task; or another metric of the task"}
     )
     logging_steps: float = field(default=20, metadata={"help": "steps between logged training losses"})
-    optim: str = field(default="adamw_torch_fused", metadata={"help": "optimiser"})
 
 
 def main(arguments: list[str] | None = None) -> None:

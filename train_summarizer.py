@@ -79,8 +79,6 @@ class SummarizerTrainingArguments(SharedTrainingArguments, Seq2SeqTrainingArgume
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})
     lr_scheduler_type: str = field(default="linear", metadata={"help": "learning rate schedule"})
     warmup_steps: float = field(default=0.05, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
-    eval_strategy: str = field(default="epoch", metadata={"help": "when to evaluate"})
-    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint"})
     save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept: the best and the last"})
     metric_for_best_model: str | None = field(
         default=MAIN_METRIC, metadata={"help": f"metric of the best checkpoint: loss, {', '.join(SCORES)}"}
@@ -88,7 +86,6 @@ class SummarizerTrainingArguments(SharedTrainingArguments, Seq2SeqTrainingArgume
     # The loss goes by the reference's words, given one by one; a summary has to be written.
     predict_with_generate: bool = field(default=True, metadata={"help": "evaluate what the model generates"})
     generation_num_beams: int | None = field(default=1, metadata={"help": "beams of the search; 1: greedy"})
-    optim: str = field(default="adamw_torch_fused", metadata={"help": "optimiser"})
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ fine-tuning builds on. The reports are others than the demo's rows.
 
 import argparse
 import math
+import re
 import time
 from pathlib import Path
 from random import Random
@@ -75,8 +76,16 @@ def corrupt(words: list[str], random: Random) -> tuple[str, str]:
     return " ".join(source), " ".join(target)
 
 
+def document(row: dict, random: Random, sentences: int) -> str:
+    """Return a pretraining text: some sentences of a report, with its headline before or after them."""
+    told = re.split(r"(?<=\.) ", row["article"])
+    parts = [" ".join(random.sample(told, min(sentences, len(told)))), row["summary"]]
+    random.shuffle(parts)
+    return " ".join(parts)
+
+
 def pretrain(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, flags: argparse.Namespace) -> None:
-    """Pretrain a model in place."""
+    """Pretrain a model in place, on short texts first: to copy is learned sooner where there is less to choose from."""
     random, start = Random(flags.seed + 1), time.time()
     optimizer = torch.optim.AdamW(model.parameters(), lr=flags.learning_rate, fused=True)
     warmup = max(1, flags.steps // 20)
@@ -85,8 +94,9 @@ def pretrain(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFa
     )
     model.train()
     for step in range(1, flags.steps + 1):
-        texts = [report(random) for _ in range(flags.rows)]
-        pairs = [corrupt(document(row, random).split(), random) for row in texts]
+        longest = 2 + round(8 * max(0, step / flags.steps - 0.5))
+        texts = (document(report(random), random, random.randint(1, longest)) for _ in range(flags.rows))
+        pairs = [corrupt(text.split(), random) for text in texts]
         batch = tokenizer([source for source, _ in pairs], padding=True, return_tensors="pt")
         labels = tokenizer([target for _, target in pairs], padding=True, return_tensors="pt")["input_ids"]
         labels = labels.masked_fill(labels == tokenizer.pad_token_id, -100)
@@ -98,13 +108,6 @@ def pretrain(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFa
         optimizer.zero_grad()
         if step % 100 == 0 or step == flags.steps:
             print(f"step {step} of {flags.steps}, loss {loss.item():.3f}, {time.time() - start:.0f} s", flush=True)
-
-
-def document(row: dict, random: Random) -> str:
-    """Return a pretraining text: a report, with its headline before or after it or without one."""
-    parts = [row["article"]] + [row["summary"]] * (random.random() < 0.8)
-    random.shuffle(parts)
-    return " ".join(parts)
 
 
 def main() -> None:

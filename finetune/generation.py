@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from finetune.console import InputError
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -39,7 +41,13 @@ def generate(
     Args:
         prompts: token ids of each rendered prompt, special tokens included.
         parameters: over `DEFAULTS`, as for `GenerationMixin.generate`.
+
+    Raises:
+        InputError: for parameters that generation refuses.
     """
+    for name in ("max_new_tokens", "num_beams"):
+        if parameters.get(name, 1) < 1:
+            raise InputError(f"{name} {parameters[name]} must be at least 1.")
     was_training, encodes = model.training, model.config.is_encoder_decoder
     model.eval()
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
@@ -51,12 +59,11 @@ def generate(
         batch = tokenizer.pad(
             {"input_ids": [prompts[index] for index in indices]}, padding_side=side, return_tensors="pt"
         ).to(model.device)
-        output = model.generate(
-            **batch,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            **(DEFAULTS | parameters),
-        )
+        special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        try:
+            output = model.generate(**batch, **special, **(DEFAULTS | parameters))
+        except ValueError as error:
+            raise InputError(f"generation refuses its parameters: {' '.join(str(error).split())[:300]}") from error
         start_of_answer = 1 if encodes else batch["input_ids"].shape[1]
         for index, ids in zip(indices, output[:, start_of_answer:].tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids

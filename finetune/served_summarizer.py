@@ -36,7 +36,7 @@ class ServedSummarizer(mlflow.pyfunc.PythonModel):
                 if not isinstance(article, str) or not article.strip():
                     raise InputError(f"article {number} is empty; expected a text.")
             found = self.summarizer.summarize(articles, **(params or {}))
-        except (InputError, ValueError) as error:
+        except InputError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         return pd.DataFrame({"summary": [summary.text for summary in found]})
 

@@ -38,6 +38,8 @@ class SharedTrainingArguments:
     seed: int = field(default=42, metadata={"help": "of the adapter's first weights, the row order and the split"})
     # Rows of like length share a batch and are padded to its longest, not all to one length.
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "order of the rows"})
+    eval_strategy: str = field(default="epoch", metadata={"help": "when to evaluate"})
+    save_strategy: str = field(default="epoch", metadata={"help": "when to save a checkpoint"})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "end with the best checkpoint"})
     # Without label names the Trainer finds no labels behind PEFT's forward, and there is no eval_loss.
     label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "label columns"})
@@ -51,6 +53,7 @@ class SharedTrainingArguments:
         default_factory=lambda: ["mlflow"],
         metadata={"help": "trackers, such as mlflow wandb; MLflow, where the model lives, is always one of them"},
     )
+    optim: str = field(default="adamw_torch_fused", metadata={"help": "optimiser"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all adapter weights are used"})
     use_cpu: bool = field(default=not ON_GPU, metadata={"help": "train on the CPU; by itself where there is no GPU"})
     # bf16 autocast on the GPU; tiny CPU batches spend more on the casts than the matrices gain.

@@ -72,7 +72,8 @@ def show_settings(groups: dict[str, dict]) -> None:
     """Send nested settings as the configuration `group.name`."""
     if run := active():
         values = {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
-        run.config.update(json.loads(json.dumps(values, default=str)), allow_val_change=True)
+        plain = json.dumps(values, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
+        run.config.update(json.loads(plain), allow_val_change=True)
 
 
 def show_table(frame: pd.DataFrame, name: str, run_id: str) -> None:

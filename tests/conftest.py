@@ -20,6 +20,7 @@ import mlflow
 import pytest
 import torch
 from encoders import LABELS, make_encoder, write_parts
+from summaries import make_t5, write_reports
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
@@ -30,7 +31,10 @@ QUESTIONS = ["How many heads have an age of more than 56?", "What is the average
 SPECIAL = ["<unk>", "<s>", "</s>"]
 
 
-SHARED_RUNS = {"trained_run": "sql", "logged_model": "sql", "classifier_run": "terms", "logged_classifier": "terms"}
+SHARED_RUNS = {
+    "trained_run": "sql", "logged_model": "sql", "classifier_run": "terms", "logged_classifier": "terms",
+    "summarizer_run": "reports", "logged_summarizer": "reports",
+}  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
@@ -49,7 +53,7 @@ def tracking_store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-    for experiment in ("sql-generator", "classifier"):
+    for experiment in ("sql-generator", "classifier", "summarizer"):
         mlflow.create_experiment(experiment, artifact_location=(folder / "artifacts").as_uri())
     return folder
 
@@ -189,3 +193,39 @@ def logged_classifier(classifier_run) -> dict:
         log_model.main([classifier_run["id"], "--export", "onnx"])
     onnx, uri = printed.getvalue().split()
     return {"uri": uri, "onnx": onnx, "run_id": classifier_run["id"]}
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory) -> Path:
+    """A file of articles and summaries with a column `split`."""
+    return write_reports(tmp_path_factory.mktemp("reports") / "reports.jsonl")
+
+
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory) -> Path:
+    """A tiny random T5 with a tokenizer."""
+    return make_t5(tmp_path_factory.mktemp("t5") / "base")
+
+
+SUMMARIZER_FLAGS = ("--num-train-epochs", 4, "--learning-rate", 1e-2, "--target-modules", "all-linear", "--lora-r", 16,
+                    "--max-target-length", 40, "--disable-tqdm", "true")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def summarizer_run(reports, tiny_t5, tmp_path_factory) -> dict:
+    """A short run of train_summarizer.py, with W&B offline: its id, output folder, process and flags."""
+    folder = tmp_path_factory.mktemp("summarizers")
+    flags = ("--base-model", tiny_t5, "--dataset", reports, *SUMMARIZER_FLAGS)
+    done = run_script("train_summarizer.py", *flags, "--output-dir", folder / "outputs", "--report-to", "mlflow",
+                      "wandb", WANDB_MODE="offline", WANDB_DIR=str(folder))  # fmt: skip
+    return {"id": last_line(done), "folder": folder, "process": done, "flags": flags}
+
+
+@pytest.fixture(scope="session")
+def logged_summarizer(summarizer_run) -> dict:
+    """The run's summarizer, logged with the reload check as an adapter and merged: both URIs."""
+    with redirect_stdout(StringIO()) as printed:
+        log_model.main([summarizer_run["id"]])
+        log_model.main([summarizer_run["id"], "--mode", "merged", "--name", "merged"])
+    uri, merged = printed.getvalue().split()
+    return {"uri": uri, "merged": merged, "run_id": summarizer_run["id"]}

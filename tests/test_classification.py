@@ -1,5 +1,6 @@
 """Texts to scores to labels: windows, thresholds and metrics, on examples worked out by hand."""
 
+from finetune.callbacks import parse_duration
 from finetune.classification import decide, encode_texts, join_pieces, to_scores
 from finetune.classifier_scores import (
     choose_thresholds,
@@ -8,7 +9,6 @@ from finetune.classifier_scores import (
     score_labels,
 )
 from finetune.labels import Labels
-from finetune.resuming import parse_duration
 from finetune.weighting import Weighting
 from metrics.unfair_tos.unfair_tos import score
 

@@ -13,7 +13,7 @@ import evaluate_model
 import log_model
 import predict
 import train_classifier
-from finetune import epoch_models, tracking
+from finetune import callbacks, epoch_models, tracking
 from finetune.checkpoints import checkpoints_of, load_card
 from finetune.classifiers import load_classifier
 
@@ -336,14 +336,14 @@ def fail(*_, **__):
 def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_the_epoch(
     classifier_run, tmp_path, capsys, caplog, monkeypatch
 ):
-    limit = train_classifier.TimeLimitCallback
+    limit = callbacks.TimeLimitCallback
 
     class AtStep13(limit):
         def on_step_end(self, args, state, control, **kwargs):
             self.seconds = -1 if state.global_step == 13 and self.seconds == 3600 else self.seconds
             super().on_step_end(args, state, control, **kwargs)
 
-    monkeypatch.setattr(train_classifier, "TimeLimitCallback", AtStep13)
+    monkeypatch.setattr(callbacks, "TimeLimitCallback", AtStep13)
     with monkeypatch.context() as patched:  # MLflow fails: training goes on, and the models are logged later.
         patched.setattr(epoch_models, "log_classifier", fail)
         assert (

@@ -9,6 +9,7 @@ import log_model
 import predict
 import train_classifier
 import train_sql_generator
+import train_summarizer
 
 import pytest
 from conftest import ROOT
@@ -33,7 +34,7 @@ def test_make_targets_exist(command):
 def known_flags(capsys) -> dict[str, set[str]]:
     """Return the flags of each script, from its own help."""
     found = {}
-    training = (train_sql_generator, train_classifier)
+    training = (train_sql_generator, train_classifier, train_summarizer)
     for script in (*training, log_model, predict, evaluate_model):
         with pytest.raises(SystemExit):
             script.main(["--help-all" if script in training else "--help"])

@@ -18,6 +18,7 @@ import log_model
 import predict
 import train_classifier
 import train_sql_generator
+import train_summarizer
 from finetune.prompts import Prompt
 
 import mlflow
@@ -37,8 +38,13 @@ from conftest import (
 )
 from safetensors.torch import load_file, save_file
 
-REQUIRED = {train_sql_generator: [], train_classifier: [], evaluate_model: ["x", "--dataset", "x"]}
-SCRIPTS = (train_sql_generator, train_classifier, log_model, predict, evaluate_model)
+REQUIRED = {
+    train_sql_generator: [],
+    train_classifier: [],
+    train_summarizer: [],
+    evaluate_model: ["x", "--dataset", "x"],
+}
+SCRIPTS = (train_sql_generator, train_classifier, train_summarizer, log_model, predict, evaluate_model)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
@@ -130,6 +136,7 @@ def artifacts(run_id: str, path: str = "") -> set[str]:
 
 def test_the_exact_files_are_written(trained_run):
     assert artifacts(trained_run["id"]) == {
+        "arguments.json",
         "data_cleaning.json",
         "figures/loss_curve.png",
         "figures/token_lengths.png",
