@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo demo-summarizer test lint bench
 
 setup: .venv/installed  ## virtual environment with the pinned requirements
 
@@ -12,6 +12,9 @@ setup: .venv/installed  ## virtual environment with the pinned requirements
 
 demo: setup  ## train -> log -> predict on the embedded default, on the CPU
 	$(BIN)/python demo/run_demo.py
+
+demo-summarizer: setup  ## build a tiny T5 -> train -> log -> predict, on the CPU
+	$(BIN)/python demo/run_summarizer_demo.py
 
 test: setup  ## the whole test suite, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -87,7 +87,7 @@ def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
     recorded = tracking.load_artifact_json(run.info.run_id, "reload_check.json")
     if not recorded or checkpoint.name != f"checkpoint-{recorded['step']}":
         return
-    scores = {name: value for name, value in run.data.metrics.items() if name.startswith(("validation_", "test_"))}
+    scores = {name: value for name, value in run.data.metrics.items() if name.startswith("validation_")}
     if scores:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
 

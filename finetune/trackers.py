@@ -5,8 +5,10 @@ tables, figures, parameters) goes to MLflow and, through `active`, to the W&B ru
 """
 
 import json
+import logging
 import os
 import sys
+from functools import wraps
 
 from finetune.console import InputError, is_main_process
 
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
+logger = logging.getLogger(__name__)
 UNTRACKED = ("offline", "disabled", "dryrun")
 
 
@@ -43,10 +46,18 @@ def check_trackers(args: TrainingArguments) -> None:
 
 
 def start_wandb(run_id: str, experiment: str) -> None:
-    """Open the W&B run of an MLflow run: same id, goes on where it stood when the run is resumed."""
+    """Open the W&B run of an MLflow run: same id, goes on where it stood when the run is resumed.
+
+    Raises:
+        InputError: when W&B cannot be reached.
+    """
     import wandb
 
-    wandb.init(project=os.environ.get("WANDB_PROJECT", experiment), id=run_id, resume="allow")
+    try:
+        wandb.init(project=os.environ.get("WANDB_PROJECT", experiment), id=run_id, resume="allow")
+    except wandb.errors.Error as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--report-to wandb: {reason}. WANDB_MODE=offline keeps the run in files.") from error
 
 
 def finish_wandb(failed: bool) -> None:
@@ -62,12 +73,27 @@ def active(run_id: str | None = None):
     return run if run is not None and run_id in (None, run.id) else None
 
 
+def _mirrored(send):
+    """Make a failure of W&B a warning: MLflow has it all, and training goes on."""
+
+    @wraps(send)
+    def sending(*arguments):
+        try:
+            send(*arguments)
+        except Exception as error:
+            logger.warning(f"not sent to W&B ({send.__name__}): {error}")
+
+    return sending
+
+
+@_mirrored
 def show_metrics(metrics: dict[str, float], step: int, run_id: str) -> None:
     """Send metrics of an optimiser step."""
     if run := active(run_id):
         run.log(metrics | {"train/global_step": step})
 
 
+@_mirrored
 def show_settings(groups: dict[str, dict]) -> None:
     """Send nested settings as the configuration `group.name`."""
     if run := active():
@@ -76,6 +102,7 @@ def show_settings(groups: dict[str, dict]) -> None:
         run.config.update(json.loads(plain), allow_val_change=True)
 
 
+@_mirrored
 def show_table(frame: pd.DataFrame, name: str, run_id: str) -> None:
     """Send a table."""
     if run := active(run_id):
@@ -85,6 +112,7 @@ def show_table(frame: pd.DataFrame, name: str, run_id: str) -> None:
         run.log({name: wandb.Table(dataframe=plain, allow_mixed_types=True)})
 
 
+@_mirrored
 def show_figure(figure: Figure, name: str, run_id: str) -> None:
     """Send a figure as an image."""
     if run := active(run_id):

@@ -13,6 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Tiny models gain nothing from a second core; a second test does.
 
 import log_model
+from finetune import callbacks
 from finetune.console import InputError
 from finetune.logged_models import logged_models  # noqa: F401 (for the tests)
 
@@ -79,6 +80,17 @@ def call(main, *arguments) -> str | None:
     except InputError as error:
         return str(error)
     return None
+
+
+def stop_after(monkeypatch, step: int) -> None:
+    """Make a --max-time of one hour end after so many steps."""
+
+    class Stopping(callbacks.TimeLimitCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            self.seconds = -1 if state.global_step == step and self.seconds == 3600 else self.seconds
+            super().on_step_end(args, state, control, **kwargs)
+
+    monkeypatch.setattr(callbacks, "TimeLimitCallback", Stopping)
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:

@@ -25,9 +25,9 @@ def records(file: Path):
             yield Record.FromString(parts)
 
 
-def read_run(folder: Path) -> dict:
-    """Return the one run below a folder: `id`, `config`, and `last`, the last value of each thing that was logged."""
-    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+def read_run(folder: Path, run_id: str) -> dict:
+    """Return a run below a folder: `id`, `config`, and `last`, the last value of each thing that was logged."""
+    (file,) = folder.glob(f"wandb/offline-run-*/run-{run_id}.wandb")
     found: dict = {"id": None, "config": {}, "last": {}}
     for record in records(file):
         if record.HasField("run"):

@@ -12,10 +12,12 @@ from finetune.adapters import add_adapter, init_adapter, init_settings
 from finetune.base_models import load_encoder_decoder
 from finetune.loftq import low_rank, replace_with_loftq
 
+import mlflow
 import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, DEMO_BASE, DEMO_DATA, SUMMARIZER_FLAGS, call
 from datasets import Dataset
+from offline_wandb import read_run
 from peft import LoraConfig
 from peft.tuners.lora import Linear4bit
 from peft.utils import loftq_utils
@@ -129,6 +131,12 @@ def test_gaussian_starts_without_effect(tiny_t5):
     torch.testing.assert_close(logits(gaussian, tiny_t5), logits(plain, tiny_t5), rtol=0, atol=0)
 
 
+@pytest.fixture(scope="module")
+def wandb_folder(tmp_path_factory) -> Path:
+    """One folder: W&B reads WANDB_DIR once in a process."""
+    return tmp_path_factory.mktemp("wandb")
+
+
 def scripts(tiny_t5, reports, tiny_roberta, terms) -> dict:
     """Return (main, flags) of a run of one step for each training script."""
     sql = ("--max-steps", 1, "--max-train-rows", 32, "--max-validation-rows", 4, "--score-rows", 0, "--lora-r", 2)
@@ -144,16 +152,36 @@ def scripts(tiny_t5, reports, tiny_roberta, terms) -> dict:
 @pytest.mark.parametrize(
     ("script", "init"), [("sql", "loftq"), ("labels", "loftq"), ("labels", "eva"), ("sql", "eva"), ("summaries", "eva")]
 )
-def test_every_training_script_has_them(
-    script, init, tiny_t5, reports, tiny_roberta, terms, tmp_path, capsys, caplog
-):  # fmt: skip
+def test_every_training_script_has_them_and_both_trackers(
+    script, init, tiny_t5, reports, tiny_roberta, terms, wandb_folder, tmp_path, capsys, caplog, monkeypatch
+):
     caplog.set_level("INFO")
     main, *flags = scripts(tiny_t5, reports, tiny_roberta, terms)[script]
-    assert call(main, *flags, "--output-dir", tmp_path, "--init-lora-weights", init) is None
+    if init == "loftq":
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        monkeypatch.setenv("WANDB_DIR", str(wandb_folder))
+        flags += ["--report-to", "wandb"]
+    output = tmp_path / "outputs"
+    assert call(main, *flags, "--output-dir", output, "--init-lora-weights", init) is None
     assert {"loftq": "LoftQ: the adapters of", "eva": "EVA: the adapters start"}[init] in caplog.text
-    checkpoint = tmp_path / capsys.readouterr().out.split()[-1] / "checkpoint-1"
-    tensors = load_file(checkpoint / "adapter_model.safetensors")
-    if init == "loftq":  # After one step at a rate of the warm-up, lora_B is not what the default starts from.
-        assert min(t.abs().max() for name, t in tensors.items() if "lora_B" in name) > 1e-5
+    run_id = capsys.readouterr().out.split()[-1]
+    tensors = load_file(output / run_id / "checkpoint-1" / "adapter_model.safetensors")
+    if init == "loftq":  # One step at the first rate of the warm-up: what LoftQ has set is still there.
+        assert min(tensor.abs().max() for name, tensor in tensors.items() if "lora_B" in name) > 1e-5
+        same_in_both_trackers(run_id, wandb_folder)
     given = ("--question", "q", "--context", "c", "--param", "max_new_tokens=2") if script == "sql" else ("--text", "a")
-    assert call(predict.main, checkpoint, *given) is None
+    assert call(predict.main, output / run_id / "checkpoint-1", *given) is None
+
+
+def same_in_both_trackers(run_id: str, folder: Path) -> None:
+    """Assert that the evaluations, scores and figures of a run are in its offline W&B files too."""
+    metrics, offline = mlflow.get_run(run_id).data.metrics, read_run(folder, run_id)
+    assert offline["id"] == run_id
+    names = [name for name in metrics if name.startswith(("eval_", "test_")) and "runtime" not in name]
+    assert "eval_loss" in names
+    for name in names:
+        shown = name.replace("eval_", "eval/", 1) if name.startswith("eval_") else name
+        assert offline["last"][shown] == metrics[name], name
+    figures = [artifact.path for artifact in mlflow.MlflowClient().list_artifacts(run_id, "figures")]
+    assert figures
+    assert all(f"{Path(figure).stem}/path" in offline["last"] for figure in figures)

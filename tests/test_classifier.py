@@ -13,7 +13,7 @@ import evaluate_model
 import log_model
 import predict
 import train_classifier
-from finetune import callbacks, epoch_models, tracking
+from finetune import epoch_models, tracking
 from finetune.checkpoints import checkpoints_of, load_card
 from finetune.classifiers import load_classifier
 
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSIFIER_FLAGS, ROOT, call, logged_models, run_script
+from conftest import CLASSIFIER_FLAGS, ROOT, call, logged_models, run_script, stop_after
 from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
@@ -336,14 +336,7 @@ def fail(*_, **__):
 def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_the_epoch(
     classifier_run, tmp_path, capsys, caplog, monkeypatch
 ):
-    limit = callbacks.TimeLimitCallback
-
-    class AtStep13(limit):
-        def on_step_end(self, args, state, control, **kwargs):
-            self.seconds = -1 if state.global_step == 13 and self.seconds == 3600 else self.seconds
-            super().on_step_end(args, state, control, **kwargs)
-
-    monkeypatch.setattr(callbacks, "TimeLimitCallback", AtStep13)
+    stop_after(monkeypatch, 13)
     with monkeypatch.context() as patched:  # MLflow fails: training goes on, and the models are logged later.
         patched.setattr(epoch_models, "log_classifier", fail)
         assert (

@@ -35,6 +35,7 @@ from conftest import (
     last_line,
     logged_models,
     run_script,
+    stop_after,
 )
 from safetensors.torch import load_file, save_file
 
@@ -416,3 +417,19 @@ def test_a_stopped_run_ends_as_killed(tmp_path, sent, code, status):
     assert process.returncode == code
     assert stdout == ""
     assert client.search_runs([experiment])[0].info.status == status
+
+
+def test_a_stopped_run_goes_on_with_the_same_weights(tmp_path, capsys, monkeypatch):
+    stop_after(monkeypatch, 3)
+    flags = ("--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--max-steps", 5, "--per-device-train-batch-size", 4,
+             "--max-train-rows", 40, "--max-validation-rows", 4, "--score-rows", 0, "--save-steps", 2, "--eval-steps",
+             2, "--output-dir", tmp_path, "--disable-tqdm", "true")  # fmt: skip
+    assert call(train_sql_generator.main, *flags, "--max-time", "1h") is None
+    stopped = capsys.readouterr().out.split()[-1]
+    assert mlflow.get_run(stopped).data.tags["finetune.stopped"] == "max-time"
+    assert call(train_sql_generator.main, "--resume", stopped) is None
+    assert call(train_sql_generator.main, *flags) is None
+    whole = capsys.readouterr().out.split()[-1]
+    one, other = (load_file(tmp_path / run / "checkpoint-5" / "adapter_model.safetensors") for run in (stopped, whole))
+    assert all((one[name] == other[name]).all() for name in other)
+    assert one.keys() == other.keys()

@@ -14,7 +14,6 @@ import evaluate_model
 import predict
 import train_sql_generator
 import train_summarizer
-from finetune import callbacks
 from finetune.checkpoints import load_card
 from metrics.rouge.rouge import ROUGE
 
@@ -23,7 +22,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SUMMARIZER_FLAGS, call, last_line, logged_models, run_script
+from conftest import ROOT, SUMMARIZER_FLAGS, call, last_line, logged_models, run_script, stop_after
 from mlflow.exceptions import MlflowException
 from offline_wandb import read_run
 from peft import PeftModel
@@ -102,7 +101,7 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
 
 
 def test_wandb_has_the_same_metrics_settings_tables_and_figures(summarizer_run):
-    run, offline = mlflow.get_run(summarizer_run["id"]), read_run(summarizer_run["folder"])
+    run, offline = mlflow.get_run(summarizer_run["id"]), read_run(summarizer_run["folder"], summarizer_run["id"])
     assert offline["id"] == summarizer_run["id"]
     last, metrics = offline["last"], run.data.metrics
     names = [name for name in metrics if name.startswith(("eval_", "validation_", "test_"))]
@@ -299,12 +298,7 @@ def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(summar
 def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_the_epoch(
     summarizer_run, tmp_path, capsys, monkeypatch
 ):
-    class AtStep6(callbacks.TimeLimitCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            self.seconds = -1 if state.global_step == 6 and self.seconds == 3600 else self.seconds
-            super().on_step_end(args, state, control, **kwargs)
-
-    monkeypatch.setattr(callbacks, "TimeLimitCallback", AtStep6)
+    stop_after(monkeypatch, 6)
     flags = (*summarizer_run["flags"], "--output-dir", tmp_path)
     assert call(train_summarizer.main, *flags, "--max-time", "1h") is None
     run_id = capsys.readouterr().out.split()[-1]

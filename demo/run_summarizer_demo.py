@@ -1,0 +1,64 @@
+"""Train, log, score and predict with a summarizer built here, on the CPU. Run: make demo-summarizer
+
+A tiny T5 is pretrained first (once; it is kept in outputs/). Every step after that is one of the scripts.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))
+
+from finetune import console, tracking
+from run_demo import script
+
+import mlflow
+
+BASE, DATA = "outputs/demo-t5", "demo/summaries.jsonl"
+# So small a base takes and needs larger steps than t5-small.
+TRAINING = ["--learning-rate", "5e-3", "--num-train-epochs", "8", "--lora-r", "16", "--init-lora-weights", "loftq"]
+REPORT = (
+    "A storm has hit Kelso. Many people came to watch. The alarm was raised on Sunday. Coffee and cake were sold"
+    " nearby. Damage was done to 48 houses. Paul Berg led the rescue team."
+)
+
+
+def main() -> None:
+    """Build the base, run the scripts one after the other, then show three summaries."""
+    start = time.monotonic()
+    tracking.connect()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # Nothing here comes from the Hub: do not look there.
+    if not (FOLDER.parent / BASE / "config.json").is_file():
+        print(f"$ python demo/build_t5.py {BASE}", flush=True)
+        subprocess.run([sys.executable, str(FOLDER / "build_t5.py"), BASE], cwd=FOLDER.parent, check=True)
+    run_id = script("train_summarizer.py", "--base-model", BASE, "--dataset", DATA, *TRAINING)[-1]
+    uri = script("log_model.py", run_id)[-1]
+    scorecard = script("evaluate_model.py", uri, "--dataset", DATA)
+    show_examples(tracking.load_artifact_json(run_id, "scorecard/test.json"))
+    print("\nHeld-out score\n\n" + "\n".join(scorecard))
+    print("\n".join(script("predict.py", uri, "--text", REPORT)))
+    print(f"\nrun id: {run_id}\n\nGo on with")
+    print(f"  .venv/bin/mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}")
+    print(f"  .venv/bin/python predict.py {uri} --input report.txt")
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
+
+
+def show_examples(table: dict) -> None:
+    """Print the first three summaries of base and adapter."""
+    print("\nThree held-out reports")
+    for values in table["data"][:3]:
+        row = dict(zip(table["columns"], values, strict=True))
+        print(f"\n  article    {row['article']}\n  reference  {row['reference']}")
+        print(f"  base       {row['base_summary'][:150]}\n  adapter    {row['summary']}")
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    try:
+        main()
+    except console.InputError as error:
+        sys.exit(f"error: {error}")

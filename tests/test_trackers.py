@@ -1,0 +1,34 @@
+"""Trackers beside MLflow: a failure of theirs is a warning."""
+
+import sys
+from types import SimpleNamespace
+
+from finetune import trackers
+
+import pandas as pd
+
+
+class Broken:
+    """A W&B run whose service is gone."""
+
+    id = "run"
+
+    def log(self, *_):
+        raise ConnectionError("the service is gone")
+
+
+def test_training_goes_on_where_wandb_fails(monkeypatch, caplog):
+    fake = SimpleNamespace(run=Broken(), Table=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    trackers.show_metrics({"loss": 1.0}, 3, "run")
+    trackers.show_table(pd.DataFrame([{"a": [1]}]), "table", "run")
+    assert caplog.text.count("not sent to W&B") == 2
+    trackers.show_metrics({"loss": 1.0}, 3, "another run")
+    assert caplog.text.count("not sent to W&B") == 2
+
+
+def test_without_wandb_nothing_is_imported(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    trackers.show_metrics({"loss": 1.0}, 3, "run")
+    assert trackers.active() is None
+    assert "wandb" not in sys.modules
