@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, reports, resuming, tracking
+from finetune import console, reports, resuming, summarization, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.base_models import load_encoder_decoder, open_base
 from finetune.callbacks import parse_duration, standard_callbacks
@@ -18,10 +18,11 @@ from finetune.generation import DEFAULTS
 from finetune.logged_models import SUMMARIZATION
 from finetune.prompts import Prompt
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
-from finetune.summarization import COLUMNS, drop_empty, encode_summaries, name_columns, warn_of_long_articles
+from finetune.summarization import drop_empty, encode_summaries, longest_first, name_columns, warn_of_long_articles
 from finetune.summarizers import Summarizer
-from finetune.summary_scorecard import MAIN_METRIC, SCORES, RougeEvaluation, summary_scorecard
+from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.supervision import IGNORED, Supervision, audit, format_audit
+from metrics.rouge.rouge import ROUGE
 
 import mlflow
 import torch
@@ -81,7 +82,7 @@ class SummarizerTrainingArguments(SharedTrainingArguments, Seq2SeqTrainingArgume
     warmup_steps: float = field(default=0.05, metadata={"help": "steps of warm-up; below 1 a share of all steps"})
     save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept: the best and the last"})
     metric_for_best_model: str | None = field(
-        default=MAIN_METRIC, metadata={"help": f"metric of the best checkpoint: loss, {', '.join(SCORES)}"}
+        default=MAIN_METRIC, metadata={"help": f"metric of the best checkpoint: loss, {', '.join(ROUGE)}"}
     )
     # The loss goes by the reference's words, given one by one; a summary has to be written.
     predict_with_generate: bool = field(default=True, metadata={"help": "evaluate what the model generates"})
@@ -131,12 +132,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     with resuming.training_run(flags.experiment, args, origin) as run_id:
         card["run_id"] = run_id
-        rouge = RougeEvaluation(tokenizer, splits["validation"])
+        evaluated = longest_first(splits["validation"])
+        rouge = RougeEvaluation(tokenizer, evaluated)
         trainer = SummaryTrainer(
             model=model,
             args=args,
             train_dataset=splits["train"].dataset,
-            eval_dataset=splits["validation"].dataset,
+            eval_dataset=evaluated.dataset,
             data_collator=collator,
             processing_class=tokenizer,
             compute_metrics=rouge,
@@ -183,7 +185,7 @@ def check_flags(flags: Flags, args: SummarizerTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "max_target_length": 2, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0}
     found = problems(flags, least, {"long_texts": ("truncate", "window")})
-    known = ("loss", *SCORES)
+    known = ("loss", *ROUGE)  # Of the others neither more nor less is better by itself.
     if (args.metric_for_best_model or "loss").removeprefix("eval_") not in known:
         found.append(f"--metric-for-best-model {args.metric_for_best_model} is none of {', '.join(known)}")
     if args.fp16 or args.fp16_full_eval:
@@ -213,7 +215,7 @@ def make_card(flags, args, revision, quantization, prompt, columns: dict[str, st
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, data: dict, card: dict) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
-    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
+    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, summarization.COLUMNS, data)
     mlflow.log_text(card["prompt"], "prompts/summarize.txt")
     reports.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}

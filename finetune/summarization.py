@@ -127,7 +127,7 @@ def encode_articles(tokenizer, prompt: Prompt, articles: list[str], max_length: 
 def encode_summaries(
     rows: list[dict], prompt: Prompt, tokenizer, max_length: int, max_target_length: int, what: str
 ) -> tuple[Supervision, int]:
-    """Return rows for training, longest first, and the number of articles of which only the beginning is read.
+    """Return rows for training, and the number of articles of which only the beginning is read.
 
     Labels are the summary and its EOS, alone: an encoder-decoder has the article elsewhere. A row whose summary
     is longer than `max_target_length` is dropped and counted: cut, it would teach not to stop.
@@ -155,10 +155,14 @@ def encode_summaries(
     if not examples:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in dropped.items()) or "there is none"
         raise InputError(f"{what}: none is left ({reasons}). Raise --max-target-length or mend the data.")
-    # Evaluation takes the rows as they stand: batches of like lengths, the longest first.
-    order = sorted(range(len(kept)), key=lambda index: -examples[index]["length"])
-    dataset = Dataset.from_list([examples[index] for index in order])
-    return Supervision(dataset, [kept[index] for index in order], dropped), long_articles
+    return Supervision(Dataset.from_list(examples), kept, dropped), long_articles
+
+
+def longest_first(split: Supervision) -> Supervision:
+    """Return a split whose batches have like lengths where it is taken as it stands, as in evaluation."""
+    lengths = split.dataset["length"]
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    return Supervision(split.dataset.select(order), [split.rows[index] for index in order], split.dropped)
 
 
 def warn_of_long_articles(count: int, articles: int, max_length: int, window: bool, what: str) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -91,6 +93,21 @@ def stop_after(monkeypatch, step: int) -> None:
             super().on_step_end(args, state, control, **kwargs)
 
     monkeypatch.setattr(callbacks, "TimeLimitCallback", Stopping)
+
+
+def kill_training(script: str, flags: tuple, output: Path, after: int, before: int) -> Path:
+    """Start a training, kill it when a checkpoint is complete and another is not there yet; return its folder."""
+    command = [sys.executable, ROOT / script, *flags, "--output-dir", output]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    for _ in process.stderr:
+        if list(output.glob(f"*/checkpoint-{after}/finetune.json")) or time.monotonic() > deadline:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (folder,) = output.iterdir()
+    assert not (folder / f"checkpoint-{before}").exists()
+    return folder
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:

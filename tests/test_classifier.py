@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import evaluate_model
@@ -23,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSIFIER_FLAGS, ROOT, call, logged_models, run_script, stop_after
+from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, stop_after
 from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
@@ -272,18 +270,7 @@ def test_evaluation_scores_into_the_run_of_the_model(logged_classifier, terms, c
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classifier_run, tmp_path):
-    command = [sys.executable, str(ROOT / "train_classifier.py"), *map(str, classifier_run["flags"])]
-    process = subprocess.Popen(
-        [*command, "--output-dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    for _ in process.stderr:
-        if list(tmp_path.glob("*/checkpoint-20/finetune.json")) or time.monotonic() > deadline:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    (folder,) = tmp_path.iterdir()
-    assert not (folder / "checkpoint-40").exists()
+    folder = kill_training("train_classifier.py", classifier_run["flags"], tmp_path, after=20, before=40)
     done = run_script("train_classifier.py", "--resume", folder.name)
     assert done.stdout == folder.name + "\n", done.stderr[-3000:]
     check_resumed(classifier_run, folder)

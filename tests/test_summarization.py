@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from finetune.callbacks import LossGuardCallback
 from finetune.console import InputError
 from finetune.prompts import Prompt
-from finetune.summarization import encode_articles, encode_summaries, split_article
+from finetune.summarization import encode_articles, encode_summaries, longest_first, split_article
 from finetune.summary_scorecard import RougeEvaluation
 from finetune.supervision import IGNORED, audit
 
@@ -71,7 +71,9 @@ def test_summaries_are_labels_with_eos_and_are_never_cut(tokenizer):
     split, long_articles = encode_summaries(ROWS, PROMPT, tokenizer, 40, 30, "rows")
     assert long_articles == 1
     assert dict(split.dropped) == {"a column is empty": 1, "summary longer than 30 tokens": 1}
-    assert [row["summary"] for row in split.rows] == ["An alarm.", " A storm in Kelso. "]  # the longest article first
+    split = longest_first(split)
+    assert [row["summary"] for row in split.rows] == ["An alarm.", " A storm in Kelso. "]
+    assert split.dataset["length"][0] > split.dataset["length"][1]
     for row, labels in zip(split.rows, split.dataset["labels"], strict=True):
         assert labels[-1] == tokenizer.eos_token_id
         assert tokenizer.decode(labels, skip_special_tokens=True) == row["summary"].strip()
@@ -92,6 +94,7 @@ def predicted(tokenizer, texts: list[str], width: int) -> np.ndarray:
 
 def test_evaluation_takes_padding_of_minus_100_and_rows_that_fill_up_a_batch(tokenizer):
     split, _ = encode_summaries(ROWS, PROMPT, tokenizer, 40, 30, "rows")
+    split = longest_first(split)
     evaluation = RougeEvaluation(tokenizer, split)
     labels = [[*ids, *[IGNORED] * (30 - len(ids))] for ids in split.dataset["labels"]]
     given = predicted(tokenizer, ["An alarm.", "A storm in Kelso.", "more than there are"], 30)

@@ -4,10 +4,8 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import evaluate_model
@@ -22,7 +20,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SUMMARIZER_FLAGS, call, last_line, logged_models, run_script, stop_after
+from conftest import ROOT, SUMMARIZER_FLAGS, call, kill_training, last_line, logged_models, run_script, stop_after
 from mlflow.exceptions import MlflowException
 from offline_wandb import read_run
 from peft import PeftModel
@@ -278,18 +276,7 @@ def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_sum
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(summarizer_run, tmp_path):
-    command = [sys.executable, str(ROOT / "train_summarizer.py"), *map(str, summarizer_run["flags"])]
-    process = subprocess.Popen(
-        [*command, "--output-dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    for _ in process.stderr:
-        if list(tmp_path.glob("*/checkpoint-8/finetune.json")) or time.monotonic() > deadline:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    (folder,) = tmp_path.iterdir()
-    assert not (folder / "checkpoint-16").exists()
+    folder = kill_training("train_summarizer.py", summarizer_run["flags"], tmp_path, after=8, before=16)
     assert call(train_summarizer.main, "--resume", folder.name) is None
     assert mlflow.get_run(folder.name).info.status == "FINISHED"
     assert same_weights(adapter(folder), adapter(summarizer_run["folder"] / "outputs" / summarizer_run["id"]))
@@ -397,10 +384,12 @@ def test_float16_is_refused_as_a_process(tiny_t5, reports, tmp_path):
 
 def test_other_column_names_are_found_or_given(tiny_t5, tmp_path, capsys):
     data = write_reports(tmp_path / "dialogues.jsonl", article="dialogue")
-    flags = ("--base-model", tiny_t5, *SUMMARIZER_FLAGS, "--max-steps", 1, "--score-rows", 0, "--dataset", data)
+    flags = ("--base-model", tiny_t5, *SUMMARIZER_FLAGS, "--max-steps", 1, "--score-rows", 0, "--dataset", data,
+             "--generation-num-beams", 2)  # fmt: skip
     assert call(train_summarizer.main, *flags, "--output-dir", tmp_path / "outputs") is None
     run_id = capsys.readouterr().out.split()[-1]
     assert json.loads(mlflow.get_run(run_id).data.params["data.columns"].replace("'", '"'))["article"] == "dialogue"
     checkpoint = tmp_path / "outputs" / run_id / "checkpoint-1"
+    assert load_card(checkpoint)["generation"]["num_beams"] == 2
     assert call(predict.main, checkpoint, "--input", data, "--json") is None
     assert "dialogue" in json.loads(capsys.readouterr().out.splitlines()[0])
