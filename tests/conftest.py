@@ -39,13 +39,17 @@ SHARED_RUNS = {
     "summarizer_run": "reports", "logged_summarizer": "reports",
 }  # fmt: skip
 
+# Files whose slow tests share nothing: whichever process is free takes the next.
+SPREAD = ("test_hub", "test_scripts", "test_adapters", "test_logged_models", "test_bad_input")
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Skip the tests marked `gpu` where there is none; keep those that share a trained run in one process."""
     for item in items:
         groups = [SHARED_RUNS[name] for name in item.fixturenames if name in SHARED_RUNS]
-        item.add_marker(pytest.mark.xdist_group(groups[0] if groups else item.path.stem))
+        if groups or item.path.stem not in SPREAD:
+            item.add_marker(pytest.mark.xdist_group(groups[0] if groups else item.path.stem))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
@@ -168,6 +172,15 @@ def make_base(folder: Path, tokenizer: PreTrainedTokenizerFast, hidden: int = 64
 def tiny_base(request, tmp_path_factory) -> Path:
     """A tiny base folder, once for each family of tokenizers."""
     return make_base(tmp_path_factory.mktemp("base") / request.param, TOKENIZERS[request.param]())
+
+
+@pytest.fixture(scope="session")
+def few_rows(tmp_path_factory) -> Path:
+    """A file with a few rows of the demo data, for what does not have to learn: all rows take seconds to clean."""
+    path = tmp_path_factory.mktemp("few") / "rows.jsonl"
+    rows = demo_rows("train")[:96] + demo_rows("validation")[:24]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from finetune.loftq import low_rank, replace_with_loftq
 import mlflow
 import pytest
 import torch
-from conftest import CLASSIFIER_FLAGS, DEMO_BASE, DEMO_DATA, SUMMARIZER_FLAGS, call
+from conftest import CLASSIFIER_FLAGS, DEMO_BASE, SUMMARIZER_FLAGS, call
 from datasets import Dataset
 from offline_wandb import read_run
 from peft import LoraConfig
@@ -137,13 +137,13 @@ def wandb_folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("wandb")
 
 
-def scripts(tiny_t5, reports, tiny_roberta, terms) -> dict:
+def scripts(few_rows, tiny_t5, reports, tiny_roberta, terms) -> dict:
     """Return (main, flags) of a run of one step for each training script."""
     sql = ("--max-steps", 1, "--max-train-rows", 32, "--max-validation-rows", 4, "--score-rows", 0, "--lora-r", 2)
     summaries = (*SUMMARIZER_FLAGS, "--max-steps", 1, "--score-rows", 0)
     labels = (*CLASSIFIER_FLAGS, "--max-steps", 1, "--debug-sample", 32)
     return {
-        "sql": (train_sql_generator.main, "--base-model", DEMO_BASE, "--dataset", DEMO_DATA, *sql),
+        "sql": (train_sql_generator.main, "--base-model", DEMO_BASE, "--dataset", few_rows, *sql),
         "labels": (train_classifier.main, "--base-model", tiny_roberta, "--dataset", terms, *labels),
         "summaries": (train_summarizer.main, "--base-model", tiny_t5, "--dataset", reports, *summaries),
     }
@@ -153,10 +153,10 @@ def scripts(tiny_t5, reports, tiny_roberta, terms) -> dict:
     ("script", "init"), [("sql", "loftq"), ("labels", "loftq"), ("labels", "eva"), ("sql", "eva"), ("summaries", "eva")]
 )
 def test_every_training_script_has_them_and_both_trackers(
-    script, init, tiny_t5, reports, tiny_roberta, terms, wandb_folder, tmp_path, capsys, caplog, monkeypatch
+    script, init, few_rows, tiny_t5, reports, tiny_roberta, terms, wandb_folder, tmp_path, capsys, caplog, monkeypatch
 ):
     caplog.set_level("INFO")
-    main, *flags = scripts(tiny_t5, reports, tiny_roberta, terms)[script]
+    main, *flags = scripts(few_rows, tiny_t5, reports, tiny_roberta, terms)[script]
     if init == "loftq":
         monkeypatch.setenv("WANDB_MODE", "offline")
         monkeypatch.setenv("WANDB_DIR", str(wandb_folder))

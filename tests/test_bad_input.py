@@ -44,7 +44,6 @@ def train_refused(tmp_path, arguments, *parts: str) -> None:
     ("script", "arguments", "part"),
     [
         ("train_sql_generator.py", (*TRAIN, "--dataset", "absent.jsonl"), "there is no file absent.jsonl"),
-        ("log_model.py", ("0123abc",), "there is no run 0123abc"),
         ("predict.py", ("runs:/0123abc/model", "--question", "q", "--context", "c"), "no model runs:/0123abc/model"),
     ],
 )

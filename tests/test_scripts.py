@@ -34,7 +34,6 @@ from conftest import (
     demo_rows,
     last_line,
     logged_models,
-    run_script,
     stop_after,
 )
 from safetensors.torch import load_file, save_file
@@ -175,22 +174,24 @@ def test_logging_prints_the_uri_and_the_reload_check_passes(logged_model):
     assert linked["validation_exec_accuracy"] == run.data.metrics["validation_exec_accuracy"]
 
 
-def test_another_checkpoint_is_logged_under_its_name_and_checked_from_its_folder(trained_run):
-    uri = last_line(run_script("log_model.py", f"runs:/{trained_run['id']}", "--checkpoint", "last", "--name", "last"))
-    assert uri == f"runs:/{trained_run['id']}/last"
+def test_another_checkpoint_is_logged_under_its_name_and_checked_from_its_folder(trained_run, capsys):
+    assert call(log_model.main, f"runs:/{trained_run['id']}", "--checkpoint", "last", "--name", "last") is None
+    assert capsys.readouterr().out.split()[-1] == f"runs:/{trained_run['id']}/last"
     assert mlflow.get_run(trained_run["id"]).data.tags["reload_parity"] == "pass"
 
 
-def test_the_reload_check_fails_where_answers_differ(trained_run, tmp_path):
+def test_the_reload_check_fails_where_answers_differ(trained_run, caplog):
     """A run whose recorded tokens are not the logged model's ends with status 1 and the tag `fail`."""
     client = mlflow.MlflowClient()
     record = mlflow.artifacts.load_dict(f"runs:/{trained_run['id']}/reload_check.json")
     changed = {"step": record["step"], "token_ids": [[5, 6, 7], *record["token_ids"][1:]]}
     try:
         client.log_dict(trained_run["id"], changed, "reload_check.json")
-        done = run_script("log_model.py", trained_run["id"], "--name", "broken")
-        assert done.returncode == 1
-        assert "7 of 8 answers" in done.stderr
+        caplog.set_level("INFO")
+        with pytest.raises(SystemExit) as stopped:
+            log_model.main([trained_run["id"], "--name", "broken"])
+        assert stopped.value.code == 1
+        assert "7 of 8 answers" in caplog.text
         assert mlflow.get_run(trained_run["id"]).data.tags["reload_parity"] == "fail"
     finally:
         client.log_dict(trained_run["id"], record, "reload_check.json")
@@ -208,7 +209,7 @@ def test_the_logged_model_refers_to_its_base(logged_model):
         assert all("==" in line for line in file.read().split())
 
 
-def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged_model):
+def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged_model, capsys, monkeypatch):
     prompt = Prompt.load("text_to_sql")
     rows = [{"question": question, "context": CONTEXT} for question in QUESTIONS]
     code = (
@@ -222,18 +223,22 @@ def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged
     expected = json.loads(done.stdout.splitlines()[-1])
     stdin = "".join(json.dumps(row) + "\n" for row in rows)
     flags = ("--precision", "bf16", "--batch-size", "1", "--json")
-    printed = run_script("predict.py", logged_model["uri"], *flags, stdin=stdin)
-    assert [json.loads(line)["sql"] for line in printed.stdout.splitlines()] == expected
+    monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    capsys.readouterr()
+    assert call(predict.main, logged_model["uri"], *flags) is None
+    assert [json.loads(line)["sql"] for line in capsys.readouterr().out.splitlines()] == expected
     assert all(text.startswith("SELECT") for text in expected)
 
 
-def test_predict_answers_one_question_on_one_line(logged_model):
+def test_predict_answers_one_question_on_one_line(logged_model, capsys, monkeypatch):
     assert logged_model["answer"].startswith("SELECT")
     # One at a time: in bfloat16 a near tie may fall otherwise in another batch.
     flags = ("--context", CONTEXT, "--batch-size", 1)
-    lines = run_script("predict.py", logged_model["uri"], *flags, stdin="\n".join(QUESTIONS))
-    assert lines.stdout.splitlines()[0] == logged_model["answer"]
-    assert len(lines.stdout.splitlines()) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(QUESTIONS)))
+    assert call(predict.main, logged_model["uri"], *flags) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == logged_model["answer"]
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
@@ -258,23 +263,24 @@ def test_predict_reads_and_writes_files(logged_model, tmp_path, suffix, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == [given.name, written.name]
 
 
-def test_generation_parameters_and_the_bare_base(logged_model):
-    one = ("--context", CONTEXT, "--question", QUESTIONS[0], "--json", "--token-ids")
-    short = json.loads(last_line(run_script("predict.py", logged_model["uri"], *one, "--param", "max_new_tokens=3")))
+def test_generation_parameters_and_the_bare_base(logged_model, capsys):
+    one = (logged_model["uri"], "--context", CONTEXT, "--question", QUESTIONS[0], "--json", "--token-ids")
+    assert call(predict.main, *one, "--param", "max_new_tokens=3") is None
+    short = json.loads(capsys.readouterr().out)
     assert len(short["token_ids"]) == 3
     assert short["ended"] is False
-    base = run_script("predict.py", logged_model["uri"], *one, "--no-adapter", "--param", "max_new_tokens=40")
-    assert json.loads(last_line(base))["ended"] is False  # only the adapter has learned to stop
+    assert call(predict.main, *one, "--no-adapter", "--param", "max_new_tokens=40") is None
+    assert json.loads(capsys.readouterr().out)["ended"] is False  # only the adapter has learned to stop
 
 
-def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path):
+def test_a_base_that_has_moved_is_given_by_flag(logged_model, tmp_path, capsys):
     moved = tmp_path / "moved"
     moved.mkdir()
     for path in DEMO_BASE.iterdir():
         (moved / path.name).write_bytes(path.read_bytes())
     one = ("--context", CONTEXT, "--question", QUESTIONS[0])
-    same = run_script("predict.py", logged_model["uri"], *one, "--base-model", moved)
-    assert last_line(same) == logged_model["answer"]
+    assert call(predict.main, logged_model["uri"], *one, "--base-model", moved) is None
+    assert capsys.readouterr().out.strip() == logged_model["answer"]
 
 
 def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_model, tmp_path, capsys):
@@ -369,11 +375,11 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
         ("torch.distributed.run --nproc_per_node 2", "x 2 processes = 4 per step"),
     ],
 )
-def test_a_launcher_makes_one_run_and_logs_each_metric_once(tmp_path, launcher, plan):
+def test_a_launcher_makes_one_run_and_logs_each_metric_once(few_rows, tmp_path, launcher, plan):
     name = f"launched-{plan.split()[1]}"
     experiment = mlflow.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
     output = tmp_path / "outputs"
-    flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", output, "--max-steps", 2,
+    flags = ["--base-model", DEMO_BASE, "--dataset", few_rows, "--output-dir", output, "--max-steps", 2,
              "--max-validation-rows", 8, "--score-rows", 3, "--experiment", name,
              "--metric-for-best-model", "exec_accuracy", "--distractor-columns", 0,
              "--per-device-train-batch-size", 2, "--max-train-rows", 64]  # fmt: skip
@@ -393,9 +399,9 @@ def test_a_launcher_makes_one_run_and_logs_each_metric_once(tmp_path, launcher, 
 
 
 @pytest.mark.parametrize(("sent", "code", "status"), [(signal.SIGTERM, 143, "KILLED"), (signal.SIGINT, 130, "KILLED")])
-def test_a_stopped_run_ends_as_killed(tmp_path, sent, code, status):
+def test_a_stopped_run_ends_as_killed(few_rows, tmp_path, sent, code, status):
     experiment = mlflow.create_experiment(f"stopped-{code}")
-    flags = ["--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", tmp_path,
+    flags = ["--base-model", DEMO_BASE, "--dataset", few_rows, "--output-dir", tmp_path, "--num-train-epochs", 99,
              "--experiment", f"stopped-{code}", "--max-validation-rows", "4"]  # fmt: skip
     command = [sys.executable, str(ROOT / "train_sql_generator.py"), *map(str, flags)]
     process = subprocess.Popen(
@@ -419,9 +425,9 @@ def test_a_stopped_run_ends_as_killed(tmp_path, sent, code, status):
     assert client.search_runs([experiment])[0].info.status == status
 
 
-def test_a_stopped_run_goes_on_with_the_same_weights(tmp_path, capsys, monkeypatch):
+def test_a_stopped_run_goes_on_with_the_same_weights(few_rows, tmp_path, capsys, monkeypatch):
     stop_after(monkeypatch, 3)
-    flags = ("--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--max-steps", 5, "--per-device-train-batch-size", 4,
+    flags = ("--base-model", DEMO_BASE, "--dataset", few_rows, "--max-steps", 5, "--per-device-train-batch-size", 4,
              "--max-train-rows", 40, "--max-validation-rows", 4, "--score-rows", 0, "--save-steps", 2, "--eval-steps",
              2, "--output-dir", tmp_path, "--disable-tqdm", "true")  # fmt: skip
     assert call(train_sql_generator.main, *flags, "--max-time", "1h") is None
