@@ -48,9 +48,14 @@ def main() -> None:
     print("\nHeld-out score: tables and columns that are in no training row\n\n" + "\n".join(scorecard))
     answer = script("predict.py", uri, "--database", "demo/shop.db", "--question", SHOP_QUESTION, "--execute")
     print("\n".join(answer))
+    show_end(run_id, f"predict.py {uri} --database demo/shop.db --execute --interactive", start)
+
+
+def show_end(run_id: str, command: str, start: float) -> None:
+    """Print the run, the commands to go on with, and how long it took since `start`."""
     print(f"\nrun id: {run_id}\n\nGo on with")
     print(f"  .venv/bin/mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}")
-    print(f"  .venv/bin/python predict.py {uri} --database demo/shop.db --execute --interactive")
+    print(f"  .venv/bin/python {command}")
     print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
 
 

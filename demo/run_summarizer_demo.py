@@ -14,9 +14,7 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from finetune import console, tracking
-from run_demo import script
-
-import mlflow
+from run_demo import script, show_end
 
 BASE, DATA = "outputs/demo-t5", "demo/summaries.jsonl"
 # So small a base takes and needs larger steps than t5-small.
@@ -41,10 +39,7 @@ def main() -> None:
     show_examples(tracking.load_artifact_json(run_id, "scorecard/test.json"))
     print("\nHeld-out score\n\n" + "\n".join(scorecard))
     print("\n".join(script("predict.py", uri, "--text", REPORT)))
-    print(f"\nrun id: {run_id}\n\nGo on with")
-    print(f"  .venv/bin/mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}")
-    print(f"  .venv/bin/python predict.py {uri} --input report.txt")
-    print(f"{(time.monotonic() - start) / 60:.1f} minutes in all")
+    show_end(run_id, f"predict.py {uri} --input report.txt", start)
 
 
 def show_examples(table: dict) -> None:
