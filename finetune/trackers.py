@@ -54,7 +54,9 @@ def start_wandb(run_id: str, experiment: str) -> None:
     import wandb
 
     try:
-        wandb.init(project=os.environ.get("WANDB_PROJECT", experiment), id=run_id, resume="allow")
+        # The mode by name: W&B reads the variable once in a process, and may have done so before.
+        mode = os.environ.get("WANDB_MODE")
+        wandb.init(project=os.environ.get("WANDB_PROJECT", experiment), id=run_id, resume="allow", mode=mode)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--report-to wandb: {reason}. WANDB_MODE=offline keeps the run in files.") from error

@@ -190,6 +190,7 @@ def trained_run(tmp_path_factory) -> dict:
     done = run_script(
         "train_sql_generator.py", "--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--output-dir", folder,
         "--max-steps", 24, "--learning-rate", 3e-3, "--max-validation-rows", 24, "--score-rows", 12,
+        "--per-device-train-batch-size", 8,
     )  # fmt: skip
     return {"id": last_line(done), "folder": folder, "process": done}
 

@@ -82,7 +82,7 @@ def test_training_prints_the_run_id_and_nothing_else(trained_run):
     assert len(trained_run["id"]) == 32
     messages = trained_run["process"].stderr
     assert "rows without supervised EOS: 0" in messages
-    assert "16 sequences x 1 accumulation x 1 process = 16 per step" in messages
+    assert "8 sequences x 1 accumulation x 1 process = 8 per step" in messages
 
 
 def test_the_run_holds_what_it_should(trained_run):
@@ -427,7 +427,7 @@ def test_a_stopped_run_ends_as_killed(few_rows, tmp_path, sent, code, status):
 
 def test_a_stopped_run_goes_on_with_the_same_weights(few_rows, tmp_path, capsys, monkeypatch):
     stop_after(monkeypatch, 3)
-    flags = ("--base-model", DEMO_BASE, "--dataset", few_rows, "--max-steps", 5, "--per-device-train-batch-size", 4,
+    flags = ("--base-model", DEMO_BASE, "--dataset", few_rows, "--max-steps", 5, "--per-device-train-batch-size", 2,
              "--max-train-rows", 40, "--max-validation-rows", 4, "--score-rows", 0, "--save-steps", 2, "--eval-steps",
              2, "--output-dir", tmp_path, "--disable-tqdm", "true")  # fmt: skip
     assert call(train_sql_generator.main, *flags, "--max-time", "1h") is None
