@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-summarizer test lint bench
+.PHONY: setup demo demo-summarizer test test-slow lint bench
 
 setup: .venv/installed  ## virtual environment with the pinned requirements
 
@@ -16,8 +16,11 @@ demo: setup  ## train -> log -> predict on the embedded default, on the CPU
 demo-summarizer: setup  ## build a tiny T5 -> train -> log -> predict, on the CPU
 	$(BIN)/python demo/run_summarizer_demo.py
 
-test: setup  ## the whole test suite, on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: setup  ## the tests, on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: setup  ## the slow tests, which `make test` leaves out
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -54,9 +54,10 @@ def start_wandb(run_id: str, experiment: str) -> None:
     import wandb
 
     try:
-        # The mode by name: W&B reads the variable once in a process, and may have done so before.
-        mode = os.environ.get("WANDB_MODE")
-        wandb.init(project=os.environ.get("WANDB_PROJECT", experiment), id=run_id, resume="allow", mode=mode)
+        # By name: W&B reads the variables once in a process, and may have done so before.
+        mode, folder = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_DIR")
+        project = os.environ.get("WANDB_PROJECT", experiment)
+        wandb.init(project=project, id=run_id, resume="allow", mode=mode, dir=folder)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--report-to wandb: {reason}. WANDB_MODE=offline keeps the run in files.") from error

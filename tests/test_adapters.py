@@ -150,7 +150,14 @@ def scripts(few_rows, tiny_t5, reports, tiny_roberta, terms) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("script", "init"), [("sql", "loftq"), ("labels", "loftq"), ("labels", "eva"), ("sql", "eva"), ("summaries", "eva")]
+    ("script", "init"),
+    [
+        ("sql", "loftq"),
+        ("labels", "loftq"),
+        ("summaries", "eva"),
+        pytest.param("labels", "eva", marks=pytest.mark.slow),
+        pytest.param("sql", "eva", marks=pytest.mark.slow),
+    ],
 )
 def test_every_training_script_has_them_and_both_trackers(
     script, init, few_rows, tiny_t5, reports, tiny_roberta, terms, wandb_folder, tmp_path, capsys, caplog, monkeypatch

@@ -355,6 +355,7 @@ def multiclass(row: dict) -> dict:
     return {"text": row["text"], "label": (row["labels"] or ["none"])[0]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task", "change"), [("deberta", "binary", binary), ("bert", "multiclass", multiclass)]
 )

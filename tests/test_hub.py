@@ -110,6 +110,7 @@ def test_gated_and_missing_ids_say_what_to_do(hub, few_rows, tmp_path, base, par
     assert all(part in done.stderr for part in parts), done.stderr
 
 
+@pytest.mark.slow
 def test_a_hub_that_cannot_be_reached(hub, few_rows, tmp_path):
     done = train(few_rows, tmp_path, "acme/elsewhere", **(hub | {"HF_ENDPOINT": "http://127.0.0.1:9"}))
     assert done.returncode == 2

@@ -371,7 +371,9 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
 @pytest.mark.parametrize(
     ("launcher", "plan"),
     [
-        ("accelerate.commands.launch --cpu --num_processes 2", "x 1 process = 2 per step"),
+        pytest.param(
+            "accelerate.commands.launch --cpu --num_processes 2", "x 1 process = 2 per step", marks=pytest.mark.slow
+        ),
         ("torch.distributed.run --nproc_per_node 2", "x 2 processes = 4 per step"),
     ],
 )
@@ -398,7 +400,10 @@ def test_a_launcher_makes_one_run_and_logs_each_metric_once(few_rows, tmp_path, 
     assert [path.name for path in output.iterdir()] == [run_id]
 
 
-@pytest.mark.parametrize(("sent", "code", "status"), [(signal.SIGTERM, 143, "KILLED"), (signal.SIGINT, 130, "KILLED")])
+@pytest.mark.parametrize(
+    ("sent", "code", "status"),
+    [(signal.SIGTERM, 143, "KILLED"), pytest.param(signal.SIGINT, 130, "KILLED", marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_ends_as_killed(few_rows, tmp_path, sent, code, status):
     experiment = mlflow.create_experiment(f"stopped-{code}")
     flags = ["--base-model", DEMO_BASE, "--dataset", few_rows, "--output-dir", tmp_path, "--num-train-epochs", 99,

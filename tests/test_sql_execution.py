@@ -185,6 +185,7 @@ def test_the_interval_is_wilsons():
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_a_verdict_does_not_depend_on_the_process():
     """Databases are drawn from the row alone: not from the hashes of strings, nor from addresses."""
     sides = ["SELECT x FROM a WHERE id > 3", "SELECT x FROM a JOIN b ON id = a_id WHERE y < 5 OR y > 9"]
