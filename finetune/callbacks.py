@@ -106,7 +106,7 @@ class LossGuardCallback(TrainerCallback):
             if value is not None and not math.isfinite(value):
                 raise InputError(
                     f"training stopped at step {state.global_step}: {name} is {value}. Lower --learning-rate"
-                    f" ({args.learning_rate:g}) or use --no-bf16; checkpoints before this step are kept in"
+                    f" ({args.learning_rate:g}) or use --bf16 false; checkpoints before this step are kept in"
                     f" {args.output_dir}."
                 )
             if value == 0 and name != "eval_loss":
