@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-summarizer test test-slow lint bench
+.PHONY: setup demo demo-summarizer test test-slow faults server lint bench
 
 setup: .venv/installed  ## virtual environment with the pinned requirements
 
@@ -17,10 +17,17 @@ demo-summarizer: setup  ## build a tiny T5 -> train -> log -> predict, on the CP
 	$(BIN)/python demo/run_summarizer_demo.py
 
 test: setup  ## the tests, on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not faults"
 
 test-slow: setup  ## the slow tests, which `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+
+faults: setup  ## kills, outages and a full disk, on two cores: 20 minutes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults -rA
+
+server: setup  ## an MLflow server with SQLite and a folder for artifacts, at http://127.0.0.1:5000
+	mkdir -p server
+	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///server/mlflow.db --artifacts-destination server/artifacts
 
 lint: setup
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from finetune import console, tracking
+from finetune import console, runs, tracking
 from finetune.checkpoints import find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
@@ -51,9 +51,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--no-reload-check", dest="reload_check", action="store_false", help="for a base that does not fit here"
     )
+    parser.add_argument(
+        "--sync",
+        metavar="FOLDER",
+        type=Path,
+        help="only send what training logged while the server was away; FOLDER is OUTPUT_DIR/<run id>",
+    )
     flags = parser.parse_args(arguments)
 
     tracking.connect()
+    if flags.sync:
+        console.print_result(runs.sync(flags.run, flags.sync))
+        return
     run = tracking.find_run(flags.run)
     run_id = run.info.run_id
     checkpoint = find_checkpoint(run, flags.checkpoint)

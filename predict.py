@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from finetune import console, tracking
+from finetune import console, spark_engine, tracking
 from finetune.asking import Dialogue
 from finetune.classification import warn_of_long_texts
 from finetune.classifiers import load_classifier
@@ -25,7 +25,8 @@ from finetune.databases import open_database
 from finetune.documents import SUFFIXES as DOCUMENTS
 from finetune.documents import read_document, split_sentences
 from finetune.generation import Generation, generate_all
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, LoggedModel, load_model, open_model
+from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
+from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import Writer, check_output, read_lines, stream_rows
 from finetune.prompts import Prompt
 from finetune.summarization import warn_of_long_articles
@@ -45,8 +46,12 @@ def main(arguments: list[str] | None = None) -> None:
     logged = open_model(flags.uri)
     task = logged.card["task"]
     check_task_flags(flags, task)
-    parameters = logged.parameters | parse_parameters(flags.param, logged.parameters)
-    if task == CLASSIFICATION:
+    given = parse_parameters(flags.param, logged.parameters)
+    parameters = logged.parameters | given
+    if flags.engine == "spark":
+        config = {"base_model": flags.base_model, "precision": flags.precision}
+        console.print_result(spark_engine.predict(flags.uri, logged, flags.input, flags.output, given, config))
+    elif task == CLASSIFICATION:
         classify(flags, logged, parameters)
     elif task == SUMMARIZATION:
         summarize(flags, logged, parameters)
@@ -164,8 +169,14 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
-    parser.add_argument("--input", type=Path, help=".jsonl, .json, .csv or .parquet file with the model's columns")
-    parser.add_argument("--output", type=Path, help="write the rows with their answers here (.jsonl, .csv, .parquet)")
+    parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet file with the model's columns")
+    parser.add_argument("--output", help="write the rows with their answers here (.jsonl, .csv, .parquet)")
+    parser.add_argument(
+        "--engine",
+        choices=("here", "spark"),
+        default="here",
+        help="spark: --input and --output may be s3://... and so on",
+    )
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
@@ -176,6 +187,10 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)
+    if flags.engine == "spark":
+        check_spark_flags(flags)
+        return flags
+    flags.input, flags.output = (path and Path(path) for path in (flags.input, flags.output))
     if flags.question is not None and flags.input is not None:
         raise InputError("give --question or --input, not both.")
     for name, least in (("batch_size", 1), ("max_rows", 1), ("retries", 0)):
@@ -184,52 +199,6 @@ def parse(arguments: list[str] | None):
     check_database_flags(flags)
     check_output(flags.output)
     return flags
-
-
-# What a model of each task does, and the flags that are for it alone.
-TASK_FLAGS = {
-    TEXT_TO_SQL: ("writes SQL", ("question", "context", "database", "tables", "execute", "interactive", "csv")),
-    CLASSIFICATION: ("classifies texts", ("split_sentences", "report")),
-    SUMMARIZATION: ("summarises articles", ()),
-}
-
-
-def check_task_flags(flags, task: str) -> None:
-    """Raise InputError for a flag that the model's task does not have."""
-    foreign = [name for other, (_, names) in TASK_FLAGS.items() if other != task for name in names]
-    foreign += ["text", "long_texts"] if task == TEXT_TO_SQL else []
-    foreign += ["no_adapter", "token_ids"] if task == CLASSIFICATION else []
-    for name in foreign:
-        if getattr(flags, name):
-            does = TASK_FLAGS[task][0]
-            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {does}; it has no such flag.")
-    if flags.split_sentences and flags.input is None:
-        raise InputError("--split-sentences needs --input with a document, .txt or .html.")
-    if flags.report and not flags.split_sentences:
-        raise InputError("--report is for a document; it needs --split-sentences.")
-    if flags.text is not None and flags.input is not None:
-        raise InputError("give --text or --input, not both.")
-    classifies = task == CLASSIFICATION
-    if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
-        raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
-    if flags.report and not flags.report.resolve().parent.is_dir():
-        raise InputError(f"--report {flags.report}: there is no folder {flags.report.parent}.")
-
-
-def check_database_flags(flags) -> None:
-    """Raise InputError for flags of --database that do not go together."""
-    if flags.database is None:
-        given = [name for name in ("tables", "execute", "interactive", "csv") if getattr(flags, name)]
-        if given:
-            raise InputError(f"--{given[0]} needs --database with the URL or file of a database.")
-    elif flags.context is not None:
-        raise InputError("give --context or --database, not both: the database brings its schema.")
-    if (flags.execute or flags.interactive) and (flags.input or flags.output):
-        raise InputError("--execute and --interactive take --question or questions on stdin, not --input or --output.")
-    if flags.csv and not flags.execute:
-        raise InputError("--csv is for the rows of a result; it needs --execute.")
-    if not 0 < flags.timeout <= 3600:
-        raise InputError(f"--timeout {flags.timeout:g} must lie between 0 and 3600 seconds.")
 
 
 def parse_parameters(given: list[str], known: dict) -> dict:

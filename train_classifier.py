@@ -6,12 +6,13 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 import logging
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from finetune import classifier_figures, console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.base_models import load_encoder, open_base
-from finetune.callbacks import parse_duration, standard_callbacks
-from finetune.checkpoints import checkpoints_of, final_step, last_checkpoint, load_card, start_card
+from finetune.callbacks import parse_duration
+from finetune.checkpoints import checkpoints_in, final_step, load_card, start_card
 from finetune.classification import compute_logits, join_pieces, to_scores
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
@@ -19,14 +20,12 @@ from finetune.classifiers import Classifier, load_classifier
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.encoders import EncoderClassifier
-from finetune.epoch_models import EpochModelCallback
 from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.labels import TASKS, Labels, balanced_sample, find_labels, read_names
 from finetune.logged_models import CLASSIFICATION
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 
-import mlflow
 import numpy as np
 import torch
 from accelerate.utils import gather_object
@@ -83,6 +82,10 @@ class Flags(SharedFlags):
         default=4, metadata={"help": "evaluations without a better metric until training stops; 0: never"}
     )
     early_stopping_threshold: float = field(default=0.005, metadata={"help": "how much better counts as better"})
+    log_checkpoints: str = field(
+        default="all",
+        metadata={"help": "checkpoints that become models: all, or best so far; their state is uploaded too; none"},
+    )
     debug_sample: int | None = field(
         default=None, metadata={"help": "train on so many rows, half of them labelled: a quick look at the pipeline"}
     )
@@ -111,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     flags, args, origin = resuming.parse_resumable(parser, arguments, CLASSIFICATION)
     check_flags(flags, args)
-    tracking.connect()
+    origin.online = tracking.connect(flags.offline_ok)
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "encoder")
@@ -143,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     init_adapter(model, flags.init_lora_weights, lambda: classifier(original()), dataset, collator)
     card = make_card(flags, revision, quantization, labels, splits["validation"])
 
-    with resuming.training_run(flags.experiment, args, origin) as run_id:
+    with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
         trainer = ClassifierTrainer(
             model=model,
@@ -153,16 +156,16 @@ def main(arguments: list[str] | None = None) -> None:
             data_collator=collator,
             processing_class=tokenizer,
             compute_loss_func=weighting.loss,
-            callbacks=standard_callbacks(card, flags.max_time),
         )
         trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
         if flags.early_stopping_patience:
             trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
+        datasets = {}
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, weighting, card)
-            trainer.add_callback(EpochModelCallback(run_id, datasets["validation"]))
+        resuming.attach(trainer, card, flags, origin, datasets.get("validation"))
         log_plan(trainer)
-        trainer.train(resume_from_checkpoint=last_checkpoint(origin.run))
+        trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:
             finish(trainer, run_id, splits, datasets)
     console.print_result(run_id)
@@ -272,7 +275,7 @@ def log_setup(flags, args, lora, rows, splits, weighting, card) -> dict:
         for part, split in splits.items()
     }
     weights = dict(zip(names, weighting.weights.tolist(), strict=True))
-    mlflow.log_dict({"labels": card["labels"], "rows": counts, "weights": weights}, "labels.json")
+    tracking.log_dict({"labels": card["labels"], "rows": counts, "weights": weights}, "labels.json")
     return datasets
 
 
@@ -281,7 +284,7 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
     state, labels = trainer.state, trainer.labels
     figure = classifier_figures.learning_curves(state.log_history, f"eval_{MAIN_METRIC[labels.task]}")
     reports.log_figure(figure, "learning_curves")
-    checkpoints = checkpoints_of(mlflow.get_run(run_id))
+    checkpoints = checkpoints_in(Path(trainer.args.output_dir))
     last = max(checkpoints)
     best = final_step(trainer)
     cards = {step: load_card(checkpoints[step]) for step in (best, last)}
@@ -290,7 +293,7 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
     expected = classifier.score(trainer.card["sample"]).tolist()
     reports.log_reload_check(best, scores=expected)
     if cards[best]["thresholds"]:
-        mlflow.log_dict(dict(zip(labels.scored, cards[best]["thresholds"], strict=True)), "thresholds.json")
+        tracking.log_dict(dict(zip(labels.scored, cards[best]["thresholds"], strict=True)), "thresholds.json")
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)

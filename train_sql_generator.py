@@ -10,8 +10,8 @@ from functools import partial
 from finetune import console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.base_models import load_decoder, open_base
-from finetune.callbacks import parse_duration, standard_callbacks
-from finetune.checkpoints import final_step, last_checkpoint, start_card
+from finetune.callbacks import parse_duration
+from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.distractors import distract
@@ -25,7 +25,6 @@ from finetune.sql_cleaning import clean_parts
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
-import mlflow
 import torch
 from accelerate.utils import gather_object
 from peft import LoraConfig
@@ -110,7 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("max_steps", "output_dir", "seed"))
     flags, args, origin = resuming.parse_resumable(parser, arguments, TEXT_TO_SQL)
     check_flags(flags, args)
-    tracking.connect()
+    origin.online = tracking.connect(flags.offline_ok)
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "decoder")
@@ -145,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, collator)
     card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
 
-    with resuming.training_run(flags.experiment, args, origin) as run_id:
+    with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
         trainer = SqlTrainer(
             model=model,
@@ -154,13 +153,14 @@ def main(arguments: list[str] | None = None) -> None:
             eval_dataset=splits["validation"].dataset.sort("length"),
             data_collator=collator,
             processing_class=tokenizer,
-            callbacks=standard_callbacks(card, flags.max_time),
         )
         trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
+        datasets = {}
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
+        resuming.attach(trainer, card, flags, origin, datasets.get("validation"))
         log_plan(trainer)
-        trainer.train(resume_from_checkpoint=last_checkpoint(origin.run))
+        trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], flags.distractor_columns)
     console.print_result(run_id)
@@ -235,9 +235,9 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dic
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
     parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
     datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
-    mlflow.log_text(card["prompt"], "prompts/text_to_sql.txt")
-    mlflow.log_dict(findings["cleaning"], "data_cleaning.json")
-    mlflow.log_dict(findings["leaks"], "leak_report.json")
+    tracking.log_text(card["prompt"], "prompts/text_to_sql.txt")
+    tracking.log_dict(findings["cleaning"], "data_cleaning.json")
+    tracking.log_dict(findings["leaks"], "leak_report.json")
     if findings["skipped"]:
         reports.log_table(findings["skipped"], "skipped_rows")
     reports.log_audit(report, format_audit(report))

@@ -10,8 +10,8 @@ from functools import partial
 from finetune import console, reports, resuming, summarization, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.base_models import load_encoder_decoder, open_base
-from finetune.callbacks import parse_duration, standard_callbacks
-from finetune.checkpoints import final_step, last_checkpoint, start_card
+from finetune.callbacks import parse_duration
+from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.generation import DEFAULTS
@@ -24,7 +24,6 @@ from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_sco
 from finetune.supervision import IGNORED, Supervision, audit, format_audit
 from metrics.rouge.rouge import ROUGE
 
-import mlflow
 import torch
 from peft import LoraConfig
 from torch.utils.data import SequentialSampler
@@ -96,7 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     flags, args, origin = resuming.parse_resumable(parser, arguments, SUMMARIZATION)
     check_flags(flags, args)
-    tracking.connect()
+    origin.online = tracking.connect(flags.offline_ok)
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "encoder-decoder")
@@ -130,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     args.generation_max_length = flags.max_target_length + 1
     model.generation_config.update(**DEFAULTS | card["generation"] | {"max_new_tokens": None})
 
-    with resuming.training_run(flags.experiment, args, origin) as run_id:
+    with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
         evaluated = longest_first(splits["validation"])
         rouge = RougeEvaluation(tokenizer, evaluated)
@@ -142,12 +141,14 @@ def main(arguments: list[str] | None = None) -> None:
             data_collator=collator,
             processing_class=tokenizer,
             compute_metrics=rouge,
-            callbacks=[*standard_callbacks(card, flags.max_time), rouge],
+            callbacks=[rouge],
         )
+        datasets = {}
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, data, card)
+        resuming.attach(trainer, card, flags, origin, datasets.get("validation"))
         log_plan(trainer)
-        trainer.train(resume_from_checkpoint=last_checkpoint(origin.run))
+        trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:
             finish(trainer, card, splits, rows.test, flags.score_rows, datasets)
     console.print_result(run_id)
@@ -216,7 +217,7 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, data: dict, c
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
     datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, summarization.COLUMNS, data)
-    mlflow.log_text(card["prompt"], "prompts/summarize.txt")
+    tracking.log_text(card["prompt"], "prompts/summarize.txt")
     reports.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
     reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")

@@ -1,31 +1,24 @@
-"""What every training does beside the Trainer's own work: cards, row order, time limit, and a guard of the loss."""
+"""What every training does beside the Trainer's own work: cards, row order, limits, checkpoints in MLflow, a guard."""
 
 import json
+import logging
 import math
 import re
 import time
 from pathlib import Path
 
-from finetune.checkpoints import CARD
+from finetune import journal, stopping, tracking
+from finetune.checkpoints import CARD, PROGRESS, checkpoints_in
 from finetune.console import InputError
+from finetune.logged_models import TEXT_TO_SQL, build_skeleton
+from finetune.progress import ProgressCallback
 
-import mlflow
 import torch
-from accelerate.utils import broadcast_object_list
-from transformers import TrainerCallback
+from mlflow.data.dataset import Dataset
+from transformers import TrainerCallback, TrainingArguments
 
+logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
-
-
-def standard_callbacks(card: dict, max_time: str | None) -> list[TrainerCallback]:
-    """Return the callbacks of every training.
-
-    Args:
-        card: the model card that goes into each checkpoint.
-        max_time: as for `parse_duration`.
-    """
-    seconds = parse_duration(max_time) or math.inf
-    return [LossGuardCallback(), CardCallback(card), RowOrderCallback(), TimeLimitCallback(seconds)]
 
 
 class CardCallback(TrainerCallback):
@@ -64,27 +57,111 @@ class RowOrderCallback(TrainerCallback):
 class TimeLimitCallback(TrainerCallback):
     """Ends training after so many seconds, with an evaluation and a checkpoint, and tags the run as stopped."""
 
-    def __init__(self, seconds: float):
-        self.seconds, self.start, self.reached = seconds, time.monotonic(), False
+    def __init__(self, seconds: float, progress: ProgressCallback):
+        self.seconds, self.progress, self.start, self.reached = seconds, progress, time.monotonic(), False
 
     def on_step_end(self, args, state, control, **kwargs):
         """Stop where the time is over; the first process's clock counts for all."""
-        over = time.monotonic() - self.start > self.seconds
-        if args.world_size > 1:
-            over = broadcast_object_list([over])[0]
-        if over:
-            self.reached = True
+        over = time.monotonic() - self.start > self.seconds and state.is_world_process_zero
+        if self.seconds < math.inf and any_process(over, args):
+            self.reached = self.progress.stopped = True
             control.should_training_stop = control.should_evaluate = control.should_save = True
 
     def on_train_end(self, args, state, control, **kwargs):
         """Tag the run as stopped before its end, or take the tag of an earlier stop away."""
-        run = mlflow.active_run()
-        if not state.is_world_process_zero or run is None:
+        if not state.is_world_process_zero:
             return
         if self.reached:
-            mlflow.set_tag(STOPPED_TAG, "max-time")
-        elif STOPPED_TAG in mlflow.get_run(run.info.run_id).data.tags:
-            mlflow.delete_tag(STOPPED_TAG)
+            tracking.set_tag(STOPPED_TAG, "max-time")
+        else:
+            tracking.delete_tag(STOPPED_TAG)
+
+
+class StopCallback(TrainerCallback):
+    """Saves a checkpoint when a process was asked to stop, and ends training once all that is saved.
+
+    Every process learns of it at the same step. An evaluation that is due at that step is made up for on resume:
+    the grace time is for the checkpoint. Stands last among the callbacks.
+
+    Raises:
+        KeyboardInterrupt: after the save.
+    """
+
+    def __init__(self, progress: ProgressCallback):
+        self.progress = progress
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """From here on a signal waits for the end of a step."""
+        stopping.in_training(True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Save at this step where one of the processes was asked to stop."""
+        if any_process(stopping.requested(), args):
+            at_epoch_end = args.eval_strategy == "epoch" and float(state.epoch).is_integer()
+            self.progress.pending_evaluation = control.should_evaluate or at_epoch_end
+            self.progress.stopped = True
+            self.progress.cut_off = self.progress.pending_evaluation or not control.should_save
+            control.should_evaluate, control.should_save = False, True
+
+    def on_prediction_step(self, args, state, control, **kwargs):
+        """End an evaluation."""
+        stopping.check_evaluation()
+
+    def on_save(self, args, state, control, **kwargs):
+        """Leave, now that the checkpoint is complete."""
+        if any_process(stopping.requested(), args):
+            raise KeyboardInterrupt
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """From here on a signal ends the script at once: all checkpoints are there."""
+        stopping.in_training(False)
+        if stopping.requested():
+            raise KeyboardInterrupt
+
+
+class CheckpointCallback(TrainerCallback):
+    """Puts each checkpoint into MLflow, by the journal: as a model, and with its full state for resuming elsewhere.
+
+    Args:
+        log_checkpoints: `all`; `best`: only the best so far becomes a model; `none`.
+        dataset: the evaluated rows, to which the metrics of a model are linked.
+    """
+
+    def __init__(self, log_checkpoints: str, card: dict, dataset: Dataset, progress: ProgressCallback):
+        self.log_checkpoints, self.card, self.progress = log_checkpoints, card, progress
+        self.dataset = [dataset.name, dataset.digest]
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Log what a run that was cut off did not come to log."""
+        for step, folder in checkpoints_in(Path(args.output_dir)).items():
+            cut_off = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["cut_off"]
+            self._log(folder, args, not cut_off and self._becomes_model(step, state), again=True)
+
+    def on_save(self, args, state, control, **kwargs):
+        """Log the checkpoint that has just been saved."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        self._log(folder, args, self._becomes_model(state.global_step, state), again=False)
+
+    def _becomes_model(self, step: int, state) -> bool:
+        if self.log_checkpoints == "best":
+            return state.best_global_step in (None, step)
+        return self.log_checkpoints == "all"
+
+    def _log(self, folder: Path, args, model: bool, again: bool) -> None:
+        running = journal.active()
+        if running is None or self.log_checkpoints == "none":
+            return
+        model = model and not stopping.requested()  # The grace time is for the state.
+        try:
+            if model and self.card["task"] == TEXT_TO_SQL and running.delivery.skeleton is None:
+                running.delivery.skeleton = build_skeleton(self.card, folder)
+        except Exception as error:  # Callbacks never raise into training.
+            logger.warning(f"{folder.name} does not become a model ({error}); log it with log_model.py.")
+            model = False
+        running.delivery.keep = list(checkpoints_in(Path(args.output_dir)))
+        running.checkpoint(
+            folder, model=model, state=True, again=again, keep=running.delivery.keep, dataset=self.dataset
+        )
 
 
 class LossGuardCallback(TrainerCallback):
@@ -114,6 +191,15 @@ class LossGuardCallback(TrainerCallback):
                     f"training stopped at step {state.global_step}: {name} is exactly 0, so nothing is learned."
                     " Look at the supervised tokens above and at --target-modules."
                 )
+
+
+def any_process(value: bool, args: TrainingArguments) -> bool:
+    """Say whether the value is true in one of the processes; all of them have to ask."""
+    if args.world_size == 1:
+        return value
+    flag = torch.tensor(float(value), device=args.device)
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag.item())
 
 
 def parse_duration(text: str | None) -> float | None:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from finetune import uploads
+from finetune.base_models import fingerprint
 from finetune.console import InputError
 from finetune.quantization import to_record
 
@@ -10,6 +12,7 @@ from mlflow.entities import Run
 from transformers import BitsAndBytesConfig, Trainer
 
 CARD = "finetune.json"
+PROGRESS = "progress.json"  # What the Trainer's own state leaves out: see progress.py.
 FOLDER_TAG = "finetune.checkpoints"
 TASK_TAG = "finetune.task"
 
@@ -25,6 +28,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
         "task": task,
         "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
         "base_revision": revision,
+        "base_fingerprint": fingerprint(Path(flags.base_model)) if is_folder else None,
         "quantization": to_record(quantization),
         "max_length": flags.max_length,
     }
@@ -65,33 +69,32 @@ def find_checkpoint(run: Run, which: str) -> Path:
 
 
 def list_checkpoints(run: Run) -> dict[int, Path]:
-    """Return the complete checkpoints of a run by step.
+    """Return the complete checkpoints of a run by step, from MLflow where this machine has none.
 
     Raises:
         InputError: there is none.
     """
     if FOLDER_TAG not in run.data.tags:
         raise InputError(f"run {run.info.run_id} has no checkpoint; it was not made by a training script here.")
-    steps = checkpoints_of(run)
+    steps = checkpoints_of(run) or checkpoints_in(uploads.download_all(run.info.run_id))
     if not steps:
         raise InputError(
-            f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG]}: training ended before the first"
-            " save, or the folder was moved or deleted."
+            f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG]} and none in MLflow: training"
+            " ended before the first save, or the folder was moved or deleted."
         )
     return steps
 
 
 def checkpoints_of(run: Run) -> dict[int, Path]:
-    """Return the complete checkpoints of a run by step, in order; there may be none."""
+    """Return the complete checkpoints of a run on this machine by step, in order; there may be none."""
     folder = run.data.tags.get(FOLDER_TAG)
-    found = Path(folder).glob("checkpoint-*") if folder else ()  # A run cut off before its setup has none.
+    return checkpoints_in(Path(folder)) if folder else {}  # A run cut off before its setup has none.
+
+
+def checkpoints_in(folder: Path) -> dict[int, Path]:
+    """Return the complete checkpoints in a folder by step, in order; there may be none."""
+    found = folder.glob("checkpoint-*")
     return dict(sorted((int(path.name.split("-")[1]), path) for path in found if _is_complete(path)))
-
-
-def last_checkpoint(run: Run | None) -> str | None:
-    """Return the folder of the last complete checkpoint of a run, None without a run or a checkpoint."""
-    steps = checkpoints_of(run) if run else {}
-    return str(steps[max(steps)]) if steps else None
 
 
 def _is_complete(path: Path) -> bool:

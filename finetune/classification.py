@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 
+from finetune import stopping
 from finetune.labels import Labels
 
 import numpy as np
@@ -71,6 +72,7 @@ def compute_logits(model, tokenizer, pieces: list[dict], batch_size: int) -> np.
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
     order = sorted(range(len(pieces)), key=lambda index: -pieces[index]["length"])
     for start in range(0, len(order), batch_size):
+        stopping.check_evaluation()
         indices = order[start : start + batch_size]
         columns = [{k: v for k, v in pieces[index].items() if k != "length"} for index in indices]
         batch = tokenizer.pad(columns, return_tensors="pt").to(model.device)

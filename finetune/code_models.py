@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from unittest.mock import patch
 
-from finetune.checkpoints import CARD, load_card
-from finetune.logged_models import METADATA_KEY, fingerprint
+from finetune.base_models import fingerprint
+from finetune.checkpoints import CARD, PROGRESS, load_card
+from finetune.logged_models import METADATA_KEY, start_model
 
 import mlflow
 from mlflow.entities import Run
@@ -15,6 +16,7 @@ from mlflow.models import Model, ModelSignature
 
 # What a checkpoint needs to predict; the optimiser's state stays behind.
 SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json")
+STATE_FILES = ("trainer_state.json", PROGRESS)
 PACKAGE = Path(__file__).parent
 
 
@@ -42,14 +44,12 @@ def log_code_model(
     card["step"] = step
     base = Path(card["base_model"])
     if base.is_dir():
-        card["base_fingerprint"] = fingerprint(base)
-    # The model belongs to the active experiment, and is not found by its run in another.
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)
+        card["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "checkpoint"
         folder.mkdir()
         for path in (path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)):
-            if path.name != "trainer_state.json" and not (instead and path.match("adapter_*")):
+            if path.name not in STATE_FILES and not (instead and path.match("adapter_*")):
                 shutil.copy(path, folder)
         for file, source in (instead or {}).items():
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / file)
@@ -62,6 +62,7 @@ def log_code_model(
                 name=name,
                 flavor=mlflow.pyfunc,
                 run_id=run.info.run_id,
+                model_id=start_model(run, checkpoint, name),
                 step=step,
                 python_model=str(PACKAGE / code),
                 artifacts={"checkpoint": str(folder)},
@@ -71,6 +72,5 @@ def log_code_model(
                 input_example=example,
                 pip_requirements=requirements,
                 metadata={METADATA_KEY: json.dumps({k: v for k, v in card.items() if k != "sample"})},
-                tags={"epoch": f"{card['epoch']:g}"},
             )
     return info.model_id

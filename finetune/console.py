@@ -4,10 +4,11 @@ import dataclasses
 import inspect
 import logging
 import os
-import signal
 import sys
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+
+from finetune import stopping
 
 import transformers
 from transformers import HfArgumentParser
@@ -148,13 +149,7 @@ def run(main) -> None:
         "onnxscript",
     ):  # fmt: skip
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    received = []
-
-    def terminate(*_):
-        received.append(signal.SIGTERM)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, terminate)
+    stopping.install()
     try:
         main()
         _results.flush()
@@ -167,4 +162,4 @@ def run(main) -> None:
         sys.exit(141)
     except KeyboardInterrupt:
         print("error: stopped by a signal.", file=sys.stderr)
-        sys.exit(143 if received else 130)
+        sys.exit(stopping.exit_status())

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from finetune import stopping
 from finetune.console import InputError
 
 import torch
@@ -53,6 +54,7 @@ def generate(
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     for start in range(0, len(order), batch_size):
+        stopping.check_evaluation()
         indices = order[start : start + batch_size]
         # Pad left: a decoder continues from the last position. An encoder-decoder starts afresh.
         side = "right" if encodes else "left"

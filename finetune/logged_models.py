@@ -1,6 +1,5 @@
 """Logged models: an adapter written into its run without the base's weights, and read back from a URI."""
 
-import hashlib
 import importlib.metadata
 import json
 import re
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from finetune.base_models import load_config, load_decoder, load_tokenizer
+from finetune.base_models import fingerprint, load_config, load_decoder, load_tokenizer
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
 from finetune.generation import DEFAULTS
@@ -33,21 +32,6 @@ METADATA_KEY = "finetune"
 TEXT_TO_SQL, CLASSIFICATION, SUMMARIZATION = "text-to-sql", "classification", "summarization"
 
 
-def fingerprint(folder: Path) -> str:
-    """Return a digest of a base's weight files: names, sizes, headers, first and last mebibyte of each.
-
-    Another model of the same shape would take the adapter without an error and answer nonsense.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode() + file.read(2**20))
-            file.seek(max(0, size - 2**20))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
 def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     """Return a text-generation pipeline of base and adapter in which only the adapter has memory.
 
@@ -64,11 +48,16 @@ def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     model = PeftModel.from_pretrained(base, checkpoint, low_cpu_mem_usage=True, torch_device="cpu")
     meta = torch.device("meta")
     pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device=meta)
+    fill_in(model, checkpoint)
+    return pipeline
+
+
+def fill_in(model: PeftModel, checkpoint: Path) -> None:
+    """Give a model on the meta device the adapter of a checkpoint."""
     names = dict(model.named_parameters())
     for key, tensor in safetensors.torch.load_file(checkpoint / "adapter_model.safetensors").items():
         name = key.removesuffix(".weight") + ".default.weight"
         set_module_tensor_to_device(model, name if name in names else key, "cpu", value=tensor)
-    return pipeline
 
 
 def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
@@ -91,22 +80,38 @@ def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
             )
 
 
-def log_adapter(run: Run, checkpoint: Path, name: str) -> str:
+def start_model(run: Run, checkpoint: Path, name: str) -> str:
+    """Begin the model `runs:/RUN/NAME` and return its id.
+
+    By the client: fluent calls put the model into the active experiment, where its run does not find it.
+    """
+    card = load_card(checkpoint)
+    tags = {"epoch": f"{card['epoch']:g}"} if "epoch" in card else None
+    client = mlflow.MlflowClient()
+    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, tags, run.data.params)
+    return model.model_id
+
+
+def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pipeline | None = None) -> str:
     """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
+
+    Args:
+        pipeline: from `build_skeleton` of another checkpoint of the run; its adapter becomes this one.
 
     Raises:
         InputError: when the prompt tokens would differ from training's (nothing is logged then).
     """
     card = load_card(checkpoint)
-    pipeline = build_skeleton(card, checkpoint)
+    if pipeline is None:
+        pipeline = build_skeleton(card, checkpoint)
+    else:
+        fill_in(pipeline.model, checkpoint)
     check_prompt_parity(card, pipeline)
     prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
-    # The model belongs to the active experiment, and is not found by its run in another.
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)
     metadata = {key: value for key, value in card.items() if key != "sample"}
     metadata["step"] = int(checkpoint.name.split("-")[1])
     if base_folder.is_dir():
-        metadata["base_fingerprint"] = fingerprint(base_folder)
+        metadata["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base_folder)
     with (
         # MLflow would ask the Hub for the newest commit, not the one that was trained on,
         patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]),
@@ -117,6 +122,8 @@ def log_adapter(run: Run, checkpoint: Path, name: str) -> str:
             pipeline,
             name=name,
             run_id=run.info.run_id,
+            model_id=start_model(run, checkpoint, name),
+            step=metadata["step"],
             task="text-generation",
             torch_dtype=torch.bfloat16,
             prompt_template=prompt.mlflow_template,
@@ -223,7 +230,7 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
     source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
-    if Path(source).is_dir() and "base_fingerprint" in card and fingerprint(Path(source)) != card["base_fingerprint"]:
+    if Path(source).is_dir() and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."

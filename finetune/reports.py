@@ -7,7 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
 
-from finetune import trackers
+from finetune import journal, trackers, tracking
 from metrics.sql_execution.sql_execution import wilson
 
 import mlflow
@@ -92,33 +92,36 @@ def _bars(shares: dict[str, list[float]], rows: list[int], labels: list[str], ti
 
 
 def log_figure(figure: Figure, name: str, run_id: str | None = None) -> None:
-    """Log a figure as figures/NAME.png of a run, by default the active one, and release it."""
-    run_id = run_id or mlflow.active_run().info.run_id
-    mlflow.MlflowClient().log_figure(run_id, figure, f"figures/{name}.png")
+    """Log a figure as figures/NAME.png of a run, by default the one in training, and release it."""
+    tracking.log_file(f"figures/{name}.png", figure.savefig, run_id)
     trackers.show_figure(figure, name, run_id)
     pyplot.close(figure)
 
 
 def log_table(rows: list[dict], name: str, run_id: str | None = None) -> None:
-    """Log rows as the table NAME.json of a run, by default the active one; MLflow shows it as a table.
+    """Log rows as the table NAME.json of a run, by default the one in training; MLflow shows it as a table.
 
-    Where the run has a table of that name, this one becomes NAME-2.json, and so on: none is lost, and
-    MLflow would append to the first.
+    After training, where the run has a table of that name, this one becomes NAME-2.json, and so on: none is lost,
+    and MLflow would append to the first.
     """
-    run_id = run_id or mlflow.active_run().info.run_id
+    frame = pd.DataFrame(rows)
+    if running := journal.active(run_id):
+        # As MLflow writes tables. A training that goes on after a cut writes the same table again.
+        running.file(f"{name}.json", lambda path: frame.to_json(path, orient="split", index=False), table=True)
+        trackers.show_table(frame, name, running.run_id)
+        return
     folder = str(PurePosixPath(f"{name}.json").parent)
     artifacts = mlflow.MlflowClient().list_artifacts(run_id, None if folder == "." else folder)
     taken = {artifact.path for artifact in artifacts}
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
     file = next(f"{free}.json" for free in names if f"{free}.json" not in taken)
-    mlflow.log_table(pd.DataFrame(rows), file, run_id=run_id)
-    trackers.show_table(pd.DataFrame(rows), file.removesuffix(".json"), run_id)
+    mlflow.log_table(frame, file, run_id=run_id)
 
 
 def log_audit(report: dict, text: str) -> None:
-    """Log the supervision audit of the active run, as data and as it was printed."""
-    mlflow.log_dict(report, "supervision_audit.json")
-    mlflow.log_text(text, "supervision_audit.txt")
+    """Log the supervision audit of the run in training, as data and as it was printed."""
+    tracking.log_dict(report, "supervision_audit.json")
+    tracking.log_text(text, "supervision_audit.txt")
 
 
 def log_reload_check(step: int, **expected: list) -> None:
@@ -128,7 +131,7 @@ def log_reload_check(step: int, **expected: list) -> None:
         step: of the weights that answer.
         expected: `token_ids` or `scores`, a list for each row of the sample.
     """
-    mlflow.log_dict({"step": step} | expected, "reload_check.json")
+    tracking.log_dict({"step": step} | expected, "reload_check.json")
 
 
 def _finish(figure: Figure) -> Figure:

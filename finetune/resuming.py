@@ -1,95 +1,368 @@
-"""A run that goes on where it was stopped: its own flags again, its last checkpoint, its time limit."""
+"""A run that goes on where it was stopped, on this machine or another: its flags, its checkpoint, its status."""
 
+import json
+import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune import tracking
-from finetune.callbacks import STOPPED_TAG
-from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_of
+from finetune import callbacks, journal, runs, stopping, tracking, uploads
+from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
 from finetune.console import InputError, ScriptParser
-from finetune.logged_models import logged_models
+from finetune.data import check_writable
+from finetune.progress import ProgressCallback
 from finetune.trackers import check_trackers
 
 import mlflow
 from accelerate.utils import broadcast_object_list
+from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
+from transformers.integrations import MLflowCallback
 
+logger = logging.getLogger(__name__)
 ARTIFACT = "arguments.json"
+RESUMED_TAG = "finetune.resumed"
 PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
-KEPT_FLAGS = ("--resume", "--max-time")
+# Another value of these trains the same weights. Rows and base are compared by what they hold.
+FREE = {
+    "dataset", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
+    "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
+    "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name", "score_rows",
+    "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
+}  # fmt: skip
+NOT_COMPARED = {"resume", "max_time", "offline_ok"}
+# Defaults that depend on the machine: a run keeps those it began with.
+KEPT = ("optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps")
+BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 
 
 @dataclass
 class Origin:
-    """Where a run comes from: the arguments that it was started with, and the run to go on with or None."""
+    """Where a training comes from.
+
+    Attributes:
+        arguments: that the run was started with.
+        settings: all that they and the defaults say, before the script fills in what depends on the data.
+        run: to go on with, or None.
+        drift: settings that are not what they were, by name.
+        online: whether the tracking server answers.
+        checkpoint: to go on from, once the run is open.
+    """
 
     arguments: list[str]
-    run: Run | None
+    settings: dict
+    run: Run | None = None
+    drift: dict[str, str] = field(default_factory=dict)
+    online: bool = True
+    checkpoint: str | None = None
+    trainer: Trainer | None = None
+    progress: ProgressCallback | None = None
 
 
 def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str) -> tuple:
     """Return (flags, training arguments, origin).
 
-    With `--resume RUN` the flags are those that the run was started with.
+    With `--resume RUN` the flags are those that the run was started with; others may be given beside it where
+    they do not change what is trained.
 
     Args:
         task: of the script, as in its model cards.
 
     Raises:
-        InputError: no such run, one that is finished or whose checkpoints are gone, or flags beside --resume.
+        InputError: no such run, one that is finished, or flags that would change what is trained.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
     check_trackers(args)
     if flags.resume is None:
-        return flags, args, Origin(_absolute(arguments), None)
-    others = {a.split("=")[0].replace("_", "-") for a in arguments if a.startswith("--")} - set(KEPT_FLAGS)
-    if others:
-        raise InputError(f"{', '.join(sorted(others))}: --resume takes the run's own flags; give --max-time at most.")
+        return flags, args, Origin(_absolute(arguments), _settings(flags, args))
+    if flags.resume.startswith(journal.OFFLINE):
+        raise InputError(
+            f"run {flags.resume} is not in MLflow yet; when the server answers, run `python log_model.py"
+            f" {flags.resume} --sync OUTPUT_DIR/{flags.resume}`, and resume the run that it prints."
+        )
     tracking.connect()
     run = tracking.find_run(flags.resume)
+    check_resumable(run, task)
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
+    given, before = _absolute(_without_resume(arguments)), recorded.get("settings", {})
+    names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
+    kept = [f"--{name}={before[name]}" for name in KEPT if name in before and name not in names]
+    flags, args = parser.parse([*recorded["arguments"], *kept, *given])
+    check_trackers(args)
+    settings = _settings(flags, args)
+    drift = _compare(before, settings)
+    _choose_folder(run, args, "output_dir" in names)
+    return flags, args, Origin(recorded["arguments"], settings, run, drift)
+
+
+def check_resumable(run: Run, task: str) -> None:
+    """Raise InputError where a run is another script's, or has come to its end."""
     if run.data.tags.get(TASK_TAG, task) != task:
         raise InputError(f"run {run.info.run_id} is {run.data.tags[TASK_TAG]}, not {task}: resume it with its script.")
-    if run.info.status == "FINISHED" and STOPPED_TAG not in run.data.tags:
+    if run.info.status == "FINISHED" and callbacks.STOPPED_TAG not in run.data.tags:
         raise InputError(f"run {run.info.run_id} is finished; there is nothing to resume. Start a new run for more.")
-    if not checkpoints_of(run) and any(model.name.startswith("checkpoint-") for model in logged_models(run)):
-        raise InputError(
-            f"run {run.info.run_id} cannot be resumed: its checkpoints are no longer in"
-            f" {run.data.tags.get(FOLDER_TAG)}; put them back. Its models in MLflow predict without them."
-        )
-    limit = ["--max-time", flags.max_time or "0"]
-    flags, args = parser.parse(recorded["arguments"] + limit)
-    check_trackers(args)
-    # A run that was cut off before its setup was logged has no folder yet.
-    args.output_dir = run.data.tags.get(FOLDER_TAG) or str(Path(args.output_dir).resolve() / run.info.run_id)
-    return flags, args, Origin(recorded["arguments"], run)
 
 
 @contextmanager
-def training_run(experiment: str, args: TrainingArguments, origin: Origin) -> Iterator[str]:
+def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str]:
     """Open the one run of a training, which the first process owns; yield its id on all processes.
 
-    `args.output_dir` becomes the run's own folder.
+    `args.output_dir` becomes the run's own folder, `origin.checkpoint` the newest complete checkpoint, which is
+    downloaded where this machine does not have it.
     """
     if args.process_index == 0:
-        run = tracking.run(experiment, origin.run and origin.run.info.run_id, args.report_to)
+        run = runs.run(flags.experiment, args.output_dir, origin.run, args.report_to, origin.online)
     else:
         run = nullcontext()
-    with run as run_id:
-        run_id = broadcast_object_list([run_id])[0]
-        if origin.run is None:
-            args.output_dir = str(Path(args.output_dir).resolve() / run_id)
-        if args.process_index == 0:
-            mlflow.set_tag(FOLDER_TAG, args.output_dir)
-            mlflow.log_dict({"arguments": origin.arguments}, ARTIFACT)
-        yield run_id
+    try:
+        with run as run_id:
+            run_id = broadcast_object_list([run_id])[0]
+            if origin.run is None:
+                args.output_dir = str(Path(args.output_dir).resolve() / run_id)
+            if args.process_index == 0:
+                _announce(args, origin)
+                origin.checkpoint = _find_start(origin.run, Path(args.output_dir)) if origin.run else None
+                _note_resume(origin)
+            origin.checkpoint = broadcast_object_list([origin.checkpoint])[0]
+            try:
+                yield run_id
+            except stopping.EvaluationStopped:
+                _save_unevaluated(origin)
+            except OSError as error:
+                _explain_full_disk(error, args)
+                raise
+            except RuntimeError as error:  # PyTorch's and safetensors' errors of a full disk.
+                _explain_full_disk(error, args)
+                raise
+    except BaseException:
+        if args.process_index == 0 and checkpoints_in(Path(args.output_dir)):
+            command = shlex.join(["python", sys.argv[0] or "train.py", "--resume", run_id])
+            logger.info(f"Go on from the last checkpoint with\n  {command}")
+        raise
+    finally:
+        stopping.in_training(False)
+
+
+def attach(trainer: Trainer, card: dict, flags, origin: Origin, validation: Dataset | None) -> None:
+    """Give a trainer the callbacks of every training, in the order that they need.
+
+    Args:
+        card: goes into each checkpoint.
+        validation: the evaluated rows, on the first process.
+
+    Raises:
+        InputError: when the base is not the one that the checkpoint was trained on.
+    """
+    _check_base(card, origin)
+    progress = ProgressCallback(trainer, Path(origin.checkpoint) if origin.checkpoint else None)
+    origin.trainer, origin.progress = trainer, progress
+    seconds = callbacks.parse_duration(flags.max_time) or float("inf")
+    trainer.remove_callback(MLflowCallback)  # In its place, the same one through the journal.
+    chain = [
+        callbacks.LossGuardCallback(),
+        callbacks.RowOrderCallback(),
+        callbacks.TimeLimitCallback(seconds, progress),
+        progress,
+        callbacks.CardCallback(card),  # Closes a checkpoint: everything in it is written before.
+    ]
+    if trainer.args.process_index == 0:
+        chain += [runs.RunCallback(), callbacks.CheckpointCallback(flags.log_checkpoints, card, validation, progress)]
+    for callback in [*chain, callbacks.StopCallback(progress)]:
+        trainer.add_callback(callback)
+    if trainer.args.world_size > 1:
+        stopping.watch(_give_up)
+
+
+def _give_up() -> None:
+    if running := journal.active():
+        running.delivery.try_to_end("FAILED")
+
+
+def _settings(flags, args: TrainingArguments) -> dict:
+    """Return all settings of a training as plain values, with the number of its processes."""
+    settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
+    return json.loads(json.dumps(settings, default=str))
+
+
+def _compare(before: dict, now: dict) -> dict[str, str]:
+    """Return the settings that have changed, as `before -> now`.
+
+    Raises:
+        InputError: for those that would change what is trained.
+    """
+    if not before:
+        return {}
+    changed = {
+        name: f"{before.get(name)} -> {value}"
+        for name, value in now.items()
+        if name not in NOT_COMPARED and before.get(name) != value
+    }
+    free = FREE
+    if _samples_a_step(before) == _samples_a_step(now):
+        free = FREE | BATCH | {"world_size"}
+    refused = {name: change for name, change in changed.items() if name not in free}
+    if "world_size" in refused:
+        raise InputError(
+            f"this run was trained by {before['world_size']} processes, {_samples_a_step(before)} samples a step, and"
+            f" would go on by {now['world_size']} with {_samples_a_step(now)}; give --per-device-train-batch-size and"
+            " --gradient-accumulation-steps that make as many."
+        )
+    if refused:
+        shown = ", ".join(f"--{name.replace('_', '-')} {change}" for name, change in sorted(refused.items()))
+        raise InputError(f"{shown}: this would change what is trained; --resume goes on with the run as it is.")
+    return changed
+
+
+def _samples_a_step(settings: dict) -> int:
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
+    first, second, third = (settings.get(name, 1) for name in names)
+    return first * second * third
+
+
+def _choose_folder(run: Run, args: TrainingArguments, is_given: bool) -> None:
+    """Set `args.output_dir` to the run's own folder: where its checkpoints are, or a new one."""
+    known = run.data.tags.get(FOLDER_TAG)
+    if known and Path(known).is_dir() and not is_given:
+        args.output_dir = known
+        return
+    check_writable(args.output_dir)
+    args.output_dir = str(Path(args.output_dir).resolve() / run.info.run_id)
+
+
+def _announce(args: TrainingArguments, origin: Origin) -> None:
+    """Record where the run is and how it was started: at once, as no run can be resumed without."""
+    record = {"arguments": origin.arguments, "settings": origin.settings}
+    running = journal.active()
+    tracking.set_tag(FOLDER_TAG, args.output_dir)
+    for name, change in origin.drift.items():
+        tracking.set_tag(f"param_drift.{name}", change)
+    if origin.run is None:
+        tracking.log_dict(record, ARTIFACT)
+        running.wait(10)
+
+
+def _find_start(run: Run, folder: Path) -> str | None:
+    """Return the newest complete checkpoint, from this disk or from MLflow.
+
+    Raises:
+        InputError: when the run had some, and none is left.
+    """
+    known, run_id = checkpoints_in(folder), run.info.run_id
+    steps = uploads.uploaded_steps(run_id)
+    if max(steps, default=0) > max(known, default=0):
+        logger.info(f"Downloading the checkpoints of steps {', '.join(map(str, steps))} from MLflow")
+        for step in set(steps) - set(known):
+            if uploads.download(run_id, step, folder):
+                _move_best(folder / f"checkpoint-{step}")
+        known = checkpoints_in(folder)
+    before = run.data.tags.get(FOLDER_TAG)
+    if not known and before and not Path(before).is_dir() and "loss" in run.data.metrics:
+        raise InputError(
+            f"run {run_id} cannot be resumed: its checkpoints are no longer in {before}, and not in MLflow; put them"
+            " back."
+        )
+    if not known:
+        logger.info("the run has no checkpoint yet; it begins again.")
+    return str(known[max(known)]) if known else None
+
+
+def _move_best(checkpoint: Path) -> None:
+    """Make the best checkpoint that a downloaded state names the one beside it."""
+    path = checkpoint / "trainer_state.json"
+    state = json.loads(path.read_text(encoding="utf-8"))
+    if state.get("best_global_step"):
+        state["best_model_checkpoint"] = str(checkpoint.parent / f"checkpoint-{state['best_global_step']}")
+        path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _note_resume(origin: Origin) -> None:
+    """Note in the run when it went on and from where, and what an end without a word has cost."""
+    if origin.run is None:
+        return
+    run, now = origin.run, datetime.now(UTC)
+    start = Path(origin.checkpoint).name if origin.checkpoint else "the beginning"
+    note = f"{now:%Y-%m-%dT%H:%M:%SZ} from {start}, was {run.info.status}"
+    if run.info.status == "RUNNING":
+        note += " (cut off without a word)"
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+    if history:
+        last = max(history, key=lambda metric: metric.step)
+        seconds = now.timestamp() - last.timestamp / 1000
+        note += f"; last logged step {last.step}, {seconds:.0f} s before"
+    earlier = run.data.tags.get(RESUMED_TAG)
+    tracking.set_tag(RESUMED_TAG, f"{earlier}\n{note}" if earlier else note)
+    logger.info(f"Resumed: {note}")
+
+
+def _check_base(card: dict, origin: Origin) -> None:
+    if origin.checkpoint is None:
+        return
+    before = load_card(Path(origin.checkpoint))
+    for name in ("base_fingerprint", "base_revision", "quantization", "prompt"):
+        if name in before and before[name] != card.get(name):
+            raise InputError(
+                f"run {before['run_id']} cannot be resumed: its checkpoint was trained with another"
+                f" {name.replace('_', ' ')} ({str(before[name])[:80]}, now {str(card.get(name))[:80]})."
+            )
+
+
+def _save_unevaluated(origin: Origin) -> None:
+    """Save the step whose evaluation was cut off; `StopCallback` ends it with KeyboardInterrupt."""
+    trainer = origin.trainer
+    progress = origin.progress
+    progress.pending_evaluation = progress.stopped = progress.cut_off = True
+    trainer._save_checkpoint(trainer.model, trial=None)
+    trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+
+
+def _explain_full_disk(error: Exception, args: TrainingArguments) -> None:
+    """Take away the checkpoint that did not fit, and say what to do.
+
+    Raises:
+        InputError: where the disk is full.
+    """
+    import shutil
+
+    folder = Path(args.output_dir)
+    text = str(error)
+    free = shutil.disk_usage(folder).free
+    signs = ("No space left", "os error 28", "Disk quota", "PytorchStreamWriter", "unexpected pos")
+    if getattr(error, "errno", None) not in (28, 122) and not any(sign in text for sign in signs):
+        return
+    whole = checkpoints_in(folder)
+    cut = [path for path in folder.glob("checkpoint-*") if path not in whole.values()]
+    written = sum(file.stat().st_size for path in cut for file in path.rglob("*") if file.is_file())
+    for path in cut:
+        shutil.rmtree(path, ignore_errors=True)
+    size = max((_size(path) for path in whole.values()), default=written)
+    left = f"; {whole[max(whole)].name} is whole" if whole else ""
+    raise InputError(
+        f"the disk of {folder} is full ({free / 1e6:.0f} MB free, a checkpoint takes {max(size, written) / 1e6:.0f} MB)"
+        f"{left}. Free some space there, or lower --save-total-limit, and go on with --resume."
+    ) from error
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _without_resume(arguments: list[str]) -> list[str]:
+    """Return the arguments without --resume and its value."""
+    rest, skip = [], False
+    for argument in arguments:
+        if argument == "--resume" or skip:
+            skip = not skip
+        elif not argument.startswith("--resume="):
+            rest.append(argument)
+    return rest
 
 
 def _absolute(arguments: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import torch
 
 ON_GPU = torch.cuda.is_available()
+LOG_CHECKPOINTS = ("best", "all", "none")
 LORA_INITS = ("default", "gaussian", "loftq", "eva")
 
 
@@ -25,7 +26,15 @@ class SharedFlags:
         default=None, metadata={"help": "stop with a checkpoint after so long, such as 90s, 45m, 2h or 1h30m"}
     )
     resume: str | None = field(
-        default=None, metadata={"help": "go on with this run, with its flags; only --max-time goes with it"}
+        default=None,
+        metadata={"help": "go on with this run and its flags, here or elsewhere; others only where the maths stays"},
+    )
+    log_checkpoints: str = field(
+        default="best",
+        metadata={"help": "checkpoints that become models: all, or best so far; their state is uploaded too; none"},
+    )
+    offline_ok: bool = field(
+        default=False, metadata={"help": "train without a tracking server that is away; what is logged is sent later"}
     )
 
 
@@ -67,7 +76,7 @@ def problems(flags, least: dict[str, float], choices: dict[str, tuple] | None = 
     The flags that every task has are checked too. A flag without a value is not; a choice None stands for it.
     """
     least = {"lora_r": 1, "lora_alpha": 1} | least
-    choices = {"init_lora_weights": LORA_INITS} | (choices or {})
+    choices = {"init_lora_weights": LORA_INITS, "log_checkpoints": LOG_CHECKPOINTS} | (choices or {})
     values = {name: getattr(flags, name) for name in least}
     found = [
         f"--{name.replace('_', '-')} {value} must be at least {least[name]}"

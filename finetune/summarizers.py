@@ -109,7 +109,7 @@ def merge(checkpoint: Path, folder: Path) -> Path:
     return folder
 
 
-def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter") -> str:
+def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter", model_id: str | None = None) -> str:
     """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
 
     Args:

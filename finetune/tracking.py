@@ -1,18 +1,15 @@
-"""The MLflow run of a model: where it is stored, what it holds, and how it ends."""
+"""What a run in MLflow holds: through the journal of the training in this process, or directly after it."""
 
 import hashlib
 import json
 import logging
 import os
-import subprocess
 import tempfile
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from finetune import trackers
+from finetune import journal, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
@@ -33,68 +30,89 @@ FOLDER = Path(__file__).parent.parent
 MAX_PARAMETER_LENGTH = mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 
 
-def connect() -> None:
-    """Use MLFLOW_TRACKING_URI, or sqlite:///mlflow.db beside the scripts.
+def connect(offline_ok: bool = False) -> bool:
+    """Use MLFLOW_TRACKING_URI, or sqlite:///mlflow.db beside the scripts; return whether it answers.
+
+    Args:
+        offline_ok: do without a server that does not answer.
 
     Raises:
-        InputError: when a tracking server does not answer within 10 seconds.
+        InputError: when a tracking server does not answer within 10 seconds, or does not let us in.
     """
     uri = os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER / 'mlflow.db'}")
-    if uri.startswith(("http://", "https://")):
-        try:
-            requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-        except requests.RequestException as error:
-            raise InputError(
-                f"the MLflow tracking server {uri} does not answer ({type(error).__name__}); start it, or correct"
-                " or unset MLFLOW_TRACKING_URI."
-            ) from error
-    mlflow.set_tracking_uri(uri)
-
-
-@contextmanager
-def run(experiment: str, resume: str | None = None, report_to: Sequence[str] = ()) -> Iterator[str]:
-    """Start a run, or go on with the run `resume`, yield its id, and end it as it went.
-
-    Where `report_to` names wandb, a W&B run of the same id goes with it.
-
-    A run ends FINISHED, FAILED (any exception) or KILLED (a signal).
-
-    Call it on the main process only. Parameters, metrics and artifacts go to the active run.
-    """
-    if mlflow.get_experiment_by_name(experiment) is None:
-        # Without a place of its own, SQLite puts the artifacts into the folder the script is called from.
-        local = mlflow.get_tracking_uri().startswith("sqlite:")
-        mlflow.create_experiment(experiment, artifact_location=(FOLDER / "mlartifacts").as_uri() if local else None)
-    mlflow.set_experiment(experiment)
-    os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
-    active = mlflow.start_run(run_id=resume, log_system_metrics=True, tags=None if resume else _git_tags())
-    run_id, status = active.info.run_id, "FAILED"
+    if "@" in uri.partition("://")[2].partition("/")[0] and uri.startswith("http"):
+        raise InputError(
+            "MLFLOW_TRACKING_URI has a user or a password in it, which would be logged; give them as"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        )
+    # A thread of its own sends what training logs, and tries again for as long as it takes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    if not uri.startswith(("http://", "https://")):
+        mlflow.set_tracking_uri(uri)
+        return True
     try:
-        if "wandb" in report_to:
-            trackers.start_wandb(run_id, experiment)
-        yield run_id
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    except Exception:
-        mlflow.log_text(traceback.format_exc(), "error.txt")
-        raise
-    finally:
-        # The Trainer's callback logs asynchronously; nothing may be on its way when the run ends.
-        mlflow.flush_async_logging()
-        mlflow.end_run(status)
-        trackers.finish_wandb(failed=status != "FINISHED")
+        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+        mlflow.MlflowClient(uri).search_experiments(max_results=1)
+    except requests.RequestException as error:
+        if offline_ok:
+            mlflow.set_tracking_uri(uri)
+            return False
+        raise InputError(
+            f"the MLflow tracking server {uri} does not answer ({type(error).__name__}); start it, or correct"
+            " or unset MLFLOW_TRACKING_URI. A training script goes on without it with --offline-ok."
+        ) from error
+    except MlflowException as error:
+        raise InputError(
+            f"the MLflow tracking server {uri} refuses ({str(error).splitlines()[0][:200]}); look at"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        ) from error
+    mlflow.set_tracking_uri(uri)
+    return True
 
 
-def _git_tags() -> dict[str, str]:
-    def git(*command: str) -> str:
-        return subprocess.run(["git", "-C", str(FOLDER), *command], capture_output=True, text=True).stdout.strip()
+def log_params(values: dict[str, str]) -> None:
+    """Log parameters of the run in training."""
+    if running := journal.active():
+        running.write("params", values=values)
 
-    commit = git("rev-parse", "HEAD")
-    if not commit:
-        return {}
-    return {"mlflow.source.git.commit": commit, "git.modified": str(bool(git("status", "--porcelain"))).lower()}
+
+def log_file(name: str, save: Callable[[Path], None], run_id: str | None = None) -> None:
+    """Log a file as an artifact of a run, by default the one in training.
+
+    Args:
+        name: path among the artifacts.
+        save: writes the file to the path that it is given.
+    """
+    if running := journal.active(run_id):
+        running.file(name, save)
+        return
+    folder = str(PurePosixPath(name).parent)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / PurePosixPath(name).name
+        save(path)
+        mlflow.MlflowClient().log_artifact(run_id, str(path), None if folder == "." else folder)
+
+
+def log_text(text: str, name: str, run_id: str | None = None) -> None:
+    """Log a text as an artifact of a run, by default the one in training."""
+    log_file(name, lambda path: path.write_text(text, encoding="utf-8"), run_id)
+
+
+def log_dict(values: dict, name: str, run_id: str | None = None) -> None:
+    """Log values as a JSON artifact of a run, by default the one in training."""
+    log_text(json.dumps(values, indent=2, default=str), name, run_id)
+
+
+def set_tag(name: str, value: str) -> None:
+    """Set a tag of the run in training."""
+    if running := journal.active():
+        running.write("tags", values={name: value})
+
+
+def delete_tag(name: str) -> None:
+    """Delete a tag of the run in training, if it has one of this name."""
+    if running := journal.active():
+        running.write("untag", name=name)
 
 
 def log_parameters(groups: dict[str, dict], training: dict) -> None:
@@ -110,12 +128,9 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
         for group, settings in groups.items()
         for name, value in settings.items()
     }
-    # A run that goes on has them already; MLflow refuses a second value.
-    known = mlflow.get_run(mlflow.active_run().info.run_id).data.params
-    new = {name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items() if name not in known}
-    mlflow.log_params(new)
+    log_params({name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items()})
     trackers.show_settings(groups)
-    mlflow.log_dict(json.loads(json.dumps(groups | {"training": training}, default=str)), "parameters.json")
+    log_dict(groups | {"training": training}, "parameters.json")
 
 
 def log_dataset(
@@ -138,6 +153,15 @@ def log_dataset(
         name=name,
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
+    if running := journal.active(run_id):
+        known = running.known_digests.get(name, dataset.digest)
+        if known != dataset.digest:
+            raise InputError(
+                f"run {run_id} cannot be resumed: its {name.replace('_', ' ')} are not those that it was trained on"
+                f" (digest {known}, now {dataset.digest}); give the same data with --dataset."
+            )
+        running.write("input", dataset=dataset._to_mlflow_entity().to_dictionary(), context=context)
+        return dataset
     # By the client: fluent logging would reopen a finished run and change its status.
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
     mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
@@ -148,7 +172,10 @@ def log_metrics(
     metrics: dict[str, float], step: int, run_id: str, dataset: Dataset, model_id: str | None = None
 ) -> None:
     """Log metrics into a run, linked to the data set and to the model that they are about."""
-    mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
+    if running := journal.active(run_id):
+        running.metrics(metrics, step, dataset=[dataset.name, dataset.digest])
+    else:
+        mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
     trackers.show_metrics(metrics, step, run_id)
 
 
@@ -171,13 +198,14 @@ def log_setup(
         "data": {"source": source.source, "split_by": source.split_by, **sizes, **data},
         "base": {"revision": card["base_revision"]},
     }
-    log_parameters(groups, training=args.to_dict())
-    mlflow.set_tag(TASK_TAG, card["task"])
     contexts = {"train": "training", "validation": "validation", "test": "test"}
-    return {
+    datasets = {
         name: log_dataset(run_id, rows, columns, source.source, f"{name}_rows", contexts[name], source.from_hub)
         for name, rows in parts.items()
     }
+    log_parameters(groups, training=args.to_dict())
+    set_tag(TASK_TAG, card["task"])
+    return datasets
 
 
 def find_run(reference: str) -> Run:

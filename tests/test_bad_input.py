@@ -237,4 +237,4 @@ def test_a_base_of_another_shape_does_not_take_a_checkpoint(trained_run, tmp_pat
     other = make_base(tmp_path / "other", byte_level_tokenizer())
     checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
     done = call(predict.main, checkpoint, "--question", "q", "--context", "c", "--base-model", other)
-    refused(done, "does not match the adapter", "--base-model")
+    refused(done, "no longer matches the adapter", "--base-model")

@@ -1,34 +1,35 @@
 """A run ends as it went, and keeps every parameter."""
 
 from contextlib import suppress
+from pathlib import Path
 
-from finetune import tracking
+from finetune import runs, tracking
 from finetune.console import InputError
 
 import mlflow
 import pytest
 
 
-def status_after(error: BaseException | None) -> tuple[str, str]:
+def status_after(error: BaseException | None, folder: Path) -> tuple[str, str]:
     """Return the status and the id of a run in which an exception was raised."""
-    with suppress(KeyboardInterrupt, RuntimeError), tracking.run("statuses") as run_id:
+    with suppress(KeyboardInterrupt, RuntimeError), runs.run("statuses", folder) as run_id:
         if error:
             raise error
     return mlflow.get_run(run_id).info.status, run_id
 
 
-def test_a_run_ends_as_it_went():
-    assert status_after(None)[0] == "FINISHED"
-    assert status_after(KeyboardInterrupt())[0] == "KILLED"
-    status, run_id = status_after(RuntimeError("out of memory"))
+def test_a_run_ends_as_it_went(tmp_path):
+    assert status_after(None, tmp_path)[0] == "FINISHED"
+    assert status_after(KeyboardInterrupt(), tmp_path)[0] == "KILLED"
+    status, run_id = status_after(RuntimeError("out of memory"), tmp_path)
     assert status == "FAILED"
     error = mlflow.artifacts.load_text(f"runs:/{run_id}/error.txt")
     assert "RuntimeError: out of memory" in error
-    assert mlflow.active_run() is None
+    assert not any((tmp_path / run_id).iterdir())  # Nothing is left to be sent.
 
 
-def test_no_parameter_is_dropped_for_its_length():
-    with tracking.run("parameters") as run_id:
+def test_no_parameter_is_dropped_for_its_length(tmp_path):
+    with runs.run("parameters", tmp_path) as run_id:
         tracking.log_parameters({"lora": {"r": 8, "long": "x" * 20_000}}, training={"seed": 42})
     parameters = mlflow.get_run(run_id).data.params
     assert parameters["lora.r"] == "8"
@@ -38,10 +39,10 @@ def test_no_parameter_is_dropped_for_its_length():
     assert whole["training"] == {"seed": 42}
 
 
-def test_data_sets_are_inputs_with_a_digest_of_every_row():
+def test_data_sets_are_inputs_with_a_digest_of_every_row(tmp_path):
     rows = [{"a": str(i), "b": "x"} for i in range(12_000)]
     digests = []
-    with tracking.run("data-sets") as run_id:
+    with runs.run("data-sets", tmp_path) as run_id:
         for last in ("1", "2"):
             given = [*rows, {"a": last, "b": "x"}]
             tracking.log_dataset(run_id, given, ("a",), "owner/name", f"rows{last}", "training", from_hub=True)

@@ -1,0 +1,211 @@
+"""Entries of a journal put into MLflow: each can be applied again, after a cut in the middle, and arrives once."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from finetune import uploads
+from finetune.checkpoint_models import log_checkpoint
+from finetune.checkpoints import CARD, load_card
+from finetune.logged_models import logged_models
+
+import mlflow
+import requests
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
+from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
+
+logger = logging.getLogger(__name__)
+OFFLINE_TAG = "finetune.offline_id"
+DRIFT = "param_drift."
+SYSTEM = "system/"  # Their steps count samples, and go on where an earlier process stopped.
+
+
+def is_reachable(timeout: float = 2) -> bool:
+    """Say whether the tracking server answers; a database file always does."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return True
+    try:
+        return requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).status_code < 500
+    except requests.RequestException:
+        return False
+
+
+class Delivery:
+    """Applies entries to one run.
+
+    Attributes:
+        header: what the run is made of where MLflow does not know it yet.
+        run_id: in MLflow; None until an offline run is made there.
+        skeleton: a decoder without weights for logging checkpoints, which only the main thread may build.
+    """
+
+    def __init__(self, spool: Path, header: Path):
+        self.spool, self._header = spool, header
+        self.header = json.loads(header.read_text(encoding="utf-8"))
+        self.run_id: str | None = self.header["run_id"]
+        self.client, self.skeleton = mlflow.MlflowClient(), None
+        self.keep: list[int] | None = None
+        self.uploaded: dict[int, tuple[int, float]] = {}
+        self._points: dict[tuple[str, int], Metric] | None = None
+
+    @property
+    def ids(self) -> set[str]:
+        """The ids that the run has had."""
+        return {self.header["run_id"], self.header.get("offline_id")} - {None}
+
+    def apply(self, entries: list[dict]) -> None:
+        """Put one entry, or several of metrics, into MLflow."""
+        if self.run_id is None:
+            self.make_run()
+        if self._points is None:
+            self._load()
+        getattr(self, f"_apply_{entries[0]['op']}")(entries)
+
+    def make_run(self) -> None:
+        """Make the run of an offline training, with its own start time."""
+        header = self.header
+        experiment = find_experiment(header["experiment"])
+        found = self.client.search_runs([experiment], f"tags.`{OFFLINE_TAG}` = '{header['offline_id']}'")
+        tags = header["tags"] | {OFFLINE_TAG: header["offline_id"]}
+        run = found[0] if found else self.client.create_run(experiment, header["start_time"], tags)
+        header["run_id"] = self.run_id = run.info.run_id
+        replace(self._header, json.dumps(header))
+        logger.info(f"{header['offline_id']} is run {self.run_id} in MLflow.")
+
+    def try_to_end(self, status: str) -> None:
+        """Set the status now, if that can be done; the journal's own entry does it otherwise."""
+        try:
+            if self.run_id and is_reachable(timeout=1):
+                self.client.set_terminated(self.run_id, status)
+        except Exception as error:
+            logger.debug(f"status not set at once: {error}")
+
+    def _load(self) -> None:
+        """Read what the run has: points that a resumed training computes again are not sent twice."""
+        data = self.client.get_run(self.run_id).data
+        self.params, points = dict(data.params), {}
+        for key in data.metrics:
+            if not key.startswith(SYSTEM):
+                history = self.client.get_metric_history(self.run_id, key)
+                points |= {(key, metric.step): metric for metric in reversed(history)}
+        self._points = points
+
+    def _apply_metrics(self, entries: Iterable[dict]) -> None:
+        new = []
+        for entry in entries:
+            name, digest = entry.get("dataset") or (None, None)
+            for key, value, time, step in entry["points"]:
+                metric = Metric(key, value, time, step, dataset_name=name, dataset_digest=digest, run_id=self.run_id)
+                known = self._points.setdefault((key, step), metric)
+                # The same time: sent before, but perhaps the answer was lost; MLflow keeps one of equal points.
+                if known is metric or known.timestamp == time or key.startswith(SYSTEM):
+                    new.append(metric)
+        if new:
+            self.client.log_batch(self.run_id, metrics=new)
+
+    def _apply_params(self, entries: list[dict]) -> None:
+        """Log new parameters; one that has another value than before becomes a tag, as parameters cannot change."""
+        values = entries[0]["values"]
+        drift = {DRIFT + name: value for name, value in values.items() if self.params.get(name, value) != value}
+        self.set_tags(drift)
+        new = [Param(name, value) for name, value in values.items() if name not in self.params]
+        for start in range(0, len(new), MAX_PARAMS_TAGS_PER_BATCH):
+            self.client.log_batch(self.run_id, params=new[start : start + MAX_PARAMS_TAGS_PER_BATCH])
+        self.params |= {param.key: param.value for param in new}
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Set tags of the run."""
+        if tags:
+            self.client.log_batch(self.run_id, tags=[RunTag(name, value[:5000]) for name, value in tags.items()])
+
+    def _apply_tags(self, entries: list[dict]) -> None:
+        self.set_tags(entries[0]["values"])
+
+    def _apply_untag(self, entries: list[dict]) -> None:
+        if entries[0]["name"] in self.client.get_run(self.run_id).data.tags:
+            self.client.delete_tag(self.run_id, entries[0]["name"])
+
+    def _apply_input(self, entries: list[dict]) -> None:
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, entries[0]["context"])]
+        dataset = Dataset.from_dictionary(entries[0]["dataset"])
+        self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+
+    def _apply_file(self, entries: list[dict]) -> None:
+        path = self.spool / entries[0]["file"]
+        if not path.exists():  # Sent, but not yet counted as sent.
+            return
+        self.client.log_artifact(self.run_id, str(path), entries[0]["folder"])
+        if table := entries[0]["table"]:
+            tags = self.client.get_run(self.run_id).data.tags
+            shown = json.loads(tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+            if (entry := {"path": table, "type": "table"}) not in shown:
+                self.client.set_tag(self.run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*shown, entry]))
+        shutil.rmtree(path.parent)
+
+    def _apply_checkpoint(self, entries: list[dict]) -> None:
+        entry = entries[0]
+        folder = self.spool / entry["folder"]
+        if not (folder / CARD).is_file():
+            return
+        card = load_card(folder)
+        if card["run_id"] != self.run_id:  # Trained offline.
+            replace(folder / CARD, json.dumps(card | {"run_id": self.run_id}, indent=2))
+        step = int(folder.name.rpartition("-")[2])
+        keep = self.keep or entry["keep"]
+        # One that the Trainer has deleted meanwhile would be deleted here again.
+        if entry["state"] and step in keep:
+            known = uploads.uploaded_steps(self.run_id)
+            if step not in known or not entry["again"]:
+                if step in known:  # Saved once more, with an evaluation that was cut off before.
+                    uploads.delete(self.run_id, step)
+                uploads.upload(self.run_id, folder)
+            for other in known:
+                if other not in keep:
+                    uploads.delete(self.run_id, other)
+        if entry["model"]:
+            self._log_model(folder, step, entry["dataset"])
+        shutil.rmtree(folder.parent)
+
+    def _log_model(self, folder: Path, step: int, dataset: tuple[str, str]) -> None:
+        """Log a checkpoint as a model, with the metrics of its step linked to it and to the data set."""
+        run = self.client.get_run(self.run_id)
+        for model in logged_models(run):
+            if model.name == folder.name:
+                if model.status == LoggedModelStatus.READY:
+                    return
+                self.client.delete_logged_model(model.model_id)  # Cut off while it was logged.
+        of_step = [metric for (key, at), metric in self._points.items() if at == step and key.startswith("eval_")]
+        log_checkpoint(run, folder, folder.name, of_step, dataset, self.skeleton)
+
+    def _apply_end(self, entries: list[dict]) -> None:
+        self.client.set_terminated(self.run_id, entries[0]["status"], entries[0]["time"])
+
+
+def find_experiment(name: str) -> str:
+    """Return the id of an experiment, which is made where there is none of the name.
+
+    Raises:
+        MlflowException: when it was deleted.
+    """
+    client = mlflow.MlflowClient()
+    if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage != "active":
+            raise MlflowException(f"the experiment {name} was deleted; restore it, or give another with --experiment")
+        return found.experiment_id
+    # Without a place of its own, SQLite puts the artifacts into the folder the script is called from.
+    local = mlflow.get_tracking_uri().startswith("sqlite:")
+    place = Path(__file__).parent.parent / "mlartifacts"
+    return client.create_experiment(name, artifact_location=place.as_uri() if local else None)
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file at once, by another name: hard links of the old one keep what they have."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)

@@ -1,0 +1,244 @@
+"""What a training logs: on disk at once, in MLflow as soon as its server answers, and never twice.
+
+Training only appends lines to a file; a thread of its own delivers them in order. So a server that is slow, gone or
+restarted costs training nothing, and what a killed process did not come to send is sent when the run goes on, or by
+`log_model.py RUN --sync FOLDER`.
+"""
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path, PurePosixPath
+
+from finetune.delivery import Delivery, is_reachable
+
+logger = logging.getLogger(__name__)
+SPOOL = "spool"
+HEADER, LINES, SENT, REJECTED, FILES = "run.json", "journal.jsonl", "sent", "rejected.jsonl", "files"
+OFFLINE = "offline-"  # begins the id of a run that MLflow does not know yet
+ATTEMPTS = 5  # at an entry that a server which answers does not take
+_active: "Journal | None" = None
+
+
+class Journal:
+    """The lines of one run, in FOLDER/spool: `run.json` says of which, `sent` how many are in MLflow.
+
+    The spool is removed when all of it has arrived.
+
+    Args:
+        folder: of the run.
+        header: of a new spool: `run_id`, None for a run that is yet to be made, and what `Delivery` makes it of.
+    """
+
+    def __init__(self, folder: Path, header: dict | None = None):
+        self.spool = folder / SPOOL
+        self.spool.mkdir(parents=True, exist_ok=True)
+        path = self.spool / HEADER
+        if header is not None and not path.exists():
+            path.write_text(json.dumps(header), encoding="utf-8")
+        self.delivery = Delivery(self.spool, path)
+        self.sent = _read_count(self.spool / SENT)
+        self.pending = deque(read_lines(self.spool / LINES)[self.sent :])
+        self.rejected, self.reachable, self.training = 0, True, False
+        self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
+        self._lines = (self.spool / LINES).open("a", encoding="utf-8")
+        self._lock, self._news, self._closing = threading.Lock(), threading.Event(), threading.Event()
+        self._numbers = count(time.time_ns())
+        self._thread = threading.Thread(target=self._send, name="journal", daemon=True)
+
+    @property
+    def run_id(self) -> str:
+        """The id in MLflow, or the offline one of a run that is not there yet."""
+        return self.delivery.run_id or self.delivery.header["offline_id"]
+
+    def start(self) -> None:
+        """Begin to deliver; from now on `active` is this journal."""
+        global _active
+        _active = self
+        self._thread.start()
+        self._news.set()
+
+    def write(self, op: str, **values) -> None:
+        """Append an entry. Never raises and never waits for the server."""
+        entry = {"op": op} | values
+        try:
+            line = json.dumps(entry, default=str) + "\n"
+            with self._lock:
+                self.pending.append(entry)  # Delivered from memory, even where the disk is full.
+                self._lines.write(line)
+                self._lines.flush()
+        except (OSError, ValueError) as error:
+            logger.warning(f"not kept on disk until MLflow has it: {op} ({error})")
+        self._news.set()
+
+    def metrics(self, metrics: dict[str, float], step: int, **values) -> None:
+        """Append metrics of an optimiser step with the time of now."""
+        now = time.time_ns() // 1_000_000
+        self.write("metrics", points=[[key, float(value), now, step] for key, value in metrics.items()], **values)
+
+    def file(self, name: str, save: Callable[[Path], None], table: bool = False) -> None:
+        """Append a file.
+
+        Args:
+            name: path among the run's artifacts.
+            save: writes it to the path that it is given.
+            table: MLflow shows it as a table.
+        """
+        try:
+            path = self.spool / FILES / str(next(self._numbers)) / PurePosixPath(name).name
+            path.parent.mkdir(parents=True)
+            save(path)
+        except OSError as error:
+            logger.warning(f"{name} was not logged: {error}")
+            return
+        folder = str(PurePosixPath(name).parent)
+        relative = str(path.relative_to(self.spool))
+        self.write("file", file=relative, folder=None if folder == "." else folder, table=name if table else None)
+
+    def checkpoint(self, folder: Path, **values) -> None:
+        """Append a checkpoint as it is now: the Trainer may delete it before it is uploaded."""
+        copy = self.spool / "checkpoints" / f"{next(self._numbers)}" / folder.name
+        try:
+            # The same bytes under a second name; no copy is made where the file system has links.
+            shutil.copytree(folder, copy, copy_function=_link, ignore=shutil.ignore_patterns("training_args.bin"))
+        except OSError as error:
+            logger.warning(f"{folder.name} stays on this disk only: {error}")
+            return
+        self.write("checkpoint", folder=str(copy.relative_to(self.spool)), **values)
+
+    def wait(self, patience: float) -> None:
+        """Wait until all so far has arrived, or for `patience` seconds without a sign of the server."""
+        last, since = -1, time.monotonic()
+        while self.pending and self._thread.is_alive() and time.monotonic() - since < patience:
+            if self.sent != last:
+                last, since = self.sent, time.monotonic()
+            self._news.set()
+            time.sleep(0.02)
+
+    def close(self, status: str, patience: float = 30) -> bool:
+        """End the run and wait until all has arrived, or for `patience` seconds without a sign of the server.
+
+        Return whether all is in MLflow. What is not stays in the spool.
+        """
+        global _active
+        self.write("end", status=status, time=time.time_ns() // 1_000_000)
+        if status != "FINISHED":
+            self.delivery.try_to_end(status)  # Before a long upload that the end of the process may cut off.
+        self.wait(patience)
+        self._closing.set()
+        self._news.set()
+        if not self.pending:
+            self._thread.join()
+        self._lines.close()
+        _active = None
+        complete = not self.pending and not self.rejected
+        if complete:
+            shutil.rmtree(self.spool, ignore_errors=True)
+        return complete
+
+    def deliver(self) -> None:
+        """Deliver what is pending, in this thread, for as long as the server answers."""
+        while self.pending and not self.rejected:
+            self._deliver_next()
+            if not self.reachable:
+                break
+
+    def _send(self) -> None:
+        wait = 0.0
+        while True:
+            self._news.wait()
+            self._news.clear()
+            while self.pending:
+                if self._deliver_next():
+                    wait = 0.0
+                elif not self._closing.wait(wait := min(5.0, 2 * wait + 0.2)):
+                    continue
+                else:
+                    return
+            if self._closing.is_set():
+                return
+
+    def _deliver_next(self) -> bool:
+        """Deliver the next entries that go together; return whether that could be done."""
+        with self._lock:
+            entries = self._next_entries()
+        try:
+            self.delivery.apply(entries)
+        except Exception as error:  # Of any library between here and the server: training goes on.
+            if not is_reachable():
+                if self.reachable:
+                    logger.warning("MLflow does not answer; training goes on, and what it logs is kept until it does.")
+                self.reachable = False
+                return False
+            entries[0]["attempts"] = entries[0].get("attempts", 0) + 1
+            if entries[0]["attempts"] < ATTEMPTS:
+                return False
+            self._reject(entries, error)
+        if not self.reachable:
+            logger.warning("MLflow answers again.")
+        self.reachable = True
+        with self._lock:
+            for _ in entries:
+                self.pending.popleft()
+        self.sent += len(entries)
+        _write_count(self.spool / SENT, self.sent)
+        return True
+
+    def _next_entries(self) -> list[dict]:
+        """Return the first entry, or as many metrics as go into one request."""
+        entries = []
+        for entry in self.pending:
+            if entries and (entry["op"] != "metrics" or "dataset" in entry or len(entries) == 50):
+                break
+            entries.append(entry)
+            if entry["op"] != "metrics" or "dataset" in entry:
+                break
+        return entries
+
+    def _reject(self, entries: list[dict], error: Exception) -> None:
+        self.rejected += len(entries)
+        path = self.spool / REJECTED
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(entry | {"error": str(error)}, default=str) + "\n" for entry in entries)
+        logger.warning(f"MLflow does not take {entries[0]['op']} ({str(error)[:300]}); it is kept in {path}.")
+
+
+def active(run_id: str | None = None) -> Journal | None:
+    """Return the journal of the training in this process, or None where there is none or it is another run's."""
+    return _active if _active is not None and run_id in (None, _active.run_id, *_active.delivery.ids) else None
+
+
+def read_lines(path: Path) -> list[dict]:
+    """Return the entries of a file of JSON lines; one that was cut off while it was written does not count."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            logger.warning(f"{path}: a line that was cut off is left out.")
+    return entries
+
+
+def _read_count(path: Path) -> int:
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    return int(text) if text.isdigit() else 0  # Cut off while it was written: all is sent again, none arrives twice.
+
+
+def _write_count(path: Path, number: int) -> None:
+    try:
+        path.write_text(str(number), encoding="utf-8")
+    except OSError as error:
+        logger.warning(f"{path}: {error}")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

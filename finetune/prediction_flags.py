@@ -1,0 +1,67 @@
+"""Flags of predict.py that do not go together, or not with the task of the model."""
+
+from finetune.console import InputError
+from finetune.documents import SUFFIXES as DOCUMENTS
+from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+
+
+def check_spark_flags(flags) -> None:
+    """Raise InputError for flags that do not go with --engine spark."""
+    if flags.input is None or flags.output is None:
+        raise InputError("--engine spark needs --input and --output.")
+    names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "text", "split_sentences",
+             "report", "long_texts", "no_adapter", "token_ids", "json")  # fmt: skip
+    if given := [name for name in names if getattr(flags, name)]:
+        raise InputError(
+            f"--{given[0].replace('_', '-')} does not go with --engine spark, which takes rows as they are."
+        )
+    if not flags.uri.startswith(("runs:/", "models:/")):
+        raise InputError(
+            f"--engine spark needs a logged model such as runs:/<run id>/model, not the folder {flags.uri}."
+        )
+
+
+# What a model of each task does, and the flags that are for it alone.
+TASK_FLAGS = {
+    TEXT_TO_SQL: ("writes SQL", ("question", "context", "database", "tables", "execute", "interactive", "csv")),
+    CLASSIFICATION: ("classifies texts", ("split_sentences", "report")),
+    SUMMARIZATION: ("summarises articles", ()),
+}
+
+
+def check_task_flags(flags, task: str) -> None:
+    """Raise InputError for a flag that the model's task does not have."""
+    foreign = [name for other, (_, names) in TASK_FLAGS.items() if other != task for name in names]
+    foreign += ["text", "long_texts"] if task == TEXT_TO_SQL else []
+    foreign += ["no_adapter", "token_ids"] if task == CLASSIFICATION else []
+    for name in foreign:
+        if getattr(flags, name):
+            does = TASK_FLAGS[task][0]
+            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {does}; it has no such flag.")
+    if flags.split_sentences and flags.input is None:
+        raise InputError("--split-sentences needs --input with a document, .txt or .html.")
+    if flags.report and not flags.split_sentences:
+        raise InputError("--report is for a document; it needs --split-sentences.")
+    if flags.text is not None and flags.input is not None:
+        raise InputError("give --text or --input, not both.")
+    classifies = task == CLASSIFICATION
+    if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
+        raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
+    if flags.report and not flags.report.resolve().parent.is_dir():
+        raise InputError(f"--report {flags.report}: there is no folder {flags.report.parent}.")
+
+
+def check_database_flags(flags) -> None:
+    """Raise InputError for flags of --database that do not go together."""
+    if flags.database is None:
+        given = [name for name in ("tables", "execute", "interactive", "csv") if getattr(flags, name)]
+        if given:
+            raise InputError(f"--{given[0]} needs --database with the URL or file of a database.")
+    elif flags.context is not None:
+        raise InputError("give --context or --database, not both: the database brings its schema.")
+    if (flags.execute or flags.interactive) and (flags.input or flags.output):
+        raise InputError("--execute and --interactive take --question or questions on stdin, not --input or --output.")
+    if flags.csv and not flags.execute:
+        raise InputError("--csv is for the rows of a result; it needs --execute.")
+    if not 0 < flags.timeout <= 3600:
+        raise InputError(f"--timeout {flags.timeout:g} must lie between 0 and 3600 seconds.")

@@ -1,0 +1,74 @@
+"""What a checkpoint of the Trainer leaves out, so that a run that was cut off logs what an uninterrupted one logs.
+
+The Trainer forgets the losses since the last logged step, the sum behind `train_loss`, an evaluation that was due
+when training was stopped, and whether training was at its end.
+"""
+
+import json
+import time
+from pathlib import Path
+
+from finetune.checkpoints import PROGRESS
+
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_pt_utils import nested_gather
+
+
+class ProgressCallback(TrainerCallback):
+    """Keeps them in progress.json of every checkpoint and gives them back to the Trainer.
+
+    Attributes:
+        pending_evaluation: the step of the next save is yet to be evaluated.
+        stopped: training ends before its time, and has more to do.
+        cut_off: it does so in haste, at a step that was not to be saved or is not evaluated.
+    """
+
+    def __init__(self, trainer: Trainer, checkpoint: Path | None):
+        self.trainer, self.checkpoint = trainer, checkpoint
+        self.pending_evaluation = self.stopped = self.cut_off = False
+        self.earlier_loss = 0.0  # Sum over the steps up to the checkpoint that were logged.
+
+    def on_save(self, args, state, control, **kwargs):
+        """Write what stands now; the loss is that of all processes."""
+        trainer = self.trainer
+        loss = nested_gather(trainer._tr_loss, args.parallel_mode).mean().item()
+        if not state.is_world_process_zero:
+            return
+        progress = {
+            "loss_since_last_log": loss,
+            "last_logged_step": trainer._globalstep_last_logged,
+            "logged_loss": self.earlier_loss + trainer._total_loss_scalar,
+            "pending_evaluation": self.pending_evaluation,
+            "cut_off": self.cut_off,
+            "ended": control.should_training_stop and not self.stopped,
+        }
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / PROGRESS).write_text(json.dumps(progress, indent=2), encoding="utf-8")
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Go on where the checkpoint stands: with its losses, its evaluation if that is due, and no step too many."""
+        path = self.checkpoint / PROGRESS if self.checkpoint else None
+        if path is None or not path.is_file():
+            return
+        progress, trainer = json.loads(path.read_text(encoding="utf-8")), self.trainer
+        trainer._tr_loss += progress["loss_since_last_log"]
+        trainer._globalstep_last_logged = progress["last_logged_step"]
+        self.earlier_loss = progress["logged_loss"]
+        if progress["pending_evaluation"]:
+            trainer._load_rng_state(str(self.checkpoint))  # The checkpoint is saved again.
+            control.should_evaluate = control.should_save = True
+            trainer._maybe_log_save_evaluate(
+                trainer._tr_loss, None, trainer.model, None, state.epoch, None, time.time()
+            )
+            control.should_evaluate = control.should_save = False
+        if progress["ended"] or control.should_training_stop or state.global_step >= state.max_steps:
+            trainer._run_epoch = self._end  # The Trainer looks at the end only after another step.
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Put the mean over all steps in place of the mean over those since the checkpoint."""
+        if self.checkpoint and logs and "train_loss" in logs:
+            total = self.earlier_loss + self.trainer._total_loss_scalar
+            logs["train_loss"] = state.log_history[-1]["train_loss"] = total / max(state.global_step, 1)
+
+    def _end(self, *args, **kwargs) -> None:
+        self.trainer.control.should_training_stop = True

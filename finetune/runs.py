@@ -1,0 +1,235 @@
+"""The one MLflow run of a training: how it begins, goes on and ends, whatever becomes of the server meanwhile."""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+import traceback
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from finetune import delivery, journal, trackers, tracking
+from finetune.checkpoints import CARD
+from finetune.console import InputError
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from mlflow.tracking.context.registry import resolve_tags
+from transformers.integrations import MLflowCallback
+
+logger = logging.getLogger(__name__)
+LOCK = "lock"
+PATIENCE = "FINETUNE_PATIENCE"  # seconds to wait, at the end of training, for a server that does not answer
+
+
+@contextmanager
+def run(
+    experiment: str, output_dir: str, resume: Run | None = None, report_to: Sequence[str] = (), online: bool = True
+) -> Iterator[str]:
+    """Start a run, or go on with the run `resume`, yield its id, and end it as it went.
+
+    A run ends FINISHED, FAILED (any exception) or KILLED (a signal). Where `report_to` names wandb, a W&B run of
+    the same id goes with it.
+
+    Call it on the main process only. What is logged meanwhile goes through the journal in OUTPUT_DIR/<run id>.
+
+    Args:
+        output_dir: folder of runs; of a run that is resumed, its own.
+        online: False to make the run in MLflow later.
+
+    Raises:
+        InputError: when another process trains the run.
+    """
+    tags = resolve_tags(_git_tags())
+    header = {"run_id": None, "experiment": experiment, "tags": tags, "start_time": time.time_ns() // 1_000_000}
+    if resume:
+        header["run_id"] = resume.info.run_id
+    elif online:
+        header["run_id"] = _create_run(header)
+    else:
+        header["offline_id"] = f"{journal.OFFLINE}{uuid.uuid4().hex}"
+    folder = Path(output_dir) if resume else Path(output_dir) / (header["run_id"] or header["offline_id"])
+    with _locked(folder):
+        running = journal.Journal(folder, header)
+        if resume:
+            mlflow.MlflowClient().update_run(resume.info.run_id, "RUNNING")
+            running.known_digests = {i.dataset.name: i.dataset.digest for i in resume.inputs.dataset_inputs}
+        running.start()
+        os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
+        monitor = SystemMetrics(running.run_id, resume_logging=resume is not None)
+        monitor.start()
+        status = "FAILED"
+        try:
+            if "wandb" in report_to:
+                trackers.start_wandb(running.run_id, experiment)
+            yield running.run_id
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        except InputError:
+            if resume and not running.training:  # Refused before it went on: nothing has changed.
+                status = resume.info.status
+            raise
+        except Exception:
+            text = traceback.format_exc()
+            running.file("error.txt", lambda path: path.write_text(text, encoding="utf-8"))
+            raise
+        finally:
+            monitor.finish()
+            _end(running, folder, status)
+            trackers.finish_wandb(failed=status != "FINISHED")
+
+
+def _git_tags() -> dict[str, str]:
+    def git(*command: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(tracking.FOLDER), *command], capture_output=True, text=True
+        ).stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {"mlflow.source.git.commit": commit, "git.modified": str(bool(git("status", "--porcelain"))).lower()}
+
+
+def _create_run(header: dict) -> str:
+    try:
+        experiment = delivery.find_experiment(header["experiment"])
+        run = mlflow.MlflowClient().create_run(experiment, header["start_time"], header["tags"])
+    except MlflowException as error:
+        raise InputError(f"no run could be made in {mlflow.get_tracking_uri()}: {error}.") from error
+    return run.info.run_id
+
+
+def _end(running: journal.Journal, folder: Path, status: str) -> None:
+    """End the run, and say what to do where not all of it is in MLflow."""
+    complete = running.close(status, patience=15 if status == "KILLED" else float(os.environ.get(PATIENCE, 60)))
+    if running.delivery.header.get("offline_id"):
+        rename_cards(folder, running.run_id)
+    if not complete:
+        left = f"{len(running.pending)} entries are not in MLflow yet" if running.pending else "MLflow refused a part"
+        logger.warning(
+            f"{left}; they are kept in {folder / journal.SPOOL}. When the server answers:\n"
+            f"  python log_model.py {running.run_id} --sync {folder}"
+        )
+
+
+def rename_cards(folder: Path, run_id: str) -> None:
+    """Write the id that MLflow gave to an offline run into its checkpoints."""
+    for path in folder.glob(f"checkpoint-*/{CARD}"):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card["run_id"] != run_id:
+            delivery.replace(path, json.dumps(card | {"run_id": run_id}, indent=2))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for one process; the lock goes with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process trains the run in {folder}; wait for it, or stop it first.") from error
+        except OSError as error:  # A file system without locks.
+            logger.warning(f"{folder} cannot be locked ({error}); see that one process alone trains this run.")
+        try:
+            yield
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def sync(reference: str, folder: Path) -> str:
+    """Put what a training could not send into its run, and return the run's id.
+
+    Args:
+        reference: id of the run, or the offline one that training printed.
+        folder: OUTPUT_DIR/<run id>.
+
+    Raises:
+        InputError: no such spool, one of another run, or the server refuses or stops to answer.
+    """
+    run_id = reference.removeprefix("runs:/").split("/")[0]
+    folder = folder if (folder / journal.SPOOL).is_dir() or folder.name == run_id else folder / run_id
+    if not (folder / journal.SPOOL / journal.HEADER).is_file():
+        raise InputError(f"there is nothing to sync in {folder}; expected OUTPUT_DIR/<run id> with a folder spool.")
+    with _locked(folder):
+        pending = journal.Journal(folder)
+        known = pending.delivery.ids
+        if run_id not in known:
+            raise InputError(f"the spool in {folder} is of run {pending.run_id}, not of {run_id}.")
+        entries, points = len(pending.pending), sum(len(entry.get("points", ())) for entry in pending.pending)
+        if pending.run_id and not pending.pending and pending.delivery.run_id is None:
+            pending.delivery.make_run()
+        pending.deliver()
+        if pending.pending or pending.rejected:
+            raise InputError(
+                f"{len(pending.pending) + pending.rejected} of {entries} entries are not in MLflow yet (see above);"
+                f" they are kept in {folder / journal.SPOOL}."
+            )
+        shutil.rmtree(folder / journal.SPOOL)
+        rename_cards(folder, pending.run_id)
+    logger.info(f"{entries} entries with {points} metric points of {folder} are in MLflow.")
+    return pending.run_id
+
+
+class SystemMetrics(SystemMetricsMonitor):
+    """MLflow's system metrics through the journal: its own monitor ends when the server is away once."""
+
+    def monitor(self) -> None:
+        """Collect until told to finish."""
+        while not self._shutdown_event.wait(self.sampling_interval):
+            self.collect_metrics()
+            self.publish_metrics(self.aggregate_metrics())
+
+    def publish_metrics(self, metrics: dict[str, float]) -> None:
+        """Log one sample."""
+        if running := journal.active():
+            names = {self._metrics_prefix + name: value for name, value in metrics.items()}
+            running.metrics(names, self._logging_step)
+        self._logging_step += 1
+        for monitor in self.monitors:
+            monitor.clear_metrics()
+
+
+class RunCallback(MLflowCallback):
+    """The Trainer's MLflow callback, for `report_to="mlflow"`, whose calls go through the journal."""
+
+    def __init__(self):
+        super().__init__()
+        self._ml_flow = _Fluent()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Log the Trainer's arguments."""
+        if running := journal.active():
+            running.training = True
+        super().on_train_begin(args, state, control, **kwargs)
+
+
+class _Fluent:
+    """What the Trainer's callback uses of `mlflow`."""
+
+    __version__ = mlflow.__version__
+    is_tracking_uri_set = staticmethod(lambda: True)
+    get_tracking_uri = staticmethod(mlflow.get_tracking_uri)
+    active_run = staticmethod(lambda: journal.active())
+    end_run = staticmethod(lambda: None)
+
+    def log_params(self, params: dict, synchronous: bool | None = None) -> None:
+        tracking.log_params({name: str(value) for name, value in params.items()})
+
+    def log_metrics(self, metrics: dict, step: int, synchronous: bool | None = None) -> None:
+        if running := journal.active():
+            running.metrics(metrics, step)
+
+    def set_tags(self, tags: dict) -> None:
+        for name, value in tags.items():
+            tracking.set_tag(name, str(value))

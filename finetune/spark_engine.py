@@ -1,0 +1,80 @@
+"""Predictions that outgrow one machine: the logged model as a Spark function over a file or a folder of them."""
+
+import logging
+from pathlib import Path
+
+from finetune.console import InputError
+from finetune.logged_models import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
+from finetune.prompts import Prompt
+
+import mlflow
+
+logger = logging.getLogger(__name__)
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+LABELS = "labels array<string>, scores map<string, double>"
+
+
+def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters: dict, config: dict) -> str:
+    """Read rows with Spark, add what the model says of them, write them as a folder; return its path.
+
+    The session is Spark's own: where it runs is said by spark-defaults.conf, spark-submit or PYSPARK_SUBMIT_ARGS.
+    The workers load the model from MLflow, and its base from where it was trained.
+
+    Args:
+        parameters: of the model, such as its threshold.
+        config: `base_model` and `precision` in place of the recorded ones; None for these.
+        source, target: paths that Spark knows, such as s3://..., that end in .jsonl, .json, .csv or .parquet.
+
+    Raises:
+        InputError: no Spark, other paths, or rows without the model's columns.
+    """
+    try:
+        from pyspark.errors import AnalysisException
+        from pyspark.sql import SparkSession
+        from pyspark.sql import functions as sql
+    except ImportError as error:
+        raise InputError("--engine spark needs Spark: pip install pyspark, and Java.") from error
+    kinds = [FORMATS.get(Path(path).suffix) for path in (source, target)]
+    if None in kinds:
+        raise InputError(f"--engine spark: {source} and {target} have to end in .jsonl, .json, .csv or .parquet.")
+    spark = SparkSession.builder.appName("predict").getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    try:
+        rows = spark.read.load(source, format=kinds[0], **({"header": True} if kinds[0] == "csv" else {}))
+    except AnalysisException as error:
+        raise InputError(f"--input {source}: Spark cannot read it ({str(error).splitlines()[0][:200]}).") from error
+    task = logged.card["task"]
+    if task == TEXT_TO_SQL:
+        pieces = _pieces(Prompt(logged.card["prompt"]))
+        needed = [name for name, is_column in pieces if is_column]
+    else:
+        needed = ["text" if task == CLASSIFICATION else "article"]
+        pieces = [(needed[0], True)]
+    if missing := [name for name in needed if name not in rows.columns]:
+        raise InputError(f"the rows of {source} have no column {', '.join(missing)}; they have {rows.columns}.")
+    given = sql.concat(*(sql.col(text) if is_column else sql.lit(text) for text, is_column in pieces))
+    kind = LABELS if task == CLASSIFICATION else "string"
+    if task == TEXT_TO_SQL and any(config.values()):
+        raise InputError("--engine spark loads the base of a text-to-SQL model as it was logged; leave the flags out.")
+    config = {name: value for name, value in config.items() if value} or None
+    model = mlflow.pyfunc.spark_udf(
+        spark, uri, result_type=kind, env_manager="local", params=parameters, model_config=config
+    )
+    if task == CLASSIFICATION:
+        found = rows.withColumn("found", model(given)).select("*", "found.*").drop("found")
+    elif task == TEXT_TO_SQL:
+        found = rows.withColumn("sql", model(given))
+    else:
+        found = rows.withColumn("summary", model(sql.struct(given.alias("article"))))
+    if kinds[1] == "csv":
+        found = found.select(*(sql.to_json(name).alias(name) if "<" in kind else name for name, kind in found.dtypes))
+    logger.info(f"Spark at {spark.sparkContext.master}: {rows.rdd.getNumPartitions()} partitions")
+    found.write.save(target, format=kinds[1], **({"header": True} if kinds[1] == "csv" else {}))
+    return target
+
+
+def _pieces(prompt: Prompt) -> list[tuple[str, bool]]:
+    """Return the model's input as texts and columns, in order: (text, False) or (column, True)."""
+    marks = {name: f"\x00{name}\x00" for name in prompt.variables}
+    parts = prompt.model_input(marks).split("\x00")
+    return [(part, index % 2 == 1) for index, part in enumerate(parts) if part]
