@@ -16,7 +16,7 @@ class Server:
     """An MLflow server with SQLite and an artifact folder, in a process group of its own.
 
     Args:
-        auth: with users and passwords; the first is admin / password1234.
+        auth: with users and passwords; the first is admin / secret-of-the-test.
     """
 
     def __init__(self, folder: Path, auth: bool = False):
@@ -41,7 +41,7 @@ class Server:
             config = self.folder / "auth.ini"
             config.write_text(
                 f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{self.folder / 'auth.db'}\n"
-                "admin_username = admin\nadmin_password = password1234\n"
+                "admin_username = admin\nadmin_password = secret-of-the-test\n"
                 "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
             )
             command += ["--app-name", "basic-auth"]
