@@ -38,6 +38,8 @@ def check_task_flags(flags, task: str) -> None:
         if getattr(flags, name):
             does = TASK_FLAGS[task][0]
             raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {does}; it has no such flag.")
+    if flags.engine == "spark":  # Its paths are Spark's to look at.
+        return
     if flags.split_sentences and flags.input is None:
         raise InputError("--split-sentences needs --input with a document, .txt or .html.")
     if flags.report and not flags.split_sentences:

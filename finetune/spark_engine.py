@@ -31,18 +31,29 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     try:
         from pyspark.errors import AnalysisException
         from pyspark.sql import SparkSession
-        from pyspark.sql import functions as sql
     except ImportError as error:
         raise InputError("--engine spark needs Spark: pip install pyspark, and Java.") from error
     kinds = [FORMATS.get(Path(path).suffix) for path in (source, target)]
     if None in kinds:
         raise InputError(f"--engine spark: {source} and {target} have to end in .jsonl, .json, .csv or .parquet.")
+    if logged.card["task"] == TEXT_TO_SQL and any(config.values()):
+        raise InputError("--engine spark loads the base of a text-to-SQL model as it was logged; leave the flags out.")
     spark = SparkSession.builder.appName("predict").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:
-        rows = spark.read.load(source, format=kinds[0], **({"header": True} if kinds[0] == "csv" else {}))
+        return _predict(spark, uri, logged, source, target, kinds, parameters, config)
     except AnalysisException as error:
-        raise InputError(f"--input {source}: Spark cannot read it ({str(error).splitlines()[0][:200]}).") from error
+        raise InputError(f"--engine spark: {str(error).splitlines()[0][:300]}") from error
+    finally:
+        spark.stop()
+
+
+def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> str:
+    from pyspark.sql import functions as sql
+
+    rows = spark.read.load(source, format=kinds[0], **({"header": True} if kinds[0] == "csv" else {}))
+    workers = spark.sparkContext.defaultParallelism
+    rows = rows.repartition(max(workers, rows.rdd.getNumPartitions()))  # A small file would go to one worker.
     task = logged.card["task"]
     if task == TEXT_TO_SQL:
         pieces = _pieces(Prompt(logged.card["prompt"]))
@@ -54,8 +65,6 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
         raise InputError(f"the rows of {source} have no column {', '.join(missing)}; they have {rows.columns}.")
     given = sql.concat(*(sql.col(text) if is_column else sql.lit(text) for text, is_column in pieces))
     kind = LABELS if task == CLASSIFICATION else "string"
-    if task == TEXT_TO_SQL and any(config.values()):
-        raise InputError("--engine spark loads the base of a text-to-SQL model as it was logged; leave the flags out.")
     config = {name: value for name, value in config.items() if value} or None
     model = mlflow.pyfunc.spark_udf(
         spark, uri, result_type=kind, env_manager="local", params=parameters, model_config=config

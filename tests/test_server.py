@@ -113,7 +113,9 @@ def test_credentials_are_nowhere_and_a_wrong_password_is_refused(on_guarded_serv
     assert "refuses" in message
     assert "MLFLOW_TRACKING_PASSWORD" in message
     assert "guessed-wrong" not in message
-    inside = faults.start("train_classifier", flags, log, MLFLOW_TRACKING_URI=on_guarded_server.uri.replace("//", "//a:b@"))
+    inside = faults.start(
+        "train_classifier", flags, log, MLFLOW_TRACKING_URI=on_guarded_server.uri.replace("//", "//a:b@")
+    )
     faults.finish(inside, log, status=2)
     assert "would be logged" in log.with_suffix(".err").read_text()
 

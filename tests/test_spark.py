@@ -1,0 +1,63 @@
+"""Batch prediction on Spark: a cluster of two workers, each a process of its own, gives what predict.py gives."""
+
+import json
+import shutil
+import sys
+
+import predict
+
+import pytest
+from conftest import call, demo_rows, run_script
+
+TWO_WORKERS = {
+    "PYSPARK_SUBMIT_ARGS": "--master local-cluster[2,1,1500] pyspark-shell", "PYSPARK_PYTHON": sys.executable,
+    "OMP_NUM_THREADS": "1",
+}  # fmt: skip
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java")
+
+
+def read_parts(folder) -> list[dict]:
+    """Return the rows that Spark has written."""
+    return [json.loads(line) for path in folder.glob("part-*") for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+@needs_java
+def test_two_workers_write_the_sql_that_predict_writes(logged_model, tmp_path, capsys):
+    source, target = tmp_path / "rows.jsonl", tmp_path / "answers.jsonl"
+    rows = [{"question": row["question"], "context": row["context"]} for row in demo_rows("test")[:12]]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = (logged_model["uri"], "--input", source)
+    done = run_script("predict.py", *flags, "--output", target, "--engine", "spark", **TWO_WORKERS)
+    assert done.stdout == f"{target}\n", done.stderr[-3000:]
+    assert "local-cluster[2,1,1500]: 2 partitions" in done.stderr
+    assert len(list(target.glob("part-*"))) == 2
+    assert call(predict.main, *flags, "--precision", "bf16", "--json", "--batch-size", 1) is None
+    expected = {row["question"]: row["sql"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    found = {row["question"]: row["sql"] for row in read_parts(target)}
+    # What the logged model writes is cut at the end of the SQL alone; white space around it is not told apart.
+    assert {question: sql.strip() for question, sql in found.items()} == expected
+
+
+@pytest.mark.slow
+@needs_java
+def test_two_workers_find_the_labels_that_predict_finds(logged_classifier, terms, tmp_path, capsys):
+    target = tmp_path / "found.jsonl"
+    flags = (logged_classifier["uri"], "--input", terms / "test.jsonl")
+    done = run_script("predict.py", *flags, "--output", target, "--engine", "spark", **TWO_WORKERS)
+    assert done.stdout == f"{target}\n", done.stderr[-3000:]
+    assert call(predict.main, *flags, "--json") is None
+    expected = {row["text"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    found = read_parts(target)
+    assert {row["text"] for row in found} == expected.keys()
+    for row in found:
+        assert row["labels"] == expected[row["text"]]["labels"]
+        assert row["scores"] == pytest.approx(expected[row["text"]]["scores"], abs=1e-5)
+
+
+def test_what_does_not_go_with_spark_is_refused(tmp_path):
+    spark = ("--engine", "spark")
+    assert "--input and --output" in call(predict.main, "runs:/x/model", *spark)
+    both = ("--input", "s3://bucket/rows.jsonl", "--output", "s3://bucket/answers.jsonl")
+    assert "not the folder" in call(predict.main, tmp_path, *spark, *both)
+    assert "--json does not go with" in call(predict.main, "runs:/x/model", *spark, *both, "--json")
