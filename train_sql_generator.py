@@ -19,6 +19,7 @@ from finetune.generation import generate_all
 from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.logged_models import TEXT_TO_SQL
 from finetune.prompts import Prompt
+from finetune.quantization import storage_dtype
 from finetune.scorecard import answer_rows, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import clean_parts
@@ -127,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,  # The library's default is float32.
+        bnb_4bit_quant_storage=storage_dtype(),
     )
     quantization = quantization if flags.load_in_4bit else None
     lora = LoraConfig(

@@ -5,7 +5,7 @@ import inspect
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.quantization import keep_trainable_on_cpu
+from finetune.quantization import is_sharded, keep_trainable_on_cpu
 
 import torch
 import transformers
@@ -166,6 +166,7 @@ def load_encoder_decoder(
 
 
 def _load_weights(loader, base_model: str, revision, kind: str, quantization, dtype: torch.dtype, **options):
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     return _from_pretrained(
         loader,
         base_model,
@@ -173,7 +174,7 @@ def _load_weights(loader, base_model: str, revision, kind: str, quantization, dt
         kind,
         quantization_config=quantization,
         dtype=dtype,
-        device_map={"": torch.cuda.current_device() if torch.cuda.is_available() else "cpu"},
+        device_map=None if is_sharded() else {"": device},  # FSDP places the shards itself.
         use_safetensors=True,
         **options,
     )

@@ -16,6 +16,7 @@ from finetune.progress import ProgressCallback
 import torch
 from mlflow.data.dataset import Dataset
 from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
@@ -40,10 +41,12 @@ class CardCallback(TrainerCallback):
 
 
 class RowOrderCallback(TrainerCallback):
-    """Makes the order of the rows depend on the seed and the epoch alone.
+    """Makes the order of the rows depend on the seed, the epoch and the samples of a step alone.
 
     The Trainer draws it from the global generator, whose state at the start of an epoch no checkpoint
-    within that epoch has: a run resumed there would see some rows twice and others never.
+    within that epoch has: a run resumed there would see some rows twice and others never. And it groups
+    rows by length for the batches of one process: two processes would see another order than one that
+    accumulates two batches.
     """
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
@@ -52,6 +55,8 @@ class RowOrderCallback(TrainerCallback):
         while hasattr(sampler, "batch_sampler"):  # one more for each process
             sampler = sampler.batch_sampler
         sampler.sampler.generator = torch.Generator().manual_seed(args.seed + int(state.epoch or 0))
+        if isinstance(sampler.sampler, LengthGroupedSampler):
+            sampler.sampler.batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 class TimeLimitCallback(TrainerCallback):

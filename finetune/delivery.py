@@ -4,11 +4,12 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from finetune import uploads
-from finetune.checkpoint_models import log_checkpoint
+from finetune.checkpoint_models import link_scores, log_checkpoint
 from finetune.checkpoints import CARD, load_card
 from finetune.logged_models import logged_models
 
@@ -51,7 +52,6 @@ class Delivery:
         self.run_id: str | None = self.header["run_id"]
         self.client, self.skeleton = mlflow.MlflowClient(), None
         self.keep: list[int] | None = None
-        self.uploaded: dict[int, tuple[int, float]] = {}
         self._points: dict[tuple[str, int], Metric] | None = None
 
     @property
@@ -100,11 +100,11 @@ class Delivery:
         new = []
         for entry in entries:
             name, digest = entry.get("dataset") or (None, None)
-            for key, value, time, step in entry["points"]:
-                metric = Metric(key, value, time, step, dataset_name=name, dataset_digest=digest, run_id=self.run_id)
+            for key, value, moment, step in entry["points"]:
+                metric = Metric(key, value, moment, step, dataset_name=name, dataset_digest=digest, run_id=self.run_id)
                 known = self._points.setdefault((key, step), metric)
                 # The same time: sent before, but perhaps the answer was lost; MLflow keeps one of equal points.
-                if known is metric or known.timestamp == time or key.startswith(SYSTEM):
+                if known is metric or known.timestamp == moment or key.startswith(SYSTEM):
                     new.append(metric)
         if new:
             self.client.log_batch(self.run_id, metrics=new)
@@ -157,31 +157,38 @@ class Delivery:
         if card["run_id"] != self.run_id:  # Trained offline.
             replace(folder / CARD, json.dumps(card | {"run_id": self.run_id}, indent=2))
         step = int(folder.name.rpartition("-")[2])
-        keep = self.keep or entry["keep"]
+        keep, start, cost = self.keep or entry["keep"], time.perf_counter(), []
         # One that the Trainer has deleted meanwhile would be deleted here again.
         if entry["state"] and step in keep:
             known = uploads.uploaded_steps(self.run_id)
             if step not in known or not entry["again"]:
                 if step in known:  # Saved once more, with an evaluation that was cut off before.
                     uploads.delete(self.run_id, step)
-                uploads.upload(self.run_id, folder)
+                size = uploads.upload(self.run_id, folder)
+                cost.append(f"{size / 1e6:.1f} MB of state in {time.perf_counter() - start:.1f} s")
             for other in known:
                 if other not in keep:
                     uploads.delete(self.run_id, other)
         if entry["model"]:
+            start = time.perf_counter()
             self._log_model(folder, step, entry["dataset"])
+            cost.append(f"a model in {time.perf_counter() - start:.1f} s")
+        if cost:
+            logger.info(f"{folder.name} is in MLflow: {', '.join(cost)}")
         shutil.rmtree(folder.parent)
 
     def _log_model(self, folder: Path, step: int, dataset: tuple[str, str]) -> None:
         """Log a checkpoint as a model, with the metrics of its step linked to it and to the data set."""
-        run = self.client.get_run(self.run_id)
+        run, model_id = self.client.get_run(self.run_id), None
         for model in logged_models(run):
-            if model.name == folder.name:
-                if model.status == LoggedModelStatus.READY:
-                    return
+            if model.name == folder.name and model.status == LoggedModelStatus.READY:
+                model_id = model.model_id
+            elif model.name == folder.name:
                 self.client.delete_logged_model(model.model_id)  # Cut off while it was logged.
-        of_step = [metric for (key, at), metric in self._points.items() if at == step and key.startswith("eval_")]
-        log_checkpoint(run, folder, folder.name, of_step, dataset, self.skeleton)
+        model_id = model_id or log_checkpoint(run, folder, folder.name, self.skeleton)
+        loss = self._points.get(("eval_loss", step))
+        if loss and ("validation_loss", step) not in self._points:
+            link_scores(run, folder, model_id, loss, dataset)
 
     def _apply_end(self, entries: list[dict]) -> None:
         self.client.set_terminated(self.run_id, entries[0]["status"], entries[0]["time"])

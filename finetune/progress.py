@@ -5,11 +5,14 @@ when training was stopped, and whether training was at its end.
 """
 
 import json
+import random
 import time
 from pathlib import Path
 
 from finetune.checkpoints import PROGRESS
 
+import numpy as np
+import torch
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_pt_utils import nested_gather
 
@@ -26,7 +29,15 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, trainer: Trainer, checkpoint: Path | None):
         self.trainer, self.checkpoint = trainer, checkpoint
         self.pending_evaluation = self.stopped = self.cut_off = False
+        self.random_state = None
         self.earlier_loss = 0.0  # Sum over the steps up to the checkpoint that were logged.
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Remember the random state before an evaluation, which draws from it: it may be cut off."""
+        if control.should_evaluate:
+            self.random_state = get_random_state()
+
+    on_epoch_end = on_step_end
 
     def on_save(self, args, state, control, **kwargs):
         """Write what stands now; the loss is that of all processes."""
@@ -72,3 +83,18 @@ class ProgressCallback(TrainerCallback):
 
     def _end(self, *args, **kwargs) -> None:
         self.trainer.control.should_training_stop = True
+
+
+def get_random_state() -> dict:
+    """Return the states of all generators that training draws from."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict) -> None:
+    """Put the generators back to where they were."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,4 +1,6 @@
-"""4-bit quantisation: what a run records of it, how it is restored, and the CPU trap."""
+"""4-bit quantisation: what a run records of it, how it is restored and sharded, and the CPU trap."""
+
+import os
 
 import bitsandbytes as bnb
 import torch
@@ -26,3 +28,13 @@ def to_record(config: BitsAndBytesConfig | None) -> dict | None:
 def from_record(record: dict | None) -> BitsAndBytesConfig | None:
     """Return the config that `to_record` recorded."""
     return None if record is None else BitsAndBytesConfig.from_dict(record)
+
+
+def is_sharded() -> bool:
+    """Say whether the base is cut up among processes by FSDP, as accelerate's launcher tells them."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def storage_dtype() -> torch.dtype:
+    """Return the type that 4-bit weights are packed into: FSDP shards floats of one type only."""
+    return torch.bfloat16 if is_sharded() else torch.uint8

@@ -14,7 +14,7 @@ from finetune import callbacks, journal, runs, stopping, tracking, uploads
 from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
-from finetune.progress import ProgressCallback
+from finetune.progress import ProgressCallback, set_random_state
 from finetune.trackers import check_trackers
 
 import mlflow
@@ -318,6 +318,7 @@ def _save_unevaluated(origin: Origin) -> None:
     """Save the step whose evaluation was cut off; `StopCallback` ends it with KeyboardInterrupt."""
     trainer = origin.trainer
     progress = origin.progress
+    set_random_state(progress.random_state)
     progress.pending_evaluation = progress.stopped = progress.cut_off = True
     trainer._save_checkpoint(trainer.model, trial=None)
     trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)

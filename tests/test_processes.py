@@ -1,0 +1,142 @@
+"""Several processes: one run, the maths of one process, and an end for all when one of them dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import train_sql_generator
+from finetune.quantization import storage_dtype
+
+import mlflow
+import psutil
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+from conftest import CLASSIFIER_FLAGS, DEMO_BASE, ROOT, SUMMARIZER_FLAGS, call, last_line
+
+CONFIGS = ROOT / "configs" / "accelerate"
+SQL = ("--base-model", DEMO_BASE, "--max-validation-rows", 8, "--score-rows", 0, "--disable-tqdm", "true",
+       "--distractor-columns", 0)  # fmt: skip
+
+
+@pytest.fixture
+def flags(few_rows, terms, tiny_roberta, reports, tiny_t5) -> dict[str, tuple]:
+    """Flags of a short training for each script."""
+    return {
+        "train_sql_generator": (*SQL, "--dataset", few_rows, "--max-steps", 12, "--per-device-train-batch-size", 1,
+                                "--save-steps", 3, "--eval-steps", 3, "--logging-steps", 1),
+        "train_classifier": ("--base-model", tiny_roberta, "--dataset", terms, *CLASSIFIER_FLAGS, "--logging-steps", 1),
+        "train_summarizer": ("--base-model", tiny_t5, "--dataset", reports, *SUMMARIZER_FLAGS, "--logging-steps", 1),
+    }  # fmt: skip
+
+
+def launch(script: str, flags, config: str = "ddp.yaml") -> list[str]:
+    """Return the command that starts a script in two processes; where there is no GPU they talk over gloo."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIGS / config]
+    return [*map(str, (*launcher, "--num_processes", 2, "--main_process_port", 0, ROOT / f"{script}.py", *flags))]
+
+
+def find_rank(process: subprocess.Popen, rank: int) -> psutil.Process | None:
+    """Return the process of a rank among what a launcher has started."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if child.environ().get("RANK") == str(rank) and "train_" in " ".join(child.cmdline()):
+                return child
+        except psutil.Error:
+            continue
+    return None
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("train_sql_generator", marks=pytest.mark.faults),
+        pytest.param("train_classifier", marks=pytest.mark.slow),
+        pytest.param("train_summarizer", marks=pytest.mark.faults),
+    ],
+)
+def test_a_rank_that_dies_ends_all_and_the_run_goes_on(script, flags, tmp_path):
+    name = f"two-{script}"
+    experiment = mlflow.create_experiment(name, artifact_location=(tmp_path / "artifacts").as_uri())
+    output = tmp_path / "outputs"
+    command = launch(script, (*flags[script], "--experiment", name, "--output-dir", output))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    deadline = time.monotonic() + 180
+    while not list(output.glob("*/checkpoint-*/finetune.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(find_rank(process, 1).pid, signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    (run,) = mlflow.search_runs([experiment], output_format="list")
+    assert run.info.status == "FAILED", (tmp_path / "log").read_text()[-3000:]
+    done = subprocess.run(launch(script, ("--resume", run.info.run_id)), capture_output=True, text=True, timeout=300)
+    assert last_line(done) == run.info.run_id
+    assert [found.info.run_id for found in mlflow.search_runs([experiment], output_format="list")] == [run.info.run_id]
+    run, client = mlflow.get_run(run.info.run_id), mlflow.MlflowClient()
+    assert run.info.status == "FINISHED"
+    assert "was FAILED" in run.data.tags["finetune.resumed"]
+    for key in run.data.metrics:
+        steps = [point.step for point in client.get_metric_history(run.info.run_id, key)]
+        assert len(steps) == len(set(steps)), key
+    losses = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
+    assert losses == list(range(1, max(losses) + 1))
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_that_accumulates_two_batches(few_rows, tmp_path, capsys):
+    flags = (*SQL, "--dataset", few_rows, "--max-steps", 6, "--per-device-train-batch-size", 2, "--logging-steps", 1,
+             "--learning-rate", 2e-3, "--output-dir", tmp_path)  # fmt: skip
+    done = subprocess.run(launch("train_sql_generator", flags), capture_output=True, text=True, timeout=300)
+    two = last_line(done)
+    assert "2 sequences x 1 accumulation x 2 processes = 4 per step" in done.stderr
+    assert call(train_sql_generator.main, *flags, "--gradient-accumulation-steps", 2) is None
+    one = capsys.readouterr().out.split()[-1]
+    client = mlflow.MlflowClient()
+    losses = {run: [p.value for p in client.get_metric_history(run, "loss")] for run in (one, two)}
+    # Other rows have losses that are other by tenths: the same ones were seen, once each.
+    assert losses[two] == pytest.approx(losses[one], rel=2e-3)
+    assert max(losses[one]) - min(losses[one]) > 0.1
+    evaluations = {run: [p.value for p in client.get_metric_history(run, "eval_loss")] for run in (one, two)}
+    assert evaluations[two] == pytest.approx(evaluations[one], rel=2e-3)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_takes_the_configuration_and_every_line_says_why(path: Path):
+    config = load_config_from_file(str(path))  # An unknown key is an error.
+    assert config.num_processes >= 2
+    for line in path.read_text().splitlines():
+        assert "#" in line or line.endswith("_config:"), line
+    values = yaml.safe_load(path.read_text())
+    assert {key: getattr(config, key) for key in values if hasattr(config, key)}.keys() == values.keys()
+
+
+def test_the_fsdp_configuration_is_a_plugin_and_stores_4_bit_weights_as_floats(monkeypatch):
+    config = yaml.safe_load((CONFIGS / "fsdp_qlora.yaml").read_text())["fsdp_config"]
+    assert storage_dtype() == torch.uint8
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for key, value in config.items():
+        monkeypatch.setenv(key.upper(), str(value))
+    plugin = FullyShardedDataParallelPlugin()
+    assert plugin.sharding_strategy.name == "FULL_SHARD"
+    assert plugin.state_dict_type.name == "FULL_STATE_DICT"
+    assert plugin.activation_checkpointing
+    assert plugin.cpu_ram_efficient_loading
+    assert storage_dtype() == torch.bfloat16
+
+
+def test_the_deepspeed_configuration_is_a_plugin(monkeypatch):
+    values = yaml.safe_load((CONFIGS / "deepspeed_zero2.yaml").read_text())["deepspeed_config"]
+    monkeypatch.setattr("accelerate.utils.dataclasses.is_deepspeed_available", lambda: True)
+    plugin = DeepSpeedPlugin(
+        gradient_accumulation_steps=values["gradient_accumulation_steps"],
+        gradient_clipping=values["gradient_clipping"], zero_stage=values["zero_stage"],
+        offload_optimizer_device=values["offload_optimizer_device"],
+        offload_param_device=values["offload_param_device"], zero3_init_flag=values["zero3_init_flag"],
+    )  # fmt: skip
+    assert plugin.zero_stage == 2
+    assert plugin.deepspeed_config["zero_optimization"]["stage"] == 2
