@@ -160,10 +160,9 @@ def main(arguments: list[str] | None = None) -> None:
         trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
         if flags.early_stopping_patience:
             trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
-        datasets = {}
+        resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, weighting, card)
-        resuming.attach(trainer, card, flags, origin, datasets.get("validation"))
         log_plan(trainer)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:

@@ -157,10 +157,9 @@ def main(arguments: list[str] | None = None) -> None:
             processing_class=tokenizer,
         )
         trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
-        datasets = {}
+        resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
-        resuming.attach(trainer, card, flags, origin, datasets.get("validation"))
         log_plan(trainer)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:

@@ -143,10 +143,9 @@ def main(arguments: list[str] | None = None) -> None:
             compute_metrics=rouge,
             callbacks=[rouge],
         )
-        datasets = {}
+        resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, data, card)
-        resuming.attach(trainer, card, flags, origin, datasets.get("validation"))
         log_plan(trainer)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:

@@ -14,7 +14,6 @@ from finetune.logged_models import TEXT_TO_SQL, build_skeleton
 from finetune.progress import ProgressCallback
 
 import torch
-from mlflow.data.dataset import Dataset
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -70,7 +69,13 @@ class TimeLimitCallback(TrainerCallback):
         over = time.monotonic() - self.start > self.seconds and state.is_world_process_zero
         if self.seconds < math.inf and any_process(over, args):
             self.reached = self.progress.stopped = True
+            self.progress.extra_evaluation = not is_evaluated(args, state, control)
             control.should_training_stop = control.should_evaluate = control.should_save = True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Leave out what the Trainer does at the end of an epoch, and at a stop: it was done at this step."""
+        if self.reached:
+            control.should_evaluate = control.should_save = control.should_log = False
 
     def on_train_end(self, args, state, control, **kwargs):
         """Tag the run as stopped before its end, or take the tag of an earlier stop away."""
@@ -102,8 +107,7 @@ class StopCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Save at this step where one of the processes was asked to stop."""
         if any_process(stopping.requested(), args):
-            at_epoch_end = args.eval_strategy == "epoch" and float(state.epoch).is_integer()
-            self.progress.pending_evaluation = control.should_evaluate or at_epoch_end
+            self.progress.pending_evaluation = is_evaluated(args, state, control)
             self.progress.stopped = True
             self.progress.cut_off = self.progress.pending_evaluation or not control.should_save
             control.should_evaluate, control.should_save = False, True
@@ -129,12 +133,10 @@ class CheckpointCallback(TrainerCallback):
 
     Args:
         log_checkpoints: `all`; `best`: only the best so far becomes a model; `none`.
-        dataset: the evaluated rows, to which the metrics of a model are linked.
     """
 
-    def __init__(self, log_checkpoints: str, card: dict, dataset: Dataset, progress: ProgressCallback):
-        self.log_checkpoints, self.card, self.progress = log_checkpoints, card, progress
-        self.dataset = [dataset.name, dataset.digest]
+    def __init__(self, log_checkpoints: str, card: dict):
+        self.log_checkpoints, self.card = log_checkpoints, card
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Log what a run that was cut off did not come to log."""
@@ -164,9 +166,8 @@ class CheckpointCallback(TrainerCallback):
             logger.warning(f"{folder.name} does not become a model ({error}); log it with log_model.py.")
             model = False
         running.delivery.keep = list(checkpoints_in(Path(args.output_dir)))
-        running.checkpoint(
-            folder, model=model, state=True, again=again, keep=running.delivery.keep, dataset=self.dataset
-        )
+        rows = ["validation_rows", running.digests.get("validation_rows", "")]  # What the scores are about.
+        running.checkpoint(folder, model=model, again=again, keep=running.delivery.keep, dataset=rows)
 
 
 class LossGuardCallback(TrainerCallback):
@@ -196,6 +197,11 @@ class LossGuardCallback(TrainerCallback):
                     f"training stopped at step {state.global_step}: {name} is exactly 0, so nothing is learned."
                     " Look at the supervised tokens above and at --target-modules."
                 )
+
+
+def is_evaluated(args: TrainingArguments, state, control) -> bool:
+    """Say whether training, left alone, evaluates at this step."""
+    return control.should_evaluate or (args.eval_strategy == "epoch" and float(state.epoch).is_integer())
 
 
 def any_process(value: bool, args: TrainingArguments) -> bool:

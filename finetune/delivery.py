@@ -159,7 +159,7 @@ class Delivery:
         step = int(folder.name.rpartition("-")[2])
         keep, start, cost = self.keep or entry["keep"], time.perf_counter(), []
         # One that the Trainer has deleted meanwhile would be deleted here again.
-        if entry["state"] and step in keep:
+        if step in keep:
             known = uploads.uploaded_steps(self.run_id)
             if step not in known or not entry["again"]:
                 if step in known:  # Saved once more, with an evaluation that was cut off before.

@@ -47,8 +47,10 @@ class Journal:
         self.pending = deque(read_lines(self.spool / LINES)[self.sent :])
         self.rejected, self.reachable, self.training = 0, True, False
         self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
+        self.digests: dict[str, str] = {}  # Of the rows now.
         self._lines = (self.spool / LINES).open("a", encoding="utf-8")
-        self._lock, self._news, self._closing = threading.Lock(), threading.Event(), threading.Event()
+        self._lock, self._news = threading.Lock(), threading.Event()
+        self._hurry, self._closing = threading.Event(), threading.Event()  # not to wait between attempts; to end
         self._numbers = count(time.time_ns())
         self._thread = threading.Thread(target=self._send, name="journal", daemon=True)
 
@@ -112,14 +114,20 @@ class Journal:
             return
         self.write("checkpoint", folder=str(copy.relative_to(self.spool)), **values)
 
-    def wait(self, patience: float) -> None:
-        """Wait until all so far has arrived, or for `patience` seconds without a sign of the server."""
+    def wait(self, patience: float, hurried: bool = False) -> None:
+        """Wait until all so far has arrived, or for `patience` seconds without a sign of the server.
+
+        Args:
+            hurried: count a long upload to a server that answers as no sign.
+        """
         last, since = -1, time.monotonic()
+        self._hurry.set()
         while self.pending and self._thread.is_alive() and time.monotonic() - since < patience:
-            if self.sent != last:
+            if self.sent != last or (self.reachable and not hurried):
                 last, since = self.sent, time.monotonic()
             self._news.set()
             time.sleep(0.02)
+        self._hurry.clear()
 
     def close(self, status: str, patience: float = 30) -> bool:
         """End the run and wait until all has arrived, or for `patience` seconds without a sign of the server.
@@ -130,7 +138,7 @@ class Journal:
         self.write("end", status=status, time=time.time_ns() // 1_000_000)
         if status != "FINISHED":
             self.delivery.try_to_end(status)  # Before a long upload that the end of the process may cut off.
-        self.wait(patience)
+        self.wait(patience, hurried=status == "KILLED")
         self._closing.set()
         self._news.set()
         if not self.pending:
@@ -157,9 +165,10 @@ class Journal:
             while self.pending:
                 if self._deliver_next():
                     wait = 0.0
-                elif not self._closing.wait(wait := min(5.0, 2 * wait + 0.2)):
-                    continue
                 else:
+                    self._hurry.wait(wait := min(5.0, 2 * wait + 0.2))
+                    time.sleep(0.1)
+                if self._closing.is_set():
                     return
             if self._closing.is_set():
                 return
@@ -179,6 +188,10 @@ class Journal:
             entries[0]["attempts"] = entries[0].get("attempts", 0) + 1
             if entries[0]["attempts"] < ATTEMPTS:
                 return False
+            if len(entries) > 1:  # One of them is to blame.
+                for entry in entries:
+                    entry["alone"] = True
+                return False
             self._reject(entries, error)
         if not self.reachable:
             logger.warning("MLflow answers again.")
@@ -194,10 +207,11 @@ class Journal:
         """Return the first entry, or as many metrics as go into one request."""
         entries = []
         for entry in self.pending:
-            if entries and (entry["op"] != "metrics" or "dataset" in entry or len(entries) == 50):
+            alone = entry["op"] != "metrics" or "dataset" in entry or "alone" in entry
+            if entries and (alone or len(entries) == 50):
                 break
             entries.append(entry)
-            if entry["op"] != "metrics" or "dataset" in entry:
+            if alone:
                 break
         return entries
 

@@ -23,12 +23,13 @@ class ProgressCallback(TrainerCallback):
     Attributes:
         pending_evaluation: the step of the next save is yet to be evaluated.
         stopped: training ends before its time, and has more to do.
+        extra_evaluation: the next evaluation is made only because of that.
         cut_off: it does so in haste, at a step that was not to be saved or is not evaluated.
     """
 
     def __init__(self, trainer: Trainer, checkpoint: Path | None):
         self.trainer, self.checkpoint = trainer, checkpoint
-        self.pending_evaluation = self.stopped = self.cut_off = False
+        self.pending_evaluation = self.stopped = self.extra_evaluation = self.cut_off = False
         self.random_state = None
         self.earlier_loss = 0.0  # Sum over the steps up to the checkpoint that were logged.
 
@@ -38,6 +39,12 @@ class ProgressCallback(TrainerCallback):
             self.random_state = get_random_state()
 
     on_epoch_end = on_step_end
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        """Leave no trace of an evaluation that an uninterrupted training does not make."""
+        if self.extra_evaluation:
+            set_random_state(self.random_state)
+            self.extra_evaluation = False
 
     def on_save(self, args, state, control, **kwargs):
         """Write what stands now; the loss is that of all processes."""

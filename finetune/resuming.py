@@ -6,20 +6,21 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from finetune import callbacks, journal, runs, stopping, tracking, uploads
+from finetune import callbacks, full_disk, journal, runs, stopping, tracking, uploads
 from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
 from finetune.progress import ProgressCallback, set_random_state
+from finetune.recorded_settings import KEPT, absolute, compare, settings_of, without_resume
 from finetune.trackers import check_trackers
 
 import mlflow
 from accelerate.utils import broadcast_object_list
-from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import MLflowCallback
@@ -27,18 +28,6 @@ from transformers.integrations import MLflowCallback
 logger = logging.getLogger(__name__)
 ARTIFACT = "arguments.json"
 RESUMED_TAG = "finetune.resumed"
-PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
-# Another value of these trains the same weights. Rows and base are compared by what they hold.
-FREE = {
-    "dataset", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
-    "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
-    "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name", "score_rows",
-    "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
-}  # fmt: skip
-NOT_COMPARED = {"resume", "max_time", "offline_ok"}
-# Defaults that depend on the machine: a run keeps those it began with.
-KEPT = ("optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps")
-BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 
 
 @dataclass
@@ -80,7 +69,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     flags, args = parser.parse(arguments)
     check_trackers(args)
     if flags.resume is None:
-        return flags, args, Origin(_absolute(arguments), _settings(flags, args))
+        return flags, args, Origin(absolute(arguments), settings_of(flags, args))
     if flags.resume.startswith(journal.OFFLINE):
         raise InputError(
             f"run {flags.resume} is not in MLflow yet; when the server answers, run `python log_model.py"
@@ -92,13 +81,13 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
-    given, before = _absolute(_without_resume(arguments)), recorded.get("settings", {})
+    given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
     kept = [f"--{name}={before[name]}" for name in KEPT if name in before and name not in names]
     flags, args = parser.parse([*recorded["arguments"], *kept, *given])
     check_trackers(args)
-    settings = _settings(flags, args)
-    drift = _compare(before, settings)
+    settings = settings_of(flags, args)
+    drift = compare(before, settings)
     _choose_folder(run, args, "output_dir" in names)
     return flags, args, Origin(recorded["arguments"], settings, run, drift)
 
@@ -128,19 +117,17 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
             if origin.run is None:
                 args.output_dir = str(Path(args.output_dir).resolve() / run_id)
             if args.process_index == 0:
-                _announce(args, origin)
-                origin.checkpoint = _find_start(origin.run, Path(args.output_dir)) if origin.run else None
-                _note_resume(origin)
+                if origin.run is None:
+                    _announce(args, origin)
+                else:
+                    origin.checkpoint = _find_start(origin.run, Path(args.output_dir))
             origin.checkpoint = broadcast_object_list([origin.checkpoint])[0]
             try:
                 yield run_id
             except stopping.EvaluationStopped:
                 _save_unevaluated(origin)
-            except OSError as error:
-                _explain_full_disk(error, args)
-                raise
-            except RuntimeError as error:  # PyTorch's and safetensors' errors of a full disk.
-                _explain_full_disk(error, args)
+            except Exception as error:
+                full_disk.explain(error, Path(args.output_dir))
                 raise
     except BaseException:
         if args.process_index == 0 and checkpoints_in(Path(args.output_dir)):
@@ -151,12 +138,11 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
         stopping.in_training(False)
 
 
-def attach(trainer: Trainer, card: dict, flags, origin: Origin, validation: Dataset | None) -> None:
+def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
     """Give a trainer the callbacks of every training, in the order that they need.
 
     Args:
         card: goes into each checkpoint.
-        validation: the evaluated rows, on the first process.
 
     Raises:
         InputError: when the base is not the one that the checkpoint was trained on.
@@ -174,7 +160,8 @@ def attach(trainer: Trainer, card: dict, flags, origin: Origin, validation: Data
         callbacks.CardCallback(card),  # Closes a checkpoint: everything in it is written before.
     ]
     if trainer.args.process_index == 0:
-        chain += [runs.RunCallback(), callbacks.CheckpointCallback(flags.log_checkpoints, card, validation, progress)]
+        note = partial(_note_resume, trainer.args, origin)
+        chain += [runs.RunCallback(note), callbacks.CheckpointCallback(flags.log_checkpoints, card)]
     for callback in [*chain, callbacks.StopCallback(progress)]:
         trainer.add_callback(callback)
     if trainer.args.world_size > 1:
@@ -184,47 +171,6 @@ def attach(trainer: Trainer, card: dict, flags, origin: Origin, validation: Data
 def _give_up() -> None:
     if running := journal.active():
         running.delivery.try_to_end("FAILED")
-
-
-def _settings(flags, args: TrainingArguments) -> dict:
-    """Return all settings of a training as plain values, with the number of its processes."""
-    settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
-    return json.loads(json.dumps(settings, default=str))
-
-
-def _compare(before: dict, now: dict) -> dict[str, str]:
-    """Return the settings that have changed, as `before -> now`.
-
-    Raises:
-        InputError: for those that would change what is trained.
-    """
-    if not before:
-        return {}
-    changed = {
-        name: f"{before.get(name)} -> {value}"
-        for name, value in now.items()
-        if name not in NOT_COMPARED and before.get(name) != value
-    }
-    free = FREE
-    if _samples_a_step(before) == _samples_a_step(now):
-        free = FREE | BATCH | {"world_size"}
-    refused = {name: change for name, change in changed.items() if name not in free}
-    if "world_size" in refused:
-        raise InputError(
-            f"this run was trained by {before['world_size']} processes, {_samples_a_step(before)} samples a step, and"
-            f" would go on by {now['world_size']} with {_samples_a_step(now)}; give --per-device-train-batch-size and"
-            " --gradient-accumulation-steps that make as many."
-        )
-    if refused:
-        shown = ", ".join(f"--{name.replace('_', '-')} {change}" for name, change in sorted(refused.items()))
-        raise InputError(f"{shown}: this would change what is trained; --resume goes on with the run as it is.")
-    return changed
-
-
-def _samples_a_step(settings: dict) -> int:
-    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
-    first, second, third = (settings.get(name, 1) for name in names)
-    return first * second * third
 
 
 def _choose_folder(run: Run, args: TrainingArguments, is_given: bool) -> None:
@@ -239,14 +185,9 @@ def _choose_folder(run: Run, args: TrainingArguments, is_given: bool) -> None:
 
 def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
-    record = {"arguments": origin.arguments, "settings": origin.settings}
-    running = journal.active()
     tracking.set_tag(FOLDER_TAG, args.output_dir)
-    for name, change in origin.drift.items():
-        tracking.set_tag(f"param_drift.{name}", change)
-    if origin.run is None:
-        tracking.log_dict(record, ARTIFACT)
-        running.wait(10)
+    tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
+    journal.active().wait(10, hurried=True)
 
 
 def _find_start(run: Run, folder: Path) -> str | None:
@@ -283,10 +224,13 @@ def _move_best(checkpoint: Path) -> None:
         path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _note_resume(origin: Origin) -> None:
-    """Note in the run when it went on and from where, and what an end without a word has cost."""
+def _note_resume(args: TrainingArguments, origin: Origin) -> None:
+    """Note in the run when and from where it went on, what has changed, and what an end without a word has cost."""
     if origin.run is None:
         return
+    tracking.set_tag(FOLDER_TAG, args.output_dir)
+    for name, change in origin.drift.items():
+        tracking.set_tag(f"param_drift.{name}", change)
     run, now = origin.run, datetime.now(UTC)
     start = Path(origin.checkpoint).name if origin.checkpoint else "the beginning"
     note = f"{now:%Y-%m-%dT%H:%M:%SZ} from {start}, was {run.info.status}"
@@ -322,60 +266,3 @@ def _save_unevaluated(origin: Origin) -> None:
     progress.pending_evaluation = progress.stopped = progress.cut_off = True
     trainer._save_checkpoint(trainer.model, trial=None)
     trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
-
-
-def _explain_full_disk(error: Exception, args: TrainingArguments) -> None:
-    """Take away the checkpoint that did not fit, and say what to do.
-
-    Raises:
-        InputError: where the disk is full.
-    """
-    import shutil
-
-    folder = Path(args.output_dir)
-    text = str(error)
-    free = shutil.disk_usage(folder).free
-    signs = ("No space left", "os error 28", "Disk quota", "PytorchStreamWriter", "unexpected pos")
-    if getattr(error, "errno", None) not in (28, 122) and not any(sign in text for sign in signs):
-        return
-    whole = checkpoints_in(folder)
-    cut = [path for path in folder.glob("checkpoint-*") if path not in whole.values()]
-    written = sum(file.stat().st_size for path in cut for file in path.rglob("*") if file.is_file())
-    for path in cut:
-        shutil.rmtree(path, ignore_errors=True)
-    size = max((_size(path) for path in whole.values()), default=written)
-    left = f"; {whole[max(whole)].name} is whole" if whole else ""
-    raise InputError(
-        f"the disk of {folder} is full ({free / 1e6:.0f} MB free, a checkpoint takes {max(size, written) / 1e6:.0f} MB)"
-        f"{left}. Free some space there, or lower --save-total-limit, and go on with --resume."
-    ) from error
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _without_resume(arguments: list[str]) -> list[str]:
-    """Return the arguments without --resume and its value."""
-    rest, skip = [], False
-    for argument in arguments:
-        if argument == "--resume" or skip:
-            skip = not skip
-        elif not argument.startswith("--resume="):
-            rest.append(argument)
-    return rest
-
-
-def _absolute(arguments: list[str]) -> list[str]:
-    """Return the arguments with local paths made absolute: a run may be resumed from another folder."""
-    found, expects = [], False
-    for argument in arguments:
-        flag, _, value = argument.partition("=")
-        is_path = flag.replace("_", "-") in PATH_FLAGS
-        if expects and Path(argument).exists():
-            argument = str(Path(argument).resolve())
-        elif is_path and value and Path(value).exists():
-            argument = f"{flag}={Path(value).resolve()}"
-        found.append(argument)
-        expects = is_path and not value
-    return found

@@ -9,7 +9,7 @@ import subprocess
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -201,16 +201,21 @@ class SystemMetrics(SystemMetricsMonitor):
 
 
 class RunCallback(MLflowCallback):
-    """The Trainer's MLflow callback, for `report_to="mlflow"`, whose calls go through the journal."""
+    """The Trainer's MLflow callback, for `report_to="mlflow"`, whose calls go through the journal.
 
-    def __init__(self):
+    Args:
+        at_begin: is called when all checks are passed and training begins.
+    """
+
+    def __init__(self, at_begin: Callable[[], None]):
         super().__init__()
-        self._ml_flow = _Fluent()
+        self._ml_flow, self.at_begin = _Fluent(), at_begin
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Log the Trainer's arguments."""
         if running := journal.active():
             running.training = True
+            self.at_begin()
         super().on_train_begin(args, state, control, **kwargs)
 
 

@@ -160,6 +160,7 @@ def log_dataset(
                 f"run {run_id} cannot be resumed: its {name.replace('_', ' ')} are not those that it was trained on"
                 f" (digest {known}, now {dataset.digest}); give the same data with --dataset."
             )
+        running.digests[name] = dataset.digest
         running.write("input", dataset=dataset._to_mlflow_entity().to_dictionary(), context=context)
         return dataset
     # By the client: fluent logging would reopen a finished run and change its status.

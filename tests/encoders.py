@@ -80,9 +80,9 @@ ENCODERS = {
 }  # fmt: skip
 
 
-def make_encoder(folder: Path, kind: str) -> Path:
+def make_encoder(folder: Path, kind: str, seed: int = 0) -> Path:
     """Save a tiny random masked language model with its tokenizer and return the folder."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config_class, model_class, options = ENCODERS[kind]
     words = tokenizer()
     config = config_class(

@@ -1,0 +1,89 @@
+"""What a run was started with, and what may be another when it goes on."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from finetune.console import InputError
+
+from transformers import TrainingArguments
+
+PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
+# Another value of these trains the same weights. Rows and base are compared by what they hold.
+FREE = {
+    "dataset", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
+    "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
+    "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name", "score_rows",
+    "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
+}  # fmt: skip
+NOT_COMPARED = {"resume", "max_time", "offline_ok"}
+# Defaults that depend on the machine: a run keeps those it began with.
+KEPT = ("optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps")
+BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
+
+
+def settings_of(flags, args: TrainingArguments) -> dict:
+    """Return all settings of a training as plain values, with the number of its processes."""
+    settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
+    return json.loads(json.dumps(settings, default=str))
+
+
+def compare(before: dict, now: dict) -> dict[str, str]:
+    """Return the settings that have changed, as `before -> now`.
+
+    Raises:
+        InputError: for those that would change what is trained.
+    """
+    if not before:
+        return {}
+    changed = {
+        name: f"{before.get(name)} -> {value}"
+        for name, value in now.items()
+        if name not in NOT_COMPARED and before.get(name) != value
+    }
+    free = FREE
+    if _samples_a_step(before) == _samples_a_step(now):
+        free = FREE | BATCH | {"world_size"}
+    refused = {name: change for name, change in changed.items() if name not in free}
+    if "world_size" in refused:
+        raise InputError(
+            f"this run was trained by {before['world_size']} processes, {_samples_a_step(before)} samples a step, and"
+            f" would go on by {now['world_size']} with {_samples_a_step(now)}; give --per-device-train-batch-size and"
+            " --gradient-accumulation-steps that make as many."
+        )
+    if refused:
+        shown = ", ".join(f"--{name.replace('_', '-')} {change}" for name, change in sorted(refused.items()))
+        raise InputError(f"{shown}: this would change what is trained; --resume goes on with the run as it is.")
+    return changed
+
+
+def _samples_a_step(settings: dict) -> int:
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "world_size")
+    first, second, third = (settings.get(name, 1) for name in names)
+    return first * second * third
+
+
+def without_resume(arguments: list[str]) -> list[str]:
+    """Return the arguments without --resume and its value."""
+    rest, skip = [], False
+    for argument in arguments:
+        if argument == "--resume" or skip:
+            skip = not skip
+        elif not argument.startswith("--resume="):
+            rest.append(argument)
+    return rest
+
+
+def absolute(arguments: list[str]) -> list[str]:
+    """Return the arguments with local paths made absolute: a run may be resumed from another folder."""
+    found, expects = [], False
+    for argument in arguments:
+        flag, _, value = argument.partition("=")
+        is_path = flag.replace("_", "-") in PATH_FLAGS
+        if expects and Path(argument).exists():
+            argument = str(Path(argument).resolve())
+        elif is_path and value and Path(value).exists():
+            argument = f"{flag}={Path(value).resolve()}"
+        found.append(argument)
+        expects = is_path and not value
+    return found
