@@ -112,8 +112,8 @@ class Delivery:
     def _apply_params(self, entries: list[dict]) -> None:
         """Log new parameters; one that has another value than before becomes a tag, as parameters cannot change."""
         values = entries[0]["values"]
-        drift = {DRIFT + name: value for name, value in values.items() if self.params.get(name, value) != value}
-        self.set_tags(drift)
+        changed = {name for name, value in values.items() if self.params.get(name, value) != value}
+        self.set_tags({DRIFT + name: f"{self.params[name]} -> {values[name]}" for name in changed})
         new = [Param(name, value) for name, value in values.items() if name not in self.params]
         for start in range(0, len(new), MAX_PARAMS_TAGS_PER_BATCH):
             self.client.log_batch(self.run_id, params=new[start : start + MAX_PARAMS_TAGS_PER_BATCH])

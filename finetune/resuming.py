@@ -39,6 +39,7 @@ class Origin:
         settings: all that they and the defaults say, before the script fills in what depends on the data.
         run: to go on with, or None.
         drift: settings that are not what they were, by name.
+        moved: from the folder that its checkpoints were in, where that is no longer here.
         online: whether the tracking server answers.
         checkpoint: to go on from, once the run is open.
     """
@@ -47,6 +48,7 @@ class Origin:
     settings: dict
     run: Run | None = None
     drift: dict[str, str] = field(default_factory=dict)
+    moved: str | None = None
     online: bool = True
     checkpoint: str | None = None
     trainer: Trainer | None = None
@@ -88,8 +90,10 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     check_trackers(args)
     settings = settings_of(flags, args)
     drift = compare(before, settings)
-    _choose_folder(run, args, "output_dir" in names)
-    return flags, args, Origin(recorded["arguments"], settings, run, drift)
+    folder = run.data.tags.get(FOLDER_TAG)
+    moved = folder if folder and not Path(folder).is_dir() else None
+    _choose_folder(run, args, folder is None or moved or "output_dir" in names)
+    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved)
 
 
 def check_resumable(run: Run, task: str) -> None:
@@ -111,6 +115,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
         run = runs.run(flags.experiment, args.output_dir, origin.run, args.report_to, origin.online)
     else:
         run = nullcontext()
+    run_id = None
     try:
         with run as run_id:
             run_id = broadcast_object_list([run_id])[0]
@@ -120,7 +125,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
                 if origin.run is None:
                     _announce(args, origin)
                 else:
-                    origin.checkpoint = _find_start(origin.run, Path(args.output_dir))
+                    origin.checkpoint = _find_start(origin, Path(args.output_dir))
             origin.checkpoint = broadcast_object_list([origin.checkpoint])[0]
             try:
                 yield run_id
@@ -130,7 +135,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
                 full_disk.explain(error, Path(args.output_dir))
                 raise
     except BaseException:
-        if args.process_index == 0 and checkpoints_in(Path(args.output_dir)):
+        if run_id and args.process_index == 0 and checkpoints_in(Path(args.output_dir)):
             command = shlex.join(["python", sys.argv[0] or "train.py", "--resume", run_id])
             logger.info(f"Go on from the last checkpoint with\n  {command}")
         raise
@@ -173,14 +178,13 @@ def _give_up() -> None:
         running.delivery.try_to_end("FAILED")
 
 
-def _choose_folder(run: Run, args: TrainingArguments, is_given: bool) -> None:
+def _choose_folder(run: Run, args: TrainingArguments, is_new: bool) -> None:
     """Set `args.output_dir` to the run's own folder: where its checkpoints are, or a new one."""
-    known = run.data.tags.get(FOLDER_TAG)
-    if known and Path(known).is_dir() and not is_given:
-        args.output_dir = known
-        return
-    check_writable(args.output_dir)
-    args.output_dir = str(Path(args.output_dir).resolve() / run.info.run_id)
+    if is_new:
+        check_writable(args.output_dir)
+        args.output_dir = str(Path(args.output_dir).resolve() / run.info.run_id)
+    else:
+        args.output_dir = run.data.tags[FOLDER_TAG]
 
 
 def _announce(args: TrainingArguments, origin: Origin) -> None:
@@ -190,13 +194,13 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     journal.active().wait(10, hurried=True)
 
 
-def _find_start(run: Run, folder: Path) -> str | None:
+def _find_start(origin: Origin, folder: Path) -> str | None:
     """Return the newest complete checkpoint, from this disk or from MLflow.
 
     Raises:
         InputError: when the run had some, and none is left.
     """
-    known, run_id = checkpoints_in(folder), run.info.run_id
+    known, run_id = checkpoints_in(folder), origin.run.info.run_id
     steps = uploads.uploaded_steps(run_id)
     if max(steps, default=0) > max(known, default=0):
         logger.info(f"Downloading the checkpoints of steps {', '.join(map(str, steps))} from MLflow")
@@ -204,11 +208,10 @@ def _find_start(run: Run, folder: Path) -> str | None:
             if uploads.download(run_id, step, folder):
                 _move_best(folder / f"checkpoint-{step}")
         known = checkpoints_in(folder)
-    before = run.data.tags.get(FOLDER_TAG)
-    if not known and before and not Path(before).is_dir() and "loss" in run.data.metrics:
+    if not known and origin.moved and "loss" in origin.run.data.metrics:
         raise InputError(
-            f"run {run_id} cannot be resumed: its checkpoints are no longer in {before}, and not in MLflow; put them"
-            " back."
+            f"run {run_id} cannot be resumed: its checkpoints are no longer in {origin.moved}, and not in MLflow; put"
+            " them back."
         )
     if not known:
         logger.info("the run has no checkpoint yet; it begins again.")

@@ -10,7 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from finetune import delivery, journal, trackers, tracking
@@ -65,7 +65,7 @@ def run(
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
         monitor = SystemMetrics(running.run_id, resume_logging=resume is not None)
         monitor.start()
-        status = "FAILED"
+        status, refused = "FAILED", False
         try:
             if "wandb" in report_to:
                 trackers.start_wandb(running.run_id, experiment)
@@ -76,7 +76,7 @@ def run(
             raise
         except InputError:
             if resume and not running.training:  # Refused before it went on: nothing has changed.
-                status = resume.info.status
+                status, refused = resume.info.status, True
             raise
         except Exception:
             text = traceback.format_exc()
@@ -86,6 +86,10 @@ def run(
             monitor.finish()
             _end(running, folder, status)
             trackers.finish_wandb(failed=status != "FINISHED")
+            if refused:
+                (folder / LOCK).unlink()
+                with suppress(OSError):
+                    folder.rmdir()  # It was made for this.
 
 
 def _git_tags() -> dict[str, str]:

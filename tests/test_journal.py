@@ -99,7 +99,7 @@ def test_a_parameter_that_has_changed_becomes_a_tag(tmp_path):
     with runs.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         tracking.log_params({"a": "1", "b": "3", "c": "4"})
     run = mlflow.get_run(run_id)
-    assert (run.data.params, run.data.tags["param_drift.b"]) == ({"a": "1", "b": "2", "c": "4"}, "3")
+    assert (run.data.params, run.data.tags["param_drift.b"]) == ({"a": "1", "b": "2", "c": "4"}, "2 -> 3")
     assert "param_drift.a" not in run.data.tags
 
 
