@@ -141,7 +141,8 @@ class CheckpointCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Log what a run that was cut off did not come to log."""
         for step, folder in checkpoints_in(Path(args.output_dir)).items():
-            cut_off = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["cut_off"]
+            path = folder / PROGRESS
+            cut_off = path.is_file() and json.loads(path.read_text(encoding="utf-8"))["cut_off"]
             self._log(folder, args, not cut_off and self._becomes_model(step, state), again=True)
 
     def on_save(self, args, state, control, **kwargs):

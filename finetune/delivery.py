@@ -191,7 +191,10 @@ class Delivery:
             link_scores(run, folder, model_id, loss, dataset)
 
     def _apply_end(self, entries: list[dict]) -> None:
-        self.client.set_terminated(self.run_id, entries[0]["status"], entries[0]["time"])
+        if entries[0]["status"] == "RUNNING":  # A run that was cut off, and could not be resumed.
+            self.client.update_run(self.run_id, "RUNNING")
+        else:
+            self.client.set_terminated(self.run_id, entries[0]["status"], entries[0]["time"])
 
 
 def find_experiment(name: str) -> str:

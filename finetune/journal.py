@@ -16,7 +16,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from finetune.delivery import Delivery, is_reachable
+from finetune.delivery import Delivery, is_reachable, replace
 
 logger = logging.getLogger(__name__)
 SPOOL = "spool"
@@ -41,7 +41,7 @@ class Journal:
         self.spool.mkdir(parents=True, exist_ok=True)
         path = self.spool / HEADER
         if header is not None and not path.exists():
-            path.write_text(json.dumps(header), encoding="utf-8")
+            replace(path, json.dumps(header))
         self.delivery = Delivery(self.spool, path)
         self.sent = _read_count(self.spool / SENT)
         self.pending = deque(read_lines(self.spool / LINES)[self.sent :])
@@ -49,9 +49,12 @@ class Journal:
         self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
         self.digests: dict[str, str] = {}  # Of the rows now.
         self._lines = (self.spool / LINES).open("a", encoding="utf-8")
+        if self._lines.tell():
+            self._lines.write("\n")  # The last line may have been cut off.
         self._lock, self._news = threading.Lock(), threading.Event()
         self._hurry, self._closing = threading.Event(), threading.Event()  # not to wait between attempts; to end
         self._numbers = count(time.time_ns())
+        self._take_rejected()
         self._thread = threading.Thread(target=self._send, name="journal", daemon=True)
 
     @property
@@ -63,6 +66,9 @@ class Journal:
         """Begin to deliver; from now on `active` is this journal."""
         global _active
         _active = self
+        for entry in self.pending:
+            if entry["op"] == "end":  # Of the process before, which could not send it.
+                entry |= {"op": "tags", "values": {}}
         self._thread.start()
         self._news.set()
 
@@ -129,14 +135,17 @@ class Journal:
             time.sleep(0.02)
         self._hurry.clear()
 
-    def close(self, status: str, patience: float = 30) -> bool:
+    def close(self, status: str, patience: float, moment: int | None = None) -> bool:
         """End the run and wait until all has arrived, or for `patience` seconds without a sign of the server.
 
         Return whether all is in MLflow. What is not stays in the spool.
+
+        Args:
+            moment: of the end, in milliseconds; by default now.
         """
         global _active
-        self.write("end", status=status, time=time.time_ns() // 1_000_000)
-        if status != "FINISHED":
+        self.write("end", status=status, time=moment or time.time_ns() // 1_000_000)
+        if status in ("FAILED", "KILLED"):
             self.delivery.try_to_end(status)  # Before a long upload that the end of the process may cut off.
         self.wait(patience, hurried=status == "KILLED")
         self._closing.set()
@@ -222,6 +231,14 @@ class Journal:
             file.writelines(json.dumps(entry | {"error": str(error)}, default=str) + "\n" for entry in entries)
         logger.warning(f"MLflow does not take {entries[0]['op']} ({str(error)[:300]}); it is kept in {path}.")
 
+    def _take_rejected(self) -> None:
+        """Try once more what an earlier process was refused."""
+        path = self.spool / REJECTED
+        for entry in read_lines(path):
+            values = {key: value for key, value in entry.items() if key not in ("op", "error", "attempts", "alone")}
+            self.write(entry["op"], **values)
+        path.unlink(missing_ok=True)
+
 
 def active(run_id: str | None = None) -> Journal | None:
     """Return the journal of the training in this process, or None where there is none or it is another run's."""
@@ -232,6 +249,8 @@ def read_lines(path: Path) -> list[dict]:
     """Return the entries of a file of JSON lines; one that was cut off while it was written does not count."""
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        if not line:
+            continue
         try:
             entries.append(json.loads(line))
         except ValueError:

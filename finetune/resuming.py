@@ -70,13 +70,10 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
     check_trackers(args)
+    if args.hub_token:
+        raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
     if flags.resume is None:
         return flags, args, Origin(absolute(arguments), settings_of(flags, args))
-    if flags.resume.startswith(journal.OFFLINE):
-        raise InputError(
-            f"run {flags.resume} is not in MLflow yet; when the server answers, run `python log_model.py"
-            f" {flags.resume} --sync OUTPUT_DIR/{flags.resume}`, and resume the run that it prints."
-        )
     tracking.connect()
     run = tracking.find_run(flags.resume)
     check_resumable(run, task)
@@ -191,7 +188,7 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
-    journal.active().wait(10, hurried=True)
+    journal.active().wait(10 if origin.online else 0, hurried=True)
 
 
 def _find_start(origin: Origin, folder: Path) -> str | None:

@@ -74,17 +74,16 @@ def run(
         except KeyboardInterrupt:
             status = "KILLED"
             raise
-        except InputError:
-            if resume and not running.training:  # Refused before it went on: nothing has changed.
-                status, refused = resume.info.status, True
-            raise
-        except Exception:
-            text = traceback.format_exc()
-            running.file("error.txt", lambda path: path.write_text(text, encoding="utf-8"))
+        except Exception as error:
+            if resume and isinstance(error, InputError) and not running.training:
+                status, refused = resume.info.status, True  # Before it went on: nothing has changed.
+            else:
+                text = traceback.format_exc()
+                running.file("error.txt", lambda path: path.write_text(text, encoding="utf-8"))
             raise
         finally:
             monitor.finish()
-            _end(running, folder, status)
+            _end(running, folder, status, resume.info.end_time if refused else None)
             trackers.finish_wandb(failed=status != "FINISHED")
             if refused:
                 (folder / LOCK).unlink()
@@ -113,9 +112,10 @@ def _create_run(header: dict) -> str:
     return run.info.run_id
 
 
-def _end(running: journal.Journal, folder: Path, status: str) -> None:
+def _end(running: journal.Journal, folder: Path, status: str, moment: int | None) -> None:
     """End the run, and say what to do where not all of it is in MLflow."""
-    complete = running.close(status, patience=15 if status == "KILLED" else float(os.environ.get(PATIENCE, 60)))
+    patience = 15 if status == "KILLED" else float(os.environ.get(PATIENCE, 60))
+    complete = running.close(status, patience, moment)
     if running.delivery.header.get("offline_id"):
         rename_cards(folder, running.run_id)
     if not complete:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune import journal, trackers
+from finetune import delivery, journal, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
@@ -210,12 +210,21 @@ def log_setup(
 
 
 def find_run(reference: str) -> Run:
-    """Return the run named by `<id>` or `runs:/<id>[/...]`.
+    """Return the run named by `<id>`, `runs:/<id>[/...]`, or the id that it had offline.
 
     Raises:
         InputError: when the tracking store has no such run.
     """
     run_id = reference.removeprefix("runs:/").split("/")[0]
+    if run_id.startswith(journal.OFFLINE):
+        query = f"tags.`{delivery.OFFLINE_TAG}` = '{run_id}'"
+        found = mlflow.search_runs(search_all_experiments=True, filter_string=query, output_format="list")
+        if found:
+            return found[0]
+        raise InputError(
+            f"run {run_id} is not in MLflow yet; run `python log_model.py {run_id} --sync OUTPUT_DIR/{run_id}`, which"
+            " prints its id."
+        )
     try:
         return mlflow.get_run(run_id)
     except MlflowException as error:

@@ -93,6 +93,21 @@ def test_a_point_that_is_computed_again_is_not_logged_again(tmp_path):
     assert points(run_id) == [(step, 1 / step) for step in range(1, 8)]
 
 
+def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
+    with runs.run("journal", tmp_path) as run_id:
+        log([1])
+    spool = tmp_path / run_id / "spool"
+    spool.mkdir()
+    (spool / "run.json").write_text(json.dumps({"run_id": run_id}))
+    point = {"op": "metrics", "points": [["loss", 0.5, 5, 2]]}
+    (spool / "journal.jsonl").write_text(json.dumps(point) + '\n{"op": "metr')
+    with runs.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
+        log([3])
+        journal.active().wait(5)
+        assert [entry["points"][0][3] for entry in journal.read_lines(spool / "journal.jsonl")] == [2, 3]
+    assert points(run_id) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
 def test_a_parameter_that_has_changed_becomes_a_tag(tmp_path):
     with runs.run("journal", tmp_path) as run_id:
         tracking.log_params({"a": "1", "b": "2"})
@@ -114,6 +129,15 @@ def test_what_mlflow_refuses_is_kept_and_does_not_hold_up_the_rest(tmp_path, mon
     (entry,) = [json.loads(line) for line in (tmp_path / run_id / "spool" / "rejected.jsonl").read_text().splitlines()]
     assert entry["points"][0][:2] == ["no|such|name", 1.0]
     assert "Invalid value" in entry["error"]
+    with pytest.raises(tracking.InputError, match="1 of 1 entries are not in MLflow"):
+        runs.sync(run_id, tmp_path / run_id)
+    known = delivery.Delivery._apply_metrics
+    monkeypatch.setattr(
+        delivery.Delivery, "_apply_metrics", lambda *given: known(given[0], [{"points": [["name", 1.0, 5, 1]]}])
+    )
+    assert runs.sync(run_id, tmp_path / run_id) == run_id
+    assert points(run_id, "name") == [(1, 1.0)]
+    assert not (tmp_path / run_id / "spool").exists()
 
 
 def test_writing_never_raises(tmp_path, caplog):
@@ -140,8 +164,10 @@ def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
     tags = header["tags"] | {delivery.OFFLINE_TAG: name}
     experiment = delivery.find_experiment("journal")
     made = mlflow.MlflowClient().create_run(experiment, header["start_time"], tags).info.run_id
+    with pytest.raises(tracking.InputError, match="not in MLflow yet"):
+        tracking.find_run(f"{name}0")
     run_id = runs.sync(name, tmp_path)
-    assert run_id == made
+    assert run_id == made == tracking.find_run(name).info.run_id
     assert points(run_id) == [(step, 1 / step) for step in range(1, 4)]
     with pytest.raises(tracking.InputError, match="nothing to sync"):
         runs.sync(name, tmp_path)

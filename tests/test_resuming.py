@@ -105,6 +105,10 @@ def test_another_setting_is_refused_where_it_changes_what_is_trained(stopped_run
     assert tags["param_drift.save_total_limit"] == "None -> 1"
 
 
+def test_a_token_among_the_flags_is_refused():
+    assert "HF_TOKEN" in call(train_classifier.main, "--hub-token", "hf_secret")
+
+
 def test_one_process_at_a_time(stopped_run, tmp_path):
     with (tmp_path / "a" / stopped_run / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
