@@ -20,14 +20,13 @@ from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.logged_models import TEXT_TO_SQL
 from finetune.prompts import Prompt
 from finetune.quantization import storage_dtype
-from finetune.scorecard import answer_rows, compare, log_scorecard
+from finetune.scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import clean_parts
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
 import torch
-from accelerate.utils import gather_object
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
 
@@ -162,8 +161,9 @@ def main(arguments: list[str] | None = None) -> None:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
+        scorecards = score(trainer, flags.distractor_columns)
         if args.process_index == 0:
-            finish(trainer, card, datasets["validation"], flags.distractor_columns)
+            finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)
 
 
@@ -181,10 +181,9 @@ class SqlTrainer(Trainer):
         """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
         metrics = super().evaluate(*args, **kwargs)
         if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
-            share = self.score_rows[self.args.process_index :: self.args.world_size]
             model = self.accelerator.unwrap_model(self.model)
-            verdicts = answer_rows(model, self.processing_class, self.prompt, share).verdicts if share else []
-            score = {"eval_exec_accuracy": summarize(gather_object(verdicts))["exec_accuracy"]}
+            verdicts = answer_rows(model, self.processing_class, self.prompt, self.score_rows).verdicts
+            score = {"eval_exec_accuracy": summarize(verdicts)["exec_accuracy"]}
             self.log(score)
             metrics |= score
         return metrics
@@ -247,20 +246,26 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dic
     return datasets
 
 
-def finish(trainer: SqlTrainer, card: dict, validation, distractor_columns: int) -> None:
-    """Log the loss curve, what log_model.py checks the reloaded model with, and scores of base against adapter.
-
-    The held-out rows are scored as they are and with distractors.
-    """
-    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
-    expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
-    reports.log_reload_check(final_step(trainer), token_ids=[completion.token_ids for completion in expected])
+def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
+    """Return scorecards of base and adapter on the held-out rows, as they are and with distractors."""
     rows = trainer.score_rows
     sets = {"validation": rows, "validation_distractors": distract(rows, distractor_columns, trainer.args.seed)}
     if not distractor_columns:
         sets.pop("validation_distractors")
-    for name, questions in sets.items() if rows else ():
-        scorecard = compare(trainer.model, trainer.processing_class, trainer.prompt, questions)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return {
+        name: compare(model, trainer.processing_class, trainer.prompt, questions)
+        for name, questions in sets.items()
+        if questions
+    }
+
+
+def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Scorecard]) -> None:
+    """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
+    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
+    expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
+    reports.log_reload_check(final_step(trainer), token_ids=[completion.token_ids for completion in expected])
+    for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
         logger.info(scorecard.format(name))
         if not scorecard.changed:

@@ -148,8 +148,10 @@ def main(arguments: list[str] | None = None) -> None:
             datasets = log_setup(flags, args, lora, rows, splits, report, data, card)
         log_plan(trainer)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
+        parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
+        summarizer, scorecards = score(trainer, card, parts, flags.score_rows)
         if args.process_index == 0:
-            finish(trainer, card, splits, rows.test, flags.score_rows, datasets)
+            finish(trainer, card, summarizer, scorecards, datasets)
     console.print_result(run_id)
 
 
@@ -223,19 +225,22 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, data: dict, c
     return datasets
 
 
-def finish(trainer: SummaryTrainer, card: dict, splits, test: list[dict] | None, score_rows: int, datasets) -> None:
-    """Log the loss curve, what log_model.py checks the reloaded model with, and scores of base against adapter."""
-    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
+def score(trainer: SummaryTrainer, card: dict, parts: dict[str, list[dict]], limit: int) -> tuple:
+    """Return the trained summarizer, and scorecards of base and adapter on the first rows of each part."""
     trainer.model.generation_config.max_length = None  # The Trainer's evaluations leave one behind.
     summarizer = Summarizer(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, card)
+    batch_size = trainer.args.per_device_eval_batch_size
+    parts = {name: rows[:limit] for name, rows in parts.items() if rows[:limit]}
+    return summarizer, {name: summary_scorecard(summarizer, rows, batch_size) for name, rows in parts.items()}
+
+
+def finish(trainer: SummaryTrainer, card: dict, summarizer: Summarizer, scorecards: dict, datasets: dict) -> None:
+    """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
+    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
     step, batch_size = final_step(trainer), trainer.args.per_device_eval_batch_size
     expected = summarizer.summarize([row["article"] for row in card["sample"]], batch_size)
     reports.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
-    parts = {"validation": splits["validation"].rows, "test": drop_empty(test or [])}
-    for name, rows in parts.items():
-        if not rows[:score_rows]:
-            continue
-        scorecard = summary_scorecard(summarizer, rows[:score_rows], batch_size)
+    for name, scorecard in scorecards.items():
         scorecard.log(name, card["run_id"], step, datasets[name])
         logger.info(scorecard.format(f"{name}, step {step}"))
         if not scorecard.changed:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from finetune import reports, tracking
 from finetune.generation import Generation, generate_all
 from finetune.prompts import Prompt
+from finetune.sharing import share_out
 from finetune.supervision import prompt_token_ids
 from metrics.sql_execution.sql_execution import Verdict, judge, summarize
 
@@ -114,14 +115,15 @@ def verdict_text(verdict: Verdict) -> str:
 
 
 def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = 16) -> Answers:
-    """Answer rows greedily and judge the answers.
+    """Answer rows greedily, all processes of a training together, and judge the answers.
 
     Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
     """
     prompts = [prompt_token_ids(tokenizer, prompt, row) for row in rows]
     longest = max(len(tokenizer(row["answer"])["input_ids"]) for row in rows)
     start = time.perf_counter()
-    found = generate_all(model, tokenizer, prompts, batch_size=batch_size, max_new_tokens=longest + 32)
+    options = {"batch_size": batch_size, "max_new_tokens": longest + 32}
+    found = share_out(prompts, lambda mine: generate_all(model, tokenizer, mine, **options))
     seconds = time.perf_counter() - start
     verdicts = [judge(g.text, row["answer"], row["context"]) for g, row in zip(found, rows, strict=True)]
     return Answers(found, verdicts, seconds)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from finetune import reports, tracking
 from finetune.generation import Generation
+from finetune.sharing import share_out
 from finetune.summarizers import Summarizer
 from finetune.supervision import IGNORED, Supervision
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
@@ -148,11 +149,14 @@ class SummaryScorecard:
 
 
 def summary_scorecard(summarizer: Summarizer, rows: list[dict], batch_size: int = 16) -> SummaryScorecard:
-    """Summarise rows with the adapter and, the adapter disabled, with the bare base: all else the same."""
-    articles = summarizer.encode([row["article"] for row in rows])
-    after = summarizer.summarize(articles, batch_size)
+    """Summarise rows with the adapter and, the adapter disabled, with the bare base: all else the same.
+
+    All processes of a training do it together.
+    """
+    articles = [row["article"] for row in rows]
+    after = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
     if not hasattr(summarizer.model, "disable_adapter"):
         return SummaryScorecard(rows, None, after)
     with summarizer.model.disable_adapter():
-        before = summarizer.summarize(articles, batch_size)
+        before = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
     return SummaryScorecard(rows, before, after)

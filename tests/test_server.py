@@ -93,6 +93,7 @@ def check_complete(run_id: str, folder: Path, steps: int = 40) -> None:
     assert next(m.value for m in models[0].metrics if m.key == "eval_macro_f1") == best
 
 
+@pytest.mark.slow
 def test_credentials_are_nowhere_and_a_wrong_password_is_refused(on_guarded_server, flags, tmp_path):
     log = tmp_path / "log"
     # Such a server takes its time for each request, and a model is many.
