@@ -21,7 +21,7 @@ from finetune.trackers import check_trackers
 
 import mlflow
 from accelerate.utils import broadcast_object_list
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import MLflowCallback
 
@@ -40,6 +40,7 @@ class Origin:
         run: to go on with, or None.
         drift: settings that are not what they were, by name.
         moved: from the folder that its checkpoints were in, where that is no longer here.
+        last_point: of the loss that the run has.
         online: whether the tracking server answers.
         checkpoint: to go on from, once the run is open.
     """
@@ -49,6 +50,7 @@ class Origin:
     run: Run | None = None
     drift: dict[str, str] = field(default_factory=dict)
     moved: str | None = None
+    last_point: Metric | None = None
     online: bool = True
     checkpoint: str | None = None
     trainer: Trainer | None = None
@@ -90,7 +92,9 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     folder = run.data.tags.get(FOLDER_TAG)
     moved = folder if folder and not Path(folder).is_dir() else None
     _choose_folder(run, args, folder is None or moved or "output_dir" in names)
-    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved)
+    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+    last = max(history, key=lambda metric: metric.step, default=None)
+    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last)
 
 
 def check_resumable(run: Run, task: str) -> None:
@@ -236,11 +240,9 @@ def _note_resume(args: TrainingArguments, origin: Origin) -> None:
     note = f"{now:%Y-%m-%dT%H:%M:%SZ} from {start}, was {run.info.status}"
     if run.info.status == "RUNNING":
         note += " (cut off without a word)"
-    history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
-    if history:
-        last = max(history, key=lambda metric: metric.step)
-        seconds = now.timestamp() - last.timestamp / 1000
-        note += f"; last logged step {last.step}, {seconds:.0f} s before"
+    if origin.last_point:
+        seconds = now.timestamp() - origin.last_point.timestamp / 1000
+        note += f"; last logged step {origin.last_point.step}, {seconds:.0f} s before"
     earlier = run.data.tags.get(RESUMED_TAG)
     tracking.set_tag(RESUMED_TAG, f"{earlier}\n{note}" if earlier else note)
     logger.info(f"Resumed: {note}")
