@@ -87,6 +87,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     kept = [f"--{name}={before[name]}" for name in KEPT if name in before and name not in names]
     flags, args = parser.parse([*recorded["arguments"], *kept, *given])
     check_trackers(args)
+    if "max_time" not in names:  # It was for the time before.
+        flags.max_time = None
     settings = settings_of(flags, args)
     drift = compare(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)

@@ -103,6 +103,7 @@ def test_another_setting_is_refused_where_it_changes_what_is_trained(stopped_run
     tags = mlflow.get_run(stopped_run).data.tags
     assert tags["param_drift.per_device_train_batch_size"] == "16 -> 8"
     assert tags["param_drift.save_total_limit"] == "None -> 1"
+    assert tags["param_drift.script.max_time"] == "1h -> None"
 
 
 def test_a_token_among_the_flags_is_refused():
