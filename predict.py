@@ -170,14 +170,9 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet file with the model's columns")
-    parser.add_argument("--output", help="write the rows with their answers here (.jsonl, .csv, .parquet)")
-    parser.add_argument(
-        "--engine",
-        choices=("here", "spark"),
-        default="here",
-        help="spark: --input and --output may be s3://... and so on",
-    )
-    parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
+    parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
+    parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
+    parser.add_argument("--base-model", help="folder of the base model, where it has moved")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument(

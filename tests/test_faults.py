@@ -149,7 +149,10 @@ def test_killed_at_a_random_moment_a_run_goes_on(script, phase, name, index, fla
 # The short version: one kill of each kind.
 @pytest.mark.parametrize(
     ("script", "phase", "name", "index"),
-    [("train_sql_generator", "save", "SIGKILL", 100), ("train_classifier", "time", "SIGTERM", 101)],
+    [
+        pytest.param("train_sql_generator", "save", "SIGKILL", 100, marks=pytest.mark.slow),
+        ("train_classifier", "time", "SIGTERM", 101),
+    ],
 )
 def test_killed_a_run_goes_on(script, phase, name, index, flags, references, tmp_path):
     kill_and_resume(script, phase, name, index, flags, references, tmp_path)

@@ -131,7 +131,7 @@ def test_checkpoints_that_are_nowhere_are_named(classifier_run, tmp_path, monkey
     assert call(train_classifier.main, "--resume", run_id) is None
 
 
-@pytest.mark.parametrize("at", ["evaluation", "step"])
+@pytest.mark.parametrize("at", ["evaluation", pytest.param("step", marks=pytest.mark.slow)])
 def test_an_evaluation_that_is_cut_off_is_made_up_for(classifier_run, tmp_path, monkeypatch, capsys, at):
     """With dropout: the evaluation draws from the random state, and the next steps do."""
     flags = (*classifier_run["flags"], "--lora-dropout", 0.1, "--logging-steps", 3)

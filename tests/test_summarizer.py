@@ -275,6 +275,7 @@ def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_sum
     assert "text-to-SQL only" in call(evaluate_model.main, uri, "--dataset", reports, "--no-clean")
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(summarizer_run, tmp_path):
     folder = kill_training("train_summarizer.py", summarizer_run["flags"], tmp_path, after=8, before=16)
     assert call(train_summarizer.main, "--resume", folder.name) is None
@@ -298,6 +299,7 @@ def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_th
     assert f"run {run_id} is summarization, not text-to-sql" in call(*other)
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_run_with_the_scores_of_one(summarizer_run, reports, tmp_path):
     """Each process summarises half of the rows; the last batch is filled up, and the fill does not count."""
     output, flags = tmp_path / "outputs", [*summarizer_run["flags"], "--learning-rate", 0, "--max-steps", 1]
