@@ -78,10 +78,10 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         return flags, args, Origin(absolute(arguments), settings_of(flags, args))
     tracking.connect()
     run = tracking.find_run(flags.resume)
-    check_resumable(run, task)
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
+    check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
     kept = [f"--{name}={before[name]}" for name in KEPT if name in before and name not in names]
