@@ -107,6 +107,7 @@ class StopCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Save at this step where one of the processes was asked to stop."""
         if any_process(stopping.requested(), args):
+            stopping.seen()
             self.progress.pending_evaluation = is_evaluated(args, state, control)
             self.progress.stopped = True
             self.progress.cut_off = self.progress.pending_evaluation or not control.should_save

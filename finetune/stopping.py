@@ -10,7 +10,7 @@ from collections.abc import Callable
 AT_ONCE_AFTER = 2.0  # seconds: launchers pass a signal on that the processes have got themselves
 GRACE = 20.0  # seconds for processes that wait for one another, of the 30 that launchers leave them
 _received: list[tuple[int, float]] = []
-_training = False
+_training = _seen = False
 
 
 class EvaluationStopped(KeyboardInterrupt):
@@ -40,6 +40,12 @@ def in_training(value: bool) -> None:
     _training = value
 
 
+def seen() -> None:
+    """Say that training knows of the request and is about to end: it is not hung."""
+    global _seen
+    _seen = True
+
+
 def check_evaluation() -> None:
     """End an evaluation in training when this process was asked to stop; it is made up for on resume.
 
@@ -65,8 +71,8 @@ def watch(hung: Callable[[], None]) -> None:
     def wait():
         os.read(read, 1)
         time.sleep(GRACE)
-        if _training:
-            print("error: another process of this training does not answer; stopping.", file=sys.stderr, flush=True)
+        if _training and not _seen:
+            print(f"error: no step came to its end within {GRACE:g} s of the signal.", file=sys.stderr, flush=True)
             hung()
             os._exit(1)
 

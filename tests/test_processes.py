@@ -87,6 +87,27 @@ def test_a_rank_that_dies_ends_all_and_the_run_goes_on(script, flags, tmp_path):
     assert losses == list(range(1, max(losses) + 1))
 
 
+@pytest.mark.faults
+def test_processes_that_are_asked_to_stop_save_together_and_go_on(flags, tmp_path):
+    output, log = tmp_path / "outputs", tmp_path / "log"
+    with log.open("w") as file:
+        command = launch("train_sql_generator", (*flags["train_sql_generator"], "--output-dir", output))
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    deadline = time.monotonic() + 180
+    while not list(output.glob("*/checkpoint-*/finetune.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)  # The launcher passes it on.
+    assert process.wait(timeout=60) != 0
+    (folder,) = output.iterdir()
+    run = mlflow.get_run(folder.name)
+    assert run.info.status == "KILLED", log.read_text()[-3000:]
+    assert "saving a checkpoint" in log.read_text()
+    logged = [point.step for point in mlflow.MlflowClient().get_metric_history(folder.name, "loss")]
+    assert (folder / f"checkpoint-{max(logged)}" / "finetune.json").is_file()
+    done = subprocess.run(launch("train_sql_generator", ("--resume", folder.name)), capture_output=True, text=True)
+    assert last_line(done) == folder.name
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_that_accumulates_two_batches(few_rows, tmp_path, capsys):
     flags = (*SQL, "--dataset", few_rows, "--max-steps", 6, "--per-device-train-batch-size", 2, "--logging-steps", 1,
