@@ -52,7 +52,8 @@ class Delivery:
         self.run_id: str | None = self.header["run_id"]
         self.client, self.skeleton = mlflow.MlflowClient(), None
         self.keep: list[int] | None = None
-        self._points: dict[tuple[str, int], Metric] | None = None
+        self._points: dict[str, dict[int, int]] | None = None  # time of each point, by metric and step
+        self._losses: dict[int, Metric] = {}  # eval_loss by step
 
     @property
     def ids(self) -> set[str]:
@@ -93,7 +94,9 @@ class Delivery:
         for key in data.metrics:
             if not key.startswith(SYSTEM):
                 history = self.client.get_metric_history(self.run_id, key)
-                points |= {(key, metric.step): metric for metric in reversed(history)}
+                points[key] = {metric.step: metric.timestamp for metric in history}
+                if key == "eval_loss":
+                    self._losses = {metric.step: metric for metric in history}
         self._points = points
 
     def _apply_metrics(self, entries: Iterable[dict]) -> None:
@@ -102,10 +105,11 @@ class Delivery:
             name, digest = entry.get("dataset") or (None, None)
             for key, value, moment, step in entry["points"]:
                 metric = Metric(key, value, moment, step, dataset_name=name, dataset_digest=digest, run_id=self.run_id)
-                known = self._points.setdefault((key, step), metric)
                 # The same time: sent before, but perhaps the answer was lost; MLflow keeps one of equal points.
-                if known is metric or known.timestamp == moment or key.startswith(SYSTEM):
+                if key.startswith(SYSTEM) or self._points.setdefault(key, {}).setdefault(step, moment) == moment:
                     new.append(metric)
+                    if key == "eval_loss":
+                        self._losses[step] = metric
         if new:
             self.client.log_batch(self.run_id, metrics=new)
 
@@ -186,8 +190,8 @@ class Delivery:
             elif model.name == folder.name:
                 self.client.delete_logged_model(model.model_id)  # Cut off while it was logged.
         model_id = model_id or log_checkpoint(run, folder, folder.name, self.skeleton)
-        loss = self._points.get(("eval_loss", step))
-        if loss and ("validation_loss", step) not in self._points:
+        loss = self._losses.get(step)
+        if loss and step not in self._points.get("validation_loss", {}):
             link_scores(run, folder, model_id, loss, dataset)
 
     def _apply_end(self, entries: list[dict]) -> None:
