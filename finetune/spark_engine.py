@@ -70,7 +70,7 @@ def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> s
         spark, uri, result_type=kind, env_manager="local", params=parameters, model_config=config
     )
     if task == CLASSIFICATION:
-        found = rows.withColumn("found", model(given)).select("*", "found.*").drop("found")
+        found = rows.withColumn("found", model(given)).drop("labels", "scores").select("*", "found.*").drop("found")
     elif task == TEXT_TO_SQL:
         found = rows.withColumn("sql", model(given))
     else:
