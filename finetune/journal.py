@@ -27,7 +27,7 @@ _active: "Journal | None" = None
 
 
 class Journal:
-    """The lines of one run, in FOLDER/spool: `run.json` says of which, `sent` how many are in MLflow.
+    """The lines of one run, in FOLDER/spool: `run.json` says of which, `sent` up to which number MLflow has them.
 
     The spool is removed when all of it has arrived.
 
@@ -44,7 +44,9 @@ class Journal:
             replace(path, json.dumps(header))
         self.delivery = Delivery(self.spool, path)
         self.sent = _read_count(self.spool / SENT)
-        self.pending = deque(read_lines(self.spool / LINES)[self.sent :])
+        # By number, not by line: a line may be missing where the disk was full.
+        self.pending = deque(entry for entry in read_lines(self.spool / LINES) if entry["number"] > self.sent)
+        self._last = self.pending[-1]["number"] if self.pending else self.sent
         self.rejected, self.reachable, self.training = 0, True, False
         self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
         self.digests: dict[str, str] = {}  # Of the rows now.
@@ -74,10 +76,11 @@ class Journal:
 
     def write(self, op: str, **values) -> None:
         """Append an entry. Never raises and never waits for the server."""
-        entry = {"op": op} | values
         try:
-            line = json.dumps(entry, default=str) + "\n"
             with self._lock:
+                self._last += 1
+                entry = {"op": op, "number": self._last} | values
+                line = json.dumps(entry, default=str) + "\n"
                 self.pending.append(entry)  # Delivered from memory, even where the disk is full.
                 self._lines.write(line)
                 self._lines.flush()
@@ -208,7 +211,7 @@ class Journal:
         with self._lock:
             for _ in entries:
                 self.pending.popleft()
-        self.sent += len(entries)
+        self.sent = entries[-1]["number"]
         _write_count(self.spool / SENT, self.sent)
         return True
 
@@ -227,16 +230,19 @@ class Journal:
     def _reject(self, entries: list[dict], error: Exception) -> None:
         self.rejected += len(entries)
         path = self.spool / REJECTED
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(entry | {"error": str(error)}, default=str) + "\n" for entry in entries)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(entry | {"error": str(error)}, default=str) + "\n" for entry in entries)
+        except OSError as full:
+            logger.warning(f"{path}: {full}")
         logger.warning(f"MLflow does not take {entries[0]['op']} ({str(error)[:300]}); it is kept in {path}.")
 
     def _take_rejected(self) -> None:
         """Try once more what an earlier process was refused."""
         path = self.spool / REJECTED
         for entry in read_lines(path):
-            values = {key: value for key, value in entry.items() if key not in ("op", "error", "attempts", "alone")}
-            self.write(entry["op"], **values)
+            notes = ("op", "number", "error", "attempts", "alone")
+            self.write(entry["op"], **{key: value for key, value in entry.items() if key not in notes})
         path.unlink(missing_ok=True)
 
 

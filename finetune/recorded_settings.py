@@ -13,7 +13,7 @@ PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
 FREE = {
     "dataset", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
     "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
-    "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name", "score_rows",
+    "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name",
     "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
 }  # fmt: skip
 NOT_COMPARED = {"resume", "max_time", "offline_ok"}

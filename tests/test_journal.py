@@ -99,7 +99,7 @@ def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
     spool = tmp_path / run_id / "spool"
     spool.mkdir()
     (spool / "run.json").write_text(json.dumps({"run_id": run_id}))
-    point = {"op": "metrics", "points": [["loss", 0.5, 5, 2]]}
+    point = {"op": "metrics", "number": 1, "points": [["loss", 0.5, 5, 2]]}
     (spool / "journal.jsonl").write_text(json.dumps(point) + '\n{"op": "metr')
     with runs.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         log([3])
@@ -150,6 +150,19 @@ def test_writing_never_raises(tmp_path, caplog):
     assert "not kept on disk until MLflow has it" in caplog.text
     assert "a/b.txt was not logged" in caplog.text
     assert points(run_id) == [(1, 1.0)]
+
+
+def test_an_entry_that_the_disk_did_not_take_does_not_shift_the_count(tmp_path):
+    with runs.run("journal", tmp_path) as run_id:
+        log([1])
+    spool = tmp_path / run_id / "spool"
+    spool.mkdir()
+    (spool / "run.json").write_text(json.dumps({"run_id": run_id}))
+    lines = [{"op": "metrics", "number": n, "points": [["loss", 1 / n, n, n]]} for n in (2, 4, 5)]  # 3 is missing.
+    (spool / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (spool / "sent").write_text("3")
+    assert runs.sync(run_id, tmp_path / run_id) == run_id
+    assert {step for step, _ in points(run_id)} == {1, 4, 5}
 
 
 def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
