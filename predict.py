@@ -66,7 +66,7 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
     rows = read_input(flags, prompt.variables)
     # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
     first = [] if flags.interactive else list(islice(rows, 1))
-    model, tokenizer = load_model(logged, flags.base_model, flags.precision, not flags.no_adapter)
+    model, tokenizer = load_model(logged, flags.base_model, flags.precision, not flags.no_adapter, flags.merge)
     if database:
         check_schema_length(
             tokenizer(prompt.render({"question": "", "context": flags.context}))["input_ids"], model, logged
@@ -175,10 +175,11 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--base-model", help="folder of the base model, where it has moved")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
+    parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter: of generation, or threshold"
     )
-    parser.add_argument("--batch-size", type=int, default=16, help="rows predicted together")
+    parser.add_argument("--batch-size", type=int, default=32, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)
@@ -186,6 +187,8 @@ def parse(arguments: list[str] | None):
         check_spark_flags(flags)
         return flags
     flags.input, flags.output = (path and Path(path) for path in (flags.input, flags.output))
+    if flags.merge and (flags.precision == "nf4" or flags.no_adapter):
+        raise InputError("--merge makes plain weights with the adapter; leave out --precision nf4 and --no-adapter.")
     if flags.question is not None and flags.input is not None:
         raise InputError("give --question or --input, not both.")
     for name, least in (("batch_size", 1), ("max_rows", 1), ("retries", 0)):

@@ -3,8 +3,9 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
+import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from finetune.encoders import EncoderClassifier
 from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.labels import TASKS, Labels, balanced_sample, find_labels, read_names
 from finetune.logged_models import CLASSIFICATION
+from finetune.preflight import preflight
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 
@@ -114,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     flags, args, origin = resuming.parse_resumable(parser, arguments, CLASSIFICATION)
     check_flags(flags, args)
-    origin.online = tracking.connect(flags.offline_ok)
+    origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "encoder")
@@ -146,24 +148,28 @@ def main(arguments: list[str] | None = None) -> None:
     init_adapter(model, flags.init_lora_weights, lambda: classifier(original()), dataset, collator)
     card = make_card(flags, revision, quantization, labels, splits["validation"])
 
+    trainer = ClassifierTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        eval_dataset=splits["validation"].dataset(),
+        data_collator=collator,
+        processing_class=tokenizer,
+        compute_loss_func=weighting.loss,
+    )
+    trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
+    if flags.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
+    plan = preflight(trainer, flags)
+    if flags.preflight_only:
+        return console.print_result(json.dumps(asdict(plan)))
+
     with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
-        trainer = ClassifierTrainer(
-            model=model,
-            args=args,
-            train_dataset=dataset,
-            eval_dataset=splits["validation"].dataset(),
-            data_collator=collator,
-            processing_class=tokenizer,
-            compute_loss_func=weighting.loss,
-        )
-        trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
-        if flags.early_stopping_patience:
-            trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, weighting, card)
-        log_plan(trainer)
+        log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:
             finish(trainer, run_id, splits, datasets)

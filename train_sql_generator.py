@@ -3,12 +3,14 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
+import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from finetune import console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.attention import can_pack
 from finetune.base_models import load_decoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
@@ -18,12 +20,14 @@ from finetune.distractors import distract
 from finetune.generation import generate_all
 from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.logged_models import TEXT_TO_SQL
+from finetune.packing import CompletionCollator, PackingCollator
+from finetune.preflight import preflight
 from finetune.prompts import Prompt
 from finetune.quantization import storage_dtype
 from finetune.scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import clean_parts
-from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
+from finetune.supervision import audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
 import torch
@@ -73,6 +77,13 @@ class Flags(SharedFlags):
         default=4,
         metadata={"help": "foreign columns a table in half of the training rows and in a second held-out set; 0: none"},
     )
+    packing: bool = field(
+        default=True, metadata={"help": "rows one after the other, without padding; without it: grouped by length"}
+    )
+    max_tokens_per_batch: int = field(
+        default=2048 if ON_GPU else 4096,
+        metadata={"help": "tokens computed at a time; memory grows with it. A step with more takes several turns"},
+    )
     score_rows: int = field(default=100, metadata={"help": "held-out questions of the scorecard; 0: no scorecard"})
 
 
@@ -81,14 +92,11 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
     """TrainingArguments with the defaults of this task."""
 
     num_train_epochs: float = field(default=1.0, metadata={"help": "passes over the training rows"})
-    # A GPU of 24 GB holds 8 of a 7B model without activation checkpointing; both give 16 sequences a step.
-    per_device_train_batch_size: int = field(
-        default=8 if ON_GPU else 16, metadata={"help": "sequences a device and micro-batch"}
-    )
+    # What is computed at a time goes by --max-tokens-per-batch.
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "sequences a device and micro-batch"})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "sequences a device in evaluation"})
-    gradient_accumulation_steps: int = field(
-        default=2 if ON_GPU else 1, metadata={"help": "micro-batches an optimiser step"}
-    )
+    # Packing needs no rows of like length in a step.
+    train_sampling_strategy: str = field(default="random", metadata={"help": "order of the rows"})
     # The reference recipe's 2e-5 is a full fine-tuning rate; LoRA needs about ten times as much.
     learning_rate: float = field(default=2e-4, metadata={"help": "peak learning rate"})
     # Warm-up and decay: at a constant rate the last steps still jump about, and the first ones spoil B = 0.
@@ -109,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("max_steps", "output_dir", "seed"))
     flags, args, origin = resuming.parse_resumable(parser, arguments, TEXT_TO_SQL)
     check_flags(flags, args)
-    origin.online = tracking.connect(flags.offline_ok)
+    origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "decoder")
@@ -139,27 +147,30 @@ def main(arguments: list[str] | None = None) -> None:
         **init_settings(flags.init_lora_weights),
     )
     model = add_adapter(load_decoder(flags.base_model, revision, quantization, torch.bfloat16), lora)
-    # Pads to the longest row of the batch; labels with -100.
-    collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
+    collator = choose_collator(model, tokenizer, flags, args)
     original = partial(load_decoder, flags.base_model, revision, None, torch.bfloat16)
-    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, collator)
+    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
     card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
+
+    trainer = SqlTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"].dataset,
+        eval_dataset=splits["validation"].dataset.sort("length"),
+        data_collator=collator,
+        processing_class=tokenizer,
+    )
+    trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
+    plan = preflight(trainer, flags)
+    if flags.preflight_only:
+        return console.print_result(json.dumps(asdict(plan)))
 
     with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
-        trainer = SqlTrainer(
-            model=model,
-            args=args,
-            train_dataset=splits["train"].dataset,
-            eval_dataset=splits["validation"].dataset.sort("length"),
-            data_collator=collator,
-            processing_class=tokenizer,
-        )
-        trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
-        log_plan(trainer)
+        log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         scorecards = score(trainer, flags.distractor_columns)
         if args.process_index == 0:
@@ -168,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class SqlTrainer(Trainer):
-    """Trainer that can select its best checkpoint by answering held-out questions.
+    """Trainer that takes the packs of a batch one after the other, and can select by answering held-out questions.
 
     With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
     over the processes. Set `prompt` and `score_rows` before training.
@@ -176,6 +187,22 @@ class SqlTrainer(Trainer):
 
     prompt: Prompt
     score_rows: list[dict]
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Return the loss of a batch, with its gradients: of its packs one after the other, where it has packs."""
+        *packs, last = inputs.get("packs", [inputs])
+        loss = torch.zeros((), device=self.args.device)
+        for pack in packs:  # Several processes add up their gradients with the last one.
+            with self.accelerator.no_sync(model):
+                loss += super().training_step(model, pack, num_items_in_batch)
+        return loss + super().training_step(model, last, num_items_in_batch)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the loss, added up over the packs where there are some; then without logits."""
+        if "packs" not in inputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        losses = [super(SqlTrainer, self).compute_loss(model, p, False, num_items_in_batch) for p in inputs["packs"]]
+        return (sum(losses), {}) if return_outputs else sum(losses)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
@@ -206,9 +233,22 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     return rows, findings
 
 
+def choose_collator(model, tokenizer, flags: Flags, args: SqlTrainingArguments):
+    """Return what makes batches of rows: packs, or padded rows of like length where the model cannot take packs."""
+    if flags.packing and not can_pack(model.get_base_model(), flags.max_length):
+        logger.info("this model cannot keep packed rows apart; batches are padded (--packing false).")
+        flags.packing = False
+    if flags.packing:
+        return PackingCollator(flags.max_tokens_per_batch)
+    if args.train_sampling_strategy == "random":
+        args.train_sampling_strategy = "group_by_length"
+    return CompletionCollator(tokenizer)
+
+
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
+    least |= {"max_tokens_per_batch": 1}
     found = problems(flags, least)
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")

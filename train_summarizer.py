@@ -3,8 +3,9 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
+import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from finetune import console, reports, resuming, summarization, tracking
@@ -16,6 +17,7 @@ from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.generation import DEFAULTS
 from finetune.logged_models import SUMMARIZATION
+from finetune.preflight import preflight
 from finetune.prompts import Prompt
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.summarization import drop_empty, encode_summaries, longest_first, name_columns, warn_of_long_articles
@@ -95,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     flags, args, origin = resuming.parse_resumable(parser, arguments, SUMMARIZATION)
     check_flags(flags, args)
-    origin.online = tracking.connect(flags.offline_ok)
+    origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "encoder-decoder")
@@ -129,24 +131,28 @@ def main(arguments: list[str] | None = None) -> None:
     args.generation_max_length = flags.max_target_length + 1
     model.generation_config.update(**DEFAULTS | card["generation"] | {"max_new_tokens": None})
 
+    evaluated = longest_first(splits["validation"])
+    rouge = RougeEvaluation(tokenizer, evaluated)
+    trainer = SummaryTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"].dataset,
+        eval_dataset=evaluated.dataset,
+        data_collator=collator,
+        processing_class=tokenizer,
+        compute_metrics=rouge,
+        callbacks=[rouge],
+    )
+    plan = preflight(trainer, flags)
+    if flags.preflight_only:
+        return console.print_result(json.dumps(asdict(plan)))
+
     with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
-        evaluated = longest_first(splits["validation"])
-        rouge = RougeEvaluation(tokenizer, evaluated)
-        trainer = SummaryTrainer(
-            model=model,
-            args=args,
-            train_dataset=splits["train"].dataset,
-            eval_dataset=evaluated.dataset,
-            data_collator=collator,
-            processing_class=tokenizer,
-            compute_metrics=rouge,
-            callbacks=[rouge],
-        )
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, data, card)
-        log_plan(trainer)
+        log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
         summarizer, scorecards = score(trainer, card, parts, flags.score_rows)

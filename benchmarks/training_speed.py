@@ -1,26 +1,35 @@
-"""Training samples per second: the reference recipe against this collection, on the same base, data and machine.
+"""Training side by side on one machine: the reference recipe, the steps away from it, TRL, and this collection.
 
-Run: python benchmarks/training_speed.py. The arms take turns; medians over the repeats are printed.
-Reference recipe: MLflow's QLoRA tutorial (batches of 2 x 4 padded to 256 tokens, prompt in the loss,
-activation checkpointing, paged 8-bit AdamW, LoRA on all linear layers and lm_head).
+Run: python benchmarks/training_speed.py [--ladder]. Each arm trains in a process of its own; the arms take turns,
+and medians over the repeats are printed with their spread. All arms have the same base, rows in the same order,
+samples a step, rank, learning rate and seed; the loss that is compared is that of the completions of held-out rows.
+Reference recipe: MLflow's QLoRA tutorial (batches of 2 x 4 padded to 256 tokens, prompt in the loss, activation
+checkpointing, paged 8-bit AdamW, dropout, fp32 norms and embeddings, LoRA on all linear layers and lm_head).
 """
 
 import argparse
-import dataclasses
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from finetune.attention import PACKED_SDPA
 from finetune.base_models import load_decoder, load_tokenizer
 from finetune.data import load_rows
+from finetune.memory import peak_memory, reset_peak
+from finetune.packing import CompletionCollator, PackingCollator
 from finetune.prompts import Prompt
-from finetune.supervision import IGNORED, encode_rows
-from train_sql_generator import COLUMNS, Flags, SqlTrainingArguments
+from finetune.supervision import encode_rows
+from train_sql_generator import COLUMNS, SqlTrainer
 
 import torch
 from datasets import Dataset
@@ -28,9 +37,10 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import (
     BitsAndBytesConfig,
     DataCollatorForLanguageModeling,
-    DataCollatorForSeq2Seq,
     Trainer,
+    TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 
 NF4 = BitsAndBytesConfig(
@@ -40,82 +50,294 @@ NF4 = BitsAndBytesConfig(
     bnb_4bit_compute_dtype=torch.bfloat16,
 )
 ON_GPU = torch.cuda.is_available()
+LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+MAX_LENGTH, SAMPLES_A_STEP, EVALUATED_ROWS = 256, 8, 48
+WARM_UP_STEPS = 2
+KEEP = "finetune.base_models.keep_freed_memory"
 
 
-def reference(base: str, rows: list[dict], folder: str) -> Trainer:
-    """Return the trainer of the reference recipe."""
-    tokenizer, prompt = load_tokenizer(base), Prompt.load("text_to_sql")
-    tokenizer.pad_token = tokenizer.eos_token
-    model = load_decoder(base, None, NF4, torch.bfloat16)
-    model = prepare_model_for_kbit_training(model, gradient_checkpointing_kwargs={"use_reentrant": False})
-    modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
-    lora = LoraConfig(task_type="CAUSAL_LM", r=32, lora_alpha=64, lora_dropout=0.1, target_modules=modules)
-    texts = [prompt.render(row) + row["answer"] + tokenizer.eos_token for row in rows]
-    encoded = tokenizer(texts, truncation=True, padding="max_length", max_length=256, padding_side="left")
-    args = TrainingArguments(
-        output_dir=folder, per_device_train_batch_size=2, gradient_accumulation_steps=4, learning_rate=2e-5,
-        lr_scheduler_type="constant", optim="paged_adamw_8bit", activation_checkpointing=True, bf16=ON_GPU,
-        use_cpu=not ON_GPU, num_train_epochs=1, save_strategy="no", report_to=[], dataloader_pin_memory=ON_GPU,
-        activation_checkpointing_kwargs={"use_reentrant": False}, logging_strategy="no", disable_tqdm=True,
+@dataclass(frozen=True)
+class Recipe:
+    """The reference recipe; each field is a lever."""
+
+    padded_to_longest: bool = False
+    one_micro_batch: bool = False
+    checkpointing: bool = True
+    head_adapter: bool = True
+    dropout: float = 0.1
+    upcast: bool = True
+    optimizer: str = "paged_adamw_8bit"
+    completions_only: bool = False
+    packed: bool = False
+    keeps_memory: bool = False
+
+
+REFERENCE = Recipe()
+# Each step keeps those before it; the last one is train_sql_generator.py.
+LADDER = {
+    "reference recipe": (a := REFERENCE),
+    "+ padded to the longest row": (b := replace(a, padded_to_longest=True)),
+    "+ 8 x 1 instead of 2 x 4": (c := replace(b, one_micro_batch=True)),
+    "+ no activation checkpointing": (d := replace(c, checkpointing=False)),
+    "+ no adapter on lm_head": (e := replace(d, head_adapter=False)),
+    "+ no dropout": (f := replace(e, dropout=0.0)),
+    "+ frozen by hand, fused AdamW": (g := replace(f, upcast=False, optimizer="adamw_torch_fused")),
+    "+ loss and logits of completions": (h := replace(g, completions_only=True)),
+    "+ packed, attention in float32": (i := replace(h, packed=True)),
+    "+ freed memory kept (ours)": replace(i, keeps_memory=True),
+}
+OURS = "+ freed memory kept (ours)"
+ARMS = {
+    "a reference recipe": LADDER["reference recipe"],
+    "b the same, padded to the longest": LADDER["+ padded to the longest row"],
+    "c ours, train_sql_generator.py": LADDER[OURS],
+    "d TRL, completions, padded": "padded",
+    "d TRL, completions, packed": "packed",
+}
+
+
+def make_trainer(recipe: Recipe, flags, rows: list[dict], folder: str) -> Trainer:
+    """Return the trainer of a point on the way from the reference recipe to this collection."""
+    tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
+    model = load_decoder(flags.base_model, None, NF4, torch.bfloat16)
+    model.set_attn_implementation(PACKED_SDPA if recipe.packed and not ON_GPU else "sdpa")
+    if recipe.upcast:
+        model = prepare_model_for_kbit_training(
+            model, recipe.checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+    modules = LAYERS + ["lm_head"] * recipe.head_adapter
+    lora = LoraConfig(
+        task_type="CAUSAL_LM", r=32, lora_alpha=64, lora_dropout=recipe.dropout, target_modules=modules
     )  # fmt: skip
-    data = Dataset.from_dict({"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]})
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    options = {
+        "activation_checkpointing": recipe.checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if recipe.checkpointing else None,
+        "optim": recipe.optimizer,
+    }
+    size = SAMPLES_A_STEP if recipe.one_micro_batch else 2
+    args = TrainingArguments(folder, **common_settings(flags, size), **options)
+    split = encode_rows(rows, prompt, tokenizer, MAX_LENGTH)
+    data = split.dataset.select_columns(["input_ids", "labels"])
+    if recipe.packed:
+        return SqlTrainer(get_peft_model(model, lora), args, train_dataset=data, data_collator=PackingCollator(4096))
+    if recipe.completions_only:
+        collator = CompletionCollator(tokenizer)
+    else:
+        # The tutorial's pad token is EOS, so that its collator takes EOS out of the loss; not here, or no arm would
+        # learn the same completions.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.pad_token
+        whole = split.dataset["input_ids"]
+        padding = {} if recipe.padded_to_longest else {"padding": "max_length", "max_length": MAX_LENGTH}
+        encoded = tokenizer.pad({"input_ids": list(whole)}, padding_side="left", **padding) if padding else None
+        data = Dataset.from_dict(dict(encoded) if encoded else {"input_ids": list(whole)})
+        collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     return Trainer(get_peft_model(model, lora), args, train_dataset=data, data_collator=collator)
 
 
-def ours(base: str, rows: list[dict], folder: str) -> Trainer:
-    """Return the trainer with the defaults of train_sql_generator.py."""
-    flags, tokenizer = Flags(), load_tokenizer(base)
-    split = encode_rows(rows, Prompt.load("text_to_sql"), tokenizer, flags.max_length)
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=flags.lora_r,
-        lora_alpha=flags.lora_alpha,
-        lora_dropout=flags.lora_dropout,
-        target_modules="all-linear",
-    )
-    args = SqlTrainingArguments(
-        output_dir=folder, report_to=[], save_strategy="no", eval_strategy="no", load_best_model_at_end=False,
-        logging_strategy="no", disable_tqdm=True,
+def make_trl_trainer(packed: bool, flags, rows: list[dict], folder: str) -> Trainer:
+    """Return TRL's SFTTrainer at its best settings: completions only, no dropout, no checkpointing."""
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
+    model = load_decoder(flags.base_model, None, NF4, torch.bfloat16)
+    model.set_attn_implementation("flash_attention_2" if ON_GPU and packed else "sdpa")
+    lora = LoraConfig(task_type="CAUSAL_LM", r=32, lora_alpha=64, target_modules=LAYERS)
+    texts = [{"prompt": prompt.render(row), "completion": row["answer"].strip()} for row in rows]
+    args = SFTConfig(
+        folder, max_length=MAX_LENGTH, packing=packed, completion_only_loss=True, activation_checkpointing=False,
+        optim="adamw_torch_fused", **common_settings(flags, SAMPLES_A_STEP),
     )  # fmt: skip
-    model = get_peft_model(load_decoder(base, None, NF4, torch.bfloat16), lora)
-    collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED)
-    return Trainer(model, args, train_dataset=split.dataset, data_collator=collator)
+    return SFTTrainer(model, args, train_dataset=Dataset.from_list(texts), processing_class=tokenizer, peft_config=lora)
 
 
-@dataclasses.dataclass
-class Arm:
-    """One way to train, and the seconds its repeats took."""
+def common_settings(flags, micro_batch: int) -> dict:
+    """Return the training arguments that all arms share."""
+    return {
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": SAMPLES_A_STEP // micro_batch,
+        "num_train_epochs": 1,
+        "learning_rate": flags.learning_rate,
+        "lr_scheduler_type": "constant",
+        "train_sampling_strategy": "sequential",
+        "seed": flags.seed,
+        "bf16": ON_GPU,
+        "use_cpu": not ON_GPU,
+        "dataloader_pin_memory": ON_GPU,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
 
-    name: str
-    make: object
-    seconds: list[float] = dataclasses.field(default_factory=list)
+
+class Clock(TrainerCallback):
+    """Times the steps, and stops the clock while it evaluates."""
+
+    def __init__(self, evaluate, every: int):
+        self.evaluate, self.every = evaluate, every
+        self.start = self.paused = 0.0
+        self.steps: list[float] = []
+        self.losses: list[tuple[float, float]] = []
+        self.evaluation_seconds = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Start."""
+        reset_peak()
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Note the time; evaluate every few steps and at the end."""
+        if ON_GPU:
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        self.steps.append(now - self.start - self.paused)
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self.losses.append((self.steps[-1], self.evaluate(model)))
+            self.evaluation_seconds = time.perf_counter() - now
+            self.paused += self.evaluation_seconds
+
+
+@torch.no_grad()
+def completion_loss(model, batches: list[dict]) -> float:
+    """Return the mean loss of the completions' tokens."""
+    was_training, total, count = model.training, 0.0, 0
+    model.eval()
+    for batch in batches:
+        batch = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
+        supervised = int((batch["labels"] != -100).sum())
+        total += model(**batch).loss.item() * supervised
+        count += supervised
+    model.train(was_training)
+    return total / count
+
+
+def run_arm(flags) -> dict:
+    """Train one arm and return what was measured."""
+    rows = read_rows_of(flags)
+    tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
+    held_out = encode_rows(rows[flags.rows :], prompt, tokenizer, MAX_LENGTH)
+    train = rows[: flags.rows]
+    lengths = encode_rows(train, prompt, tokenizer, MAX_LENGTH).dataset["length"]
+    collator = CompletionCollator(tokenizer)
+    batches = [collator(list(held_out.dataset.select(range(i, i + 16)))) for i in range(0, EVALUATED_ROWS, 16)]
+    arm = (ARMS | LADDER)[flags.arm]
+    set_seed(flags.seed)
+    ours = isinstance(arm, Recipe) and arm.keeps_memory
+    with tempfile.TemporaryDirectory() as folder, nullcontext() if ours else patch(KEEP):
+        if isinstance(arm, Recipe):
+            trainer = make_trainer(arm, flags, train, folder)
+        else:
+            trainer = make_trl_trainer(arm == "packed", flags, train, folder)
+        clock = Clock(lambda model: completion_loss(model, batches), flags.eval_every)
+        trainer.add_callback(clock)
+        trainer.train()
+    steps = len(clock.steps)
+    seconds = clock.steps[-1] - clock.steps[WARM_UP_STEPS - 1]
+    share = (steps - WARM_UP_STEPS) / steps  # Packing by TRL makes fewer steps of as many rows.
+    model = trainer.model.get_base_model()
+    embedding = model.get_input_embeddings().weight.numel()
+    weights = model.num_parameters() - embedding * (not model.config.tie_word_embeddings)
+    weights -= sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    return {
+        "samples_per_second": share * len(train) / seconds,
+        "tokens_per_second": share * sum(lengths) / seconds,
+        "flops_per_second": 4 * weights * share * sum(lengths) / seconds,
+        "peak_gb": peak_memory() / 1e9,
+        "evaluation_seconds": clock.evaluation_seconds,
+        "losses": clock.losses,
+    }
+
+
+def read_rows_of(flags) -> list[dict]:
+    """Return training and then held-out rows, all short enough for the reference recipe."""
+    tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
+    rows = load_rows(flags.dataset, COLUMNS, 0.05, seed=0)
+    train = encode_rows(rows.train[: 2 * flags.rows], prompt, tokenizer, MAX_LENGTH).rows[: flags.rows]
+    held_out = encode_rows(rows.validation[: 2 * EVALUATED_ROWS], prompt, tokenizer, MAX_LENGTH).rows[:EVALUATED_ROWS]
+    if len(train) < flags.rows or len(held_out) < EVALUATED_ROWS:
+        raise SystemExit(f"{flags.dataset} has too few rows: {len(train)} and {len(held_out)} of at most 256 tokens.")
+    return train + held_out
+
+
+def matrix_peak() -> float:
+    """Return the FLOP/s of a bfloat16 matrix product on this device."""
+    size = 8192 if ON_GPU else 2048
+    left, right = torch.randn(2, size, size, dtype=torch.bfloat16, device="cuda" if ON_GPU else "cpu")
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        left @ right
+        if ON_GPU:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def seconds_to(target: float, losses: list[tuple[float, float]]) -> float:
+    """Return when the loss first was at most the target; infinity where it never was."""
+    return next((seconds for seconds, loss in losses if loss <= target), float("inf"))
 
 
 def main() -> None:
-    """Time the arms in turns and print their table."""
+    """Run the arms in turns and print their table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base-model", default=str(ROOT / "demo" / "sql-base"))
     parser.add_argument("--dataset", default=str(ROOT / "demo" / "text_to_sql.jsonl"))
     parser.add_argument("--rows", type=int, default=256, help="rows a repeat and arm")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--eval-every", type=int, default=4, help="steps between looks at the held-out loss")
+    parser.add_argument("--ladder", action="store_true", help="the steps from the reference to ours, one by one")
+    parser.add_argument("--arm", help="run this one and print its figures as JSON")
     flags = parser.parse_args()
-    rows = load_rows(flags.dataset, COLUMNS, 0.05, seed=0).train[: flags.rows]
-    arms = [Arm("reference recipe", reference), Arm("train_sql_generator.py", ours)]
-    with tempfile.TemporaryDirectory() as folder:
-        for repeat in range(flags.repeats + 1):
-            for arm in arms:
-                trainer = arm.make(flags.base_model, rows, folder)
-                start = time.perf_counter()
-                trainer.train()
-                if repeat:  # The first turn warms the caches up.
-                    arm.seconds.append(time.perf_counter() - start)
-    slowest = statistics.median(arms[0].seconds)
-    print(f"{flags.rows} rows of {flags.dataset}, {flags.repeats} repeats, medians")
-    for arm in arms:
-        median = statistics.median(arm.seconds)
-        spread = f"{min(arm.seconds):.1f}-{max(arm.seconds):.1f} s"
-        print(f"{arm.name:<24} {flags.rows / median:7.2f} samples/s  {slowest / median:5.2f}x  ({spread})")
+    if flags.arm:
+        print(json.dumps(run_arm(flags)))
+        return
+    arms = LADDER if flags.ladder else ARMS
+    found: dict[str, list[dict]] = {name: [] for name in arms}
+    peaks = []
+    for _ in range(flags.repeats):
+        for name in arms:
+            peaks.append(matrix_peak())
+            command = [sys.executable, __file__, *sys.argv[1:], "--arm", name]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"{name}:\n{done.stderr[-3000:]}")
+            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+    print_table(flags, found, statistics.median(peaks))
+
+
+def print_table(flags, found: dict[str, list[dict]], peak: float) -> None:
+    """Print medians and ratios to the first arm; the target is the loss that this one ends with."""
+    first = next(iter(found.values()))
+    target = statistics.median(run["losses"][-1][1] for run in first)
+
+    def median(runs: list[dict], name: str) -> float:
+        return statistics.median(run[name] for run in runs)
+
+    base_speed = median(first, "samples_per_second")
+    base_time = statistics.median(seconds_to(target, run["losses"]) for run in first)
+    print(f"{flags.rows} rows of {Path(flags.dataset).name}, {flags.repeats} repeats, medians (spread of samples/s);")
+    print(f"matrix peak {peak / 1e9:.0f} GFLOP/s in bfloat16; target loss {target:.4f} on {EVALUATED_ROWS} rows")
+    print(
+        f"torch {torch.__version__}, {torch.cuda.get_device_name() if ON_GPU else f'{torch.get_num_threads()} cores'}"
+    )
+    print("| arm | samples/s | ratio | real tokens/s | MFU (4N) | peak GB | s to target | ratio | eval s | last loss |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name, runs in found.items():
+        speed = median(runs, "samples_per_second")
+        reached = statistics.median(seconds_to(target, run["losses"]) for run in runs)
+        speeds = [run["samples_per_second"] for run in runs]
+        print(
+            f"| {name} | {speed:.1f} ({min(speeds):.1f}-{max(speeds):.1f}) | {speed / base_speed:.2f}"
+            f" | {median(runs, 'tokens_per_second'):.0f} | {median(runs, 'flops_per_second') / peak:.1%}"
+            f" | {median(runs, 'peak_gb'):.2f} | {reached:.1f} | {reached / base_time:.2f}"
+            f" | {median(runs, 'evaluation_seconds'):.1f} | {runs[0]['losses'][-1][1]:.4f} |"
+        )
+    print("\nHeld-out loss by step, first repeat:")
+    for name, runs in found.items():
+        print(f"  {name:<36}" + " ".join(f"{loss:.4f}" for _, loss in runs[0]["losses"]))
 
 
 if __name__ == "__main__":

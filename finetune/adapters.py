@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
+from finetune import tracking
 from finetune.console import InputError
 from finetune.loftq import replace_with_loftq
+from finetune.preflight import Preflight
 
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
@@ -88,8 +91,10 @@ def _seen_positions(layer_input, batch, layer_name: str) -> torch.Tensor:
     return states[mask.to(states.device)]
 
 
-def log_plan(trainer: Trainer) -> None:
-    """Print the derived quantities as arithmetic."""
+def log_plan(trainer: Trainer, plan: Preflight | None) -> None:
+    """Print the derived quantities as arithmetic; log what the preflight has found."""
+    if plan and trainer.args.process_index == 0:
+        tracking.log_dict(asdict(plan), "preflight.json")
     args, rows = trainer.args, len(trainer.train_dataset)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainable, total = trainer.model.get_nb_trainable_parameters()

@@ -4,7 +4,9 @@ import hashlib
 import inspect
 from pathlib import Path
 
+from finetune.attention import attention_for_packing
 from finetune.console import InputError
+from finetune.memory import keep_freed_memory
 from finetune.quantization import is_sharded, keep_trainable_on_cpu
 
 import torch
@@ -113,6 +115,8 @@ def load_decoder(
     norms and embeddings stay in `dtype` (no fp32 upcast), linear layers are as `quantization` says.
     """
     model = _load_weights(AutoModelForCausalLM, base_model, revision, "decoder", quantization, dtype)
+    if model.config._attn_implementation == "sdpa":  # What transformers chooses where a model can have it.
+        model.set_attn_implementation(attention_for_packing(dtype))
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
 
@@ -167,6 +171,8 @@ def load_encoder_decoder(
 
 def _load_weights(loader, base_model: str, revision, kind: str, quantization, dtype: torch.dtype, **options):
     device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        keep_freed_memory()
     return _from_pretrained(
         loader,
         base_model,

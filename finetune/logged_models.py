@@ -11,6 +11,7 @@ from finetune.base_models import fingerprint, load_config, load_decoder, load_to
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
 from finetune.generation import DEFAULTS
+from finetune.memory import memory_limit
 from finetune.prompts import Prompt
 from finetune.quantization import from_record
 
@@ -240,15 +241,23 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
     return source, revision
 
 
-def load_model(logged: LoggedModel, base_model: str | None, precision: str | None, with_adapter: bool = True):
+def load_model(
+    logged: LoggedModel,
+    base_model: str | None,
+    precision: str | None,
+    with_adapter: bool = True,
+    merged: bool = False,
+):
     """Return (model, tokenizer), the base restored as it was trained.
 
     Args:
         base_model: folder or Hub id in place of the recorded base.
         precision: `nf4`, `bf16` or `fp32` in place of the recorded quantisation.
+        merged: add the adapter to what the 4-bit weights stand for, in one plain model: in bfloat16 on a GPU, in
+            float32 on a CPU, where an answer then does not depend on the batch it is in.
 
     Raises:
-        InputError: when the base is gone or is not the one the adapter was trained on.
+        InputError: when the base is gone or is not the one the adapter was trained on, or no memory for merging.
     """
     card = logged.card
     source, revision = find_base(card, base_model)
@@ -256,7 +265,26 @@ def load_model(logged: LoggedModel, base_model: str | None, precision: str | Non
     quantization = restored_quantization(card, precision)
     base = load_decoder(source, revision, quantization, torch.float32 if precision == "fp32" else torch.bfloat16)
     tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
-    return attach_adapter(base, logged.adapter, source) if with_adapter else base, tokenizer
+    if merged:
+        base = unpack_weights(base)
+    model = attach_adapter(base, logged.adapter, source) if with_adapter else base
+    return model.merge_and_unload() if merged else model, tokenizer
+
+
+def unpack_weights(base: torch.nn.Module) -> torch.nn.Module:
+    """Return a base with plain weights: those that the 4-bit ones stand for.
+
+    Raises:
+        InputError: where there is no memory for them.
+    """
+    dtype = torch.float32 if base.device.type == "cpu" else torch.bfloat16
+    needed, limit = base.num_parameters() * dtype.itemsize, memory_limit()
+    if needed > 0.9 * limit:
+        raise InputError(
+            f"--merge: the merged weights take {needed / 1e9:.1f} GB of {limit / 1e9:.1f} GB; leave it out, or give a"
+            " device with more memory."
+        )
+    return (base.dequantize() if getattr(base, "is_loaded_in_4bit", False) else base).to(dtype)
 
 
 def restored_quantization(card: dict, precision: str | None) -> BitsAndBytesConfig | None:

@@ -10,7 +10,7 @@ def check_spark_flags(flags) -> None:
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
     names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "text", "split_sentences",
-             "report", "long_texts", "no_adapter", "token_ids", "json")  # fmt: skip
+             "report", "long_texts", "no_adapter", "token_ids", "json", "merge")  # fmt: skip
     if given := [name for name in names if getattr(flags, name)]:
         raise InputError(
             f"--{given[0].replace('_', '-')} does not go with --engine spark, which takes rows as they are."
@@ -23,7 +23,10 @@ def check_spark_flags(flags) -> None:
 
 # What a model of each task does, and the flags that are for it alone.
 TASK_FLAGS = {
-    TEXT_TO_SQL: ("writes SQL", ("question", "context", "database", "tables", "execute", "interactive", "csv")),
+    TEXT_TO_SQL: (
+        "writes SQL",
+        ("question", "context", "database", "tables", "execute", "interactive", "csv", "merge"),
+    ),
     CLASSIFICATION: ("classifies texts", ("split_sentences", "report")),
     SUMMARIZATION: ("summarises articles", ()),
 }

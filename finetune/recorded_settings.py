@@ -15,10 +15,14 @@ FREE = {
     "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
     "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name",
     "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
+    "max_tokens_per_batch", "checkpoint_every_n_layers", "preflight", "activation_checkpointing",
+    "activation_checkpointing_kwargs",
 }  # fmt: skip
-NOT_COMPARED = {"resume", "max_time", "offline_ok"}
-# Defaults that depend on the machine: a run keeps those it began with.
-KEPT = ("optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps")
+NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
+# Defaults that depend on the machine, or were others once: a run keeps those it began with.
+KEPT = (
+    "optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps", "train_sampling_strategy", "packing",
+)  # fmt: skip
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 
 

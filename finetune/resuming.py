@@ -83,6 +83,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
     check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
+    if before and hasattr(flags, "packing"):
+        before.setdefault("packing", False)  # A run from before there was packing.
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
     kept = [f"--{name}={before[name]}" for name in KEPT if name in before and name not in names]
     flags, args = parser.parse([*recorded["arguments"], *kept, *given])

@@ -36,6 +36,17 @@ class SharedFlags:
     offline_ok: bool = field(
         default=False, metadata={"help": "train without a tracking server that is away; what is logged is sent later"}
     )
+    checkpoint_every_n_layers: str = field(
+        default="auto",
+        metadata={
+            "help": "compute the activations of one layer in so many again, 1: of all, 0: of none; less memory, more"
+            " time. auto: as far as the preflight finds it necessary"
+        },
+    )
+    preflight: bool = field(
+        default=True, metadata={"help": "before training, try the longest rows: memory, and an estimate of the time"}
+    )
+    preflight_only: bool = field(default=False, metadata={"help": "print that as JSON, and do not train"})
 
 
 @dataclass
@@ -89,6 +100,8 @@ def problems(flags, least: dict[str, float], choices: dict[str, tuple] | None = 
             found.append(f"--{name.replace('_', '-')} {getattr(flags, name)} is none of {expected}")
     if not 0 <= flags.lora_dropout < 1:
         found.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
+    if flags.checkpoint_every_n_layers != "auto" and not flags.checkpoint_every_n_layers.isdecimal():
+        found.append(f"--checkpoint-every-n-layers {flags.checkpoint_every_n_layers} is neither auto nor a number")
     if flags.init_lora_weights == "loftq" and not flags.load_in_4bit:
         found.append("--init-lora-weights loftq makes up for 4-bit weights; it does not go with --no-load-in-4bit")
     return found

@@ -145,6 +145,7 @@ def test_the_exact_files_are_written(trained_run):
     assert uploaded == {f"checkpoints/checkpoint-{step}/{name}" for step in (20, 24) for name in state}
     assert found - uploaded == {
         "arguments.json",
+        "preflight.json",
         "data_cleaning.json",
         "figures/loss_curve.png",
         "figures/token_lengths.png",

@@ -68,7 +68,8 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
     run, client = mlflow.get_run(summarizer_run["id"]), mlflow.MlflowClient()
     assert run.info.status == "FINISHED"
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} == {
-        "arguments.json", "checkpoints", "figures", "parameters.json", "prompts", "reload_check.json", "scorecard",
+        "arguments.json", "checkpoints", "figures", "parameters.json", "preflight.json", "prompts", "reload_check.json",
+        "scorecard",
         "summaries", "supervision_audit.json", "supervision_audit.txt",
     }  # fmt: skip
     figures = {artifact.path.split("/")[1] for artifact in client.list_artifacts(run.info.run_id, "figures")}

@@ -1,0 +1,247 @@
+"""Before a training: one real step on its longest rows, and what that says of memory and time."""
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from finetune.console import InputError
+from finetune.memory import memory_limit, peak_memory, reset_peak
+from finetune.progress import get_random_state, set_random_state
+from finetune.quantization import is_sharded
+
+import torch
+from transformers import GenerationMixin, Trainer
+
+logger = logging.getLogger(__name__)
+NEW_TOKENS = 8
+# Every fourth layer's activations are computed again, every second's, all: the first that fits is the fastest.
+CHECKPOINTING = (0, 4, 2, 1)
+
+
+@dataclass
+class Preflight:
+    """What a training takes on this device.
+
+    Attributes:
+        rows: the longest that are computed at a time; `tokens` in them, padding included.
+        peak_bytes: the most memory that a step on them or a generation took.
+        limit_bytes: what the process can have.
+        step_seconds: of forward, backward and optimiser on those rows.
+        every_n_layers: one layer in so many computes its activations again; 0: none.
+        training_seconds: of the whole training with its evaluations of the loss, without scorecards; estimated.
+        generation_seconds: of `NEW_TOKENS` tokens for a batch of the longest prompts; None without a generation.
+    """
+
+    rows: int
+    tokens: int
+    peak_bytes: int
+    limit_bytes: int
+    step_seconds: float
+    every_n_layers: int
+    training_seconds: float
+    generation_seconds: float | None = None
+
+    def format(self) -> str:
+        """Return what is printed before training."""
+        checkpointing = f", one layer in {self.every_n_layers} recomputed" if self.every_n_layers else ""
+        generation = ""
+        if self.generation_seconds is not None:
+            generation = f"\n  {NEW_TOKENS} tokens generated in {self.generation_seconds:.1f} s"
+        return (
+            f"Preflight\n  longest {self.rows} rows, {self.tokens} tokens{checkpointing}: {self.step_seconds:.2f} s,"
+            f" at most {self.peak_bytes / 1e9:.2f} of {self.limit_bytes / 1e9:.1f} GB"
+            f"{generation}\n  training will take about {format_seconds(self.training_seconds)}, without scorecards"
+        )
+
+
+def preflight(trainer: Trainer, flags) -> Preflight | None:
+    """Return what training takes on this device, and choose `--checkpoint-every-n-layers auto`.
+
+    Weights, random state and optimiser are as before afterwards. Sizes are raised step by step, so that memory
+    that will not do is seen before it is used up.
+
+    Args:
+        flags: with `preflight`, `preflight_only` and `checkpoint_every_n_layers`.
+
+    Raises:
+        InputError: when the longest rows do not fit; it names flags with which they do.
+    """
+    supported = trainer.model.get_base_model().supports_gradient_checkpointing
+    choices = CHECKPOINTING if supported else (0,)
+    if flags.checkpoint_every_n_layers != "auto":
+        choices = (int(flags.checkpoint_every_n_layers),)
+    if choices[0] and not supported:
+        raise InputError("--checkpoint-every-n-layers: this model cannot recompute its activations; leave it out.")
+    set_checkpointing(trainer.args, choices[0])
+    if not (flags.preflight or flags.preflight_only) or is_sharded() or trainer.is_deepspeed_enabled:
+        return None
+    rows = longest_rows(trainer)
+    with undone(trainer):
+        for every_n_layers in choices:
+            set_checkpointing(trainer.args, every_n_layers)
+            found = try_out(trainer, rows)
+            if isinstance(found, Preflight):
+                break
+    if not isinstance(found, Preflight):
+        raise InputError(advice(trainer, rows, found, every_n_layers))
+    found.every_n_layers = every_n_layers
+    logger.info(found.format())
+    return found
+
+
+def set_checkpointing(args, every_n_layers: int) -> None:
+    """Tell the Trainer to compute the activations of one layer in so many again; 0 leaves its own flags as they are."""
+    if every_n_layers:
+        args.activation_checkpointing = True
+        args.activation_checkpointing_kwargs = {"use_reentrant": False, "every_n_layers": every_n_layers}
+
+
+def longest_rows(trainer: Trainer) -> list[dict]:
+    """Return the longest training rows that are computed at a time, the longest first."""
+    dataset, lengths = trainer.train_dataset, list(trainer.train_dataset["length"])
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])[: trainer.args.train_batch_size]
+    if hasattr(trainer.data_collator, "max_tokens"):
+        filled = itertools.accumulate(lengths[index] for index in order)
+        order = order[: max(1, sum(tokens <= trainer.data_collator.max_tokens for tokens in filled))]
+    return [{name: value for name, value in dataset[index].items() if name != "length"} for index in order]
+
+
+def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
+    """Return what the longest rows take, or how many of them fit, where not all do."""
+    limit, measured = memory_limit(), []
+    enabled = trainer.args.activation_checkpointing
+    if enabled:
+        options = dict(trainer.args.activation_checkpointing_kwargs or {"use_reentrant": False})
+        every_n_layers = options.pop("every_n_layers", 1)
+        trainer.model.activation_checkpointing_enable(options, every_n_layers=every_n_layers)
+    try:
+        for count in sorted({1, max(1, len(rows) // 4), len(rows)}):
+            if fitting(measured, limit) < count:
+                return fitting(measured, limit)
+            measured.append(one_step(trainer, rows[:count]))
+        found = one_step(trainer, rows)  # The first time at a size allocates; that is not what training is like.
+        if isinstance(trainer.model.get_base_model(), GenerationMixin):
+            found.generation_seconds = one_generation(trainer, rows)
+            found.peak_bytes = max(found.peak_bytes, peak_memory())
+        return found
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return min(fitting(measured, limit), count - 1)
+    finally:
+        if enabled:
+            trainer.model.activation_checkpointing_disable()
+
+
+def fitting(measured: list[Preflight], limit: int) -> int | float:
+    """Return how many rows fit, by a straight line through the last two measurements; without two, no limit."""
+    if len(measured) < 2 or measured[-1].rows == measured[-2].rows:
+        return math.inf
+    before, last = measured[-2:]
+    slope = (last.peak_bytes - before.peak_bytes) / (last.rows - before.rows)
+    room = 0.95 * limit - last.peak_bytes  # Allocators leave holes.
+    return math.inf if slope <= 0 else max(0, last.rows + math.floor(room / slope))
+
+
+def one_step(trainer: Trainer, rows: list[dict]) -> Preflight:
+    """Return what forward, backward and optimiser take on the largest micro-batch of some rows."""
+    batch = dict(trainer.data_collator(rows))
+    if "packs" in batch:
+        batch["packs"] = [max(batch["packs"], key=lambda pack: pack["input_ids"].numel())]
+    tokens = sum(part["input_ids"].numel() for part in batch.get("packs", [batch]))
+    (batch,), items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
+    reset_peak()
+    start = time.perf_counter()
+    with trainer.accelerator.autocast():
+        trainer.training_step(trainer.model, batch, items)
+    trainer.create_optimizer()
+    trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
+    synchronize()
+    seconds = time.perf_counter() - start
+    return Preflight(
+        len(rows), tokens, peak_memory(), memory_limit(), seconds, 0, training_seconds(trainer, seconds / tokens)
+    )
+
+
+def one_generation(trainer: Trainer, rows: list[dict]) -> float:
+    """Return the seconds of a few new tokens for a batch of the longest prompts."""
+    model, size = trainer.model, trainer.args.per_device_eval_batch_size
+    prompts = []
+    for row in rows[:size]:
+        masked = row["labels"].count(-100)  # A decoder's labels stand beside its ids, masked at the front.
+        prompts.append({"input_ids": row["input_ids"][:masked] if masked else row["input_ids"]})
+    batch = trainer.processing_class.pad(prompts, padding_side="left", return_tensors="pt").to(model.device)
+    model.eval()
+    start = time.perf_counter()
+    with torch.inference_mode():
+        model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False)
+    synchronize()
+    return time.perf_counter() - start
+
+
+def training_seconds(trainer: Trainer, seconds_a_token: float) -> float:
+    """Return the estimated seconds of training and of its evaluations of the loss: a forward takes a third."""
+    args, train = trainer.args, list(trainer.train_dataset["length"])
+    samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    steps_an_epoch = math.ceil(len(train) / samples)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_an_epoch)
+    tokens = steps / steps_an_epoch * sum(train) / args.world_size
+    if args.eval_strategy == "steps":
+        evaluations = steps // max(1, args.eval_steps if args.eval_steps >= 1 else math.ceil(args.eval_steps * steps))
+    else:
+        evaluations = steps / steps_an_epoch * (args.eval_strategy == "epoch")
+    evaluated = evaluations * sum(trainer.eval_dataset["length"]) / args.world_size
+    return seconds_a_token * (tokens + evaluated / 3)
+
+
+def advice(trainer: Trainer, rows: list[dict], fit: int, every_n_layers: int) -> str:
+    """Return the sentence for rows that do not fit: what to give instead."""
+    args = trainer.args
+    longest = max(len(row["input_ids"]) for row in rows)
+    given = f"{len(rows)} rows of up to {longest} tokens do not fit into {memory_limit() / 1e9:.1f} GB;"
+    if fit < 1 and every_n_layers != 1:
+        return f"{given} give --checkpoint-every-n-layers 1."
+    if fit < 1:
+        return f"{given} not one of them does. Give a lower --max-length, or a smaller base."
+    if hasattr(trainer.data_collator, "max_tokens"):
+        return f"{given} give --max-tokens-per-batch {sum(len(row['input_ids']) for row in rows[:fit])}."
+    turns = math.ceil(args.train_batch_size * args.gradient_accumulation_steps / fit)
+    return f"{given} give --per-device-train-batch-size {fit} --gradient-accumulation-steps {turns}."
+
+
+@contextmanager
+def undone(trainer: Trainer) -> Iterator[None]:
+    """Put weights, mode, random state and optimiser back to what they were."""
+    model = trainer.model
+    before = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters() if weight.requires_grad}
+    state, was_training = get_random_state(), model.training
+    try:
+        yield
+    finally:
+        trainer.optimizer = None
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if name in before:
+                    weight.copy_(before[name])
+        model.train(was_training)
+        set_random_state(state)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def synchronize() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def format_seconds(seconds: float) -> str:
+    """Return seconds as `50 s`, `12 min` or `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
