@@ -169,7 +169,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
-    parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet file with the model's columns")
+    parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet with the model's columns")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved")

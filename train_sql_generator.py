@@ -3,9 +3,10 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
-import json
 import logging
-from dataclasses import asdict, dataclass, field
+import os
+import sys
+from dataclasses import dataclass, field
 from functools import partial
 
 from finetune import console, reports, resuming, tracking
@@ -33,6 +34,7 @@ from metrics.sql_execution.sql_execution import summarize
 import torch
 from peft import LoraConfig
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
+from transformers.utils import is_liger_kernel_available
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("question", "context", "answer")
@@ -108,6 +110,10 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
     save_steps: float = field(default=0.2, metadata={"help": "steps between checkpoints; below 1 a share"})
     save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept: the best and the last"})
     metric_for_best_model: str | None = field(default="eval_loss", metadata={"help": "metric of the best checkpoint"})
+    # Kernels of RMSNorm, RoPE and SwiGLU for a GPU, and no logits in memory; `pip install liger-kernel`.
+    use_liger_kernel: bool = field(
+        default=ON_GPU and is_liger_kernel_available(), metadata={"help": "Liger's kernels, where they are installed"}
+    )
     # Paged: moves the optimiser state out to the host when a long batch needs the memory.
     optim: str = field(default="paged_adamw_8bit" if ON_GPU else "adamw_torch_fused", metadata={"help": "optimiser"})
 
@@ -163,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
     plan = preflight(trainer, flags)
     if flags.preflight_only:
-        return console.print_result(json.dumps(asdict(plan)))
+        return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id
@@ -239,7 +245,9 @@ def choose_collator(model, tokenizer, flags: Flags, args: SqlTrainingArguments):
         logger.info("this model cannot keep packed rows apart; batches are padded (--packing false).")
         flags.packing = False
     if flags.packing:
-        return PackingCollator(flags.max_tokens_per_batch)
+        # DeepSpeed takes an optimiser step at each backward: there a micro-batch is one pack.
+        one_pack = args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+        return PackingCollator(sys.maxsize if one_pack else flags.max_tokens_per_batch)
     if args.train_sampling_strategy == "random":
         args.train_sampling_strategy = "group_by_length"
     return CompletionCollator(tokenizer)

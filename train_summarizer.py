@@ -3,9 +3,8 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
-import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 from finetune import console, reports, resuming, summarization, tracking
@@ -145,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     plan = preflight(trainer, flags)
     if flags.preflight_only:
-        return console.print_result(json.dumps(asdict(plan)))
+        return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
         card["run_id"] = run_id

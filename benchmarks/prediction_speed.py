@@ -1,12 +1,14 @@
-"""Prediction rows per second: batches of like lengths against one row at a time.
+"""Prediction rows a second: one row at a time against batches, merged weights, and guesses from the prompt.
 
-Run: python benchmarks/prediction_speed.py [--model runs:/<id>/model]. The arms take turns. Without a
-model the bare demo base answers, which never stops by itself: every answer then has 64 tokens.
+Run: python benchmarks/prediction_speed.py [--model runs:/<id>/model]. The arms take turns. Without a model one is
+trained first, on the demo. Each arm's answers are compared with greedy decoding one by one, token by token.
 """
 
 import argparse
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,54 +16,74 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from finetune import tracking
-from finetune.base_models import load_decoder, load_tokenizer
+from finetune.checkpoints import checkpoints_in
 from finetune.data import read_rows
 from finetune.generation import generate_all
 from finetune.logged_models import load_model, open_model
 from finetune.prompts import Prompt
 
-import torch
-from transformers import BitsAndBytesConfig
+DATA = ROOT / "demo" / "text_to_sql.jsonl"
+
+
+def train(folder: str) -> str:
+    """Train the demo base for a minute and return its last checkpoint."""
+    command = [
+        sys.executable, str(ROOT / "train_sql_generator.py"), "--base-model", str(ROOT / "demo" / "sql-base"),
+        "--dataset", str(DATA), "--max-steps", "90", "--learning-rate", "2e-3", "--score-rows", "0",
+        "--output-dir", folder, "--disable-tqdm", "true", "--max-validation-rows", "48",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    found = checkpoints_in(Path(folder) / done.stdout.split()[-1])
+    return str(found[max(found)])
+
+
+def one_by_one(model, tokenizer, prompts: list[list[int]]) -> list:
+    """Answer single questions as predict.py does: names are guessed from the prompt."""
+    return [generate_all(model, tokenizer, [ids])[0] for ids in prompts]
 
 
 def main() -> None:
-    """Time both arms in turns and print their table."""
+    """Time the arms in turns and print their table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="runs:/<id>/model or a checkpoint folder")
     parser.add_argument("--rows", type=int, default=300)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=1)
     flags = parser.parse_args()
-    if flags.model:
-        tracking.connect()
-        model, tokenizer = load_model(open_model(flags.model), None, None)
-    else:
-        base = str(ROOT / "demo" / "sql-base")
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-        model, tokenizer = load_decoder(base, None, config, torch.bfloat16), load_tokenizer(base)
-    prompt = Prompt.load("text_to_sql")
-    rows = [row for row in read_rows(ROOT / "demo" / "text_to_sql.jsonl") if row["split"] == "test"][: flags.rows]
+    with tempfile.TemporaryDirectory() as folder:
+        if flags.model:
+            tracking.connect()
+        logged = open_model(flags.model or train(folder))
+        model, tokenizer = load_model(logged, None, None)
+        merged, _ = load_model(logged, None, None, merged=True)
+    prompt = Prompt(logged.card["prompt"])
+    rows = [row for row in read_rows(DATA) if row["split"] == "test"][: flags.rows]
     prompts = [tokenizer(prompt.render(row))["input_ids"] for row in rows]
-    limit = 256 if flags.model else 64
-    seconds: dict[int, list[float]] = {1: [], flags.batch_size: []}
+    size = flags.batch_size
+    arms = {
+        "one by one": lambda: generate_all(model, tokenizer, prompts, batch_size=1),
+        f"batches of {size}": lambda: generate_all(model, tokenizer, prompts, batch_size=size),
+        "merged, one by one": lambda: generate_all(merged, tokenizer, prompts, batch_size=1),
+        f"merged, batches of {size}": lambda: generate_all(merged, tokenizer, prompts, batch_size=size),
+        "single questions, guesses from the prompt": lambda: one_by_one(model, tokenizer, prompts),
+        "merged, single questions, guesses": lambda: one_by_one(merged, tokenizer, prompts),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
     answers = {}
     for _ in range(flags.repeats):
-        for size, times in seconds.items():
+        for name, answer in arms.items():
             start = time.perf_counter()
-            answers[size] = generate_all(model, tokenizer, prompts, batch_size=size, max_new_tokens=limit)
-            times.append(time.perf_counter() - start)
-    slowest = statistics.median(seconds[1])
+            answers[name] = [generation.token_ids for generation in answer()]
+            seconds[name].append(time.perf_counter() - start)
+    slowest = statistics.median(seconds["one by one"])
     print(f"{len(rows)} rows, {flags.repeats} repeats, medians")
-    for size, times in seconds.items():
+    print("| arm | rows/s | ratio | same tokens as one by one |\n| --- | --- | --- | --- |")
+    for name, times in seconds.items():
         median = statistics.median(times)
-        print(f"batch size {size:<4} {len(rows) / median:7.2f} rows/s  {slowest / median:5.2f}x")
-    same = sum(a.text == b.text for a, b in zip(*answers.values(), strict=True))
-    print(f"{same} of {len(rows)} answers are the same text in both")
+        same = sum(a == b for a, b in zip(answers[name], answers["one by one"], strict=True))
+        print(f"| {name} | {len(rows) / median:.2f} | {slowest / median:.2f} | {same} of {len(rows)} |")
 
 
 if __name__ == "__main__":

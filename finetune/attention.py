@@ -2,6 +2,8 @@
 
 import itertools
 
+from finetune.quantization import is_sharded
+
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -21,8 +23,9 @@ def can_pack(model: PreTrainedModel, max_length: int) -> bool:
 
     Tried on the model itself: what stands before a sequence must not change its logits in a single bit.
     """
-    if not reads_whole_sequences(model.config, max_length):
-        return False
+    whole = reads_whole_sequences(model.config, max_length)
+    if not whole or is_sharded():  # Shards are put together in training only.
+        return whole
     tokens = torch.arange(16, device=model.device) % model.config.vocab_size
     position_ids = torch.arange(8, device=model.device).repeat(2).unsqueeze(0)
     logits = []

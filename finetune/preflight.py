@@ -1,12 +1,13 @@
 """Before a training: one real step on its longest rows, and what that says of memory and time."""
 
 import itertools
+import json
 import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from finetune.console import InputError
 from finetune.memory import memory_limit, peak_memory, reset_peak
@@ -45,6 +46,10 @@ class Preflight:
     training_seconds: float
     generation_seconds: float | None = None
 
+    def to_json(self) -> str:
+        """Return the measurement as one line."""
+        return json.dumps(asdict(self))
+
     def format(self) -> str:
         """Return what is printed before training."""
         checkpointing = f", one layer in {self.every_n_layers} recomputed" if self.every_n_layers else ""
@@ -77,7 +82,10 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
     if choices[0] and not supported:
         raise InputError("--checkpoint-every-n-layers: this model cannot recompute its activations; leave it out.")
     set_checkpointing(trainer.args, choices[0])
-    if not (flags.preflight or flags.preflight_only) or is_sharded() or trainer.is_deepspeed_enabled:
+    cut_up = is_sharded() or trainer.is_deepspeed_enabled
+    if cut_up and flags.preflight_only:
+        raise InputError("--preflight-only tries a whole model on one device; it does not go with FSDP or DeepSpeed.")
+    if cut_up or not (flags.preflight or flags.preflight_only):
         return None
     rows = longest_rows(trainer)
     with undone(trainer):

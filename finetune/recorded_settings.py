@@ -22,6 +22,7 @@ NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
 # Defaults that depend on the machine, or were others once: a run keeps those it began with.
 KEPT = (
     "optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps", "train_sampling_strategy", "packing",
+    "use_liger_kernel",
 )  # fmt: skip
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 

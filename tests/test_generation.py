@@ -1,7 +1,7 @@
 """Generation in left-padded batches gives what one prompt at a time gives."""
 
 from finetune.base_models import load_decoder, load_tokenizer
-from finetune.generation import generate, generate_all
+from finetune.generation import LOOKED_UP_TOKENS, generate, generate_all
 from finetune.prompts import Prompt
 
 import torch
@@ -20,6 +20,7 @@ def test_batches_give_what_single_prompts_give_in_the_order_of_the_prompts():
     model, tokenizer, prompts = load()
     one_by_one = [generate_all(model, tokenizer, [ids], max_new_tokens=24)[0] for ids in prompts]
     assert generate_all(model, tokenizer, prompts, batch_size=4, max_new_tokens=24) == one_by_one
+    assert generate_all(model, tokenizer, prompts, batch_size=1, max_new_tokens=24) == one_by_one
     assert len({completion.text for completion in one_by_one}) > 1
     assert all(len(completion.token_ids) == 24 for completion in one_by_one if not completion.ended)
 
@@ -30,3 +31,12 @@ def test_the_longest_prompts_come_first_and_the_mode_is_restored():
     order = [index for index, _ in generate(model, tokenizer, prompts, batch_size=2, max_new_tokens=1)]
     assert order == sorted(order, key=lambda index: -len(prompts[index]))
     assert model.training
+
+
+def test_only_a_single_question_decoded_greedily_is_guessed_from_its_prompt(monkeypatch):
+    model, tokenizer, prompts = load()
+    given, generate_one = [], model.generate
+    monkeypatch.setattr(model, "generate", lambda **options: given.append(options) or generate_one(**options))
+    for batch, options in ((prompts[:1], {}), (prompts[:2], {}), (prompts[:1], {"num_beams": 2})):
+        generate_all(model, tokenizer, batch, max_new_tokens=2, **options)
+    assert [options.get("prompt_lookup_num_tokens") for options in given] == [LOOKED_UP_TOKENS, None, None]

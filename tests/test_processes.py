@@ -111,7 +111,7 @@ def test_processes_that_are_asked_to_stop_save_together_and_go_on(flags, tmp_pat
 @pytest.mark.slow
 def test_two_processes_train_as_one_that_accumulates_two_batches(few_rows, tmp_path, capsys):
     flags = (*SQL, "--dataset", few_rows, "--max-steps", 6, "--per-device-train-batch-size", 2, "--logging-steps", 1,
-             "--learning-rate", 2e-3, "--output-dir", tmp_path)  # fmt: skip
+             "--learning-rate", 2e-3, "--output-dir", tmp_path, "--max-tokens-per-batch", 150)  # fmt: skip
     done = subprocess.run(launch("train_sql_generator", flags), capture_output=True, text=True, timeout=300)
     two = last_line(done)
     assert "2 sequences x 1 accumulation x 2 processes = 4 per step" in done.stderr
