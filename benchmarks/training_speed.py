@@ -96,9 +96,9 @@ ARMS = {
 }
 
 
-def make_trainer(recipe: Recipe, flags, rows: list[dict], folder: str) -> Trainer:
+def make_trainer(recipe: Recipe, flags, data: Dataset, folder: str) -> Trainer:
     """Return the trainer of a point on the way from the reference recipe to this collection."""
-    tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
+    tokenizer, length = load_tokenizer(flags.base_model), flags.length or MAX_LENGTH
     model = load_decoder(flags.base_model, None, NF4, torch.bfloat16)
     model.set_attn_implementation(PACKED_SDPA if recipe.packed and not ON_GPU else "sdpa")
     if recipe.upcast:
@@ -116,8 +116,6 @@ def make_trainer(recipe: Recipe, flags, rows: list[dict], folder: str) -> Traine
     }
     size = SAMPLES_A_STEP if recipe.one_micro_batch else 2
     args = TrainingArguments(folder, **common_settings(flags, size), **options)
-    split = encode_rows(rows, prompt, tokenizer, MAX_LENGTH)
-    data = split.dataset.select_columns(["input_ids", "labels"])
     if recipe.packed:
         return SqlTrainer(get_peft_model(model, lora), args, train_dataset=data, data_collator=PackingCollator(4096))
     if recipe.completions_only:
@@ -126,10 +124,11 @@ def make_trainer(recipe: Recipe, flags, rows: list[dict], folder: str) -> Traine
         # The tutorial's pad token is EOS, so that its collator takes EOS out of the loss; not here, or no arm would
         # learn the same completions.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.pad_token
-        whole = split.dataset["input_ids"]
-        padding = {} if recipe.padded_to_longest else {"padding": "max_length", "max_length": MAX_LENGTH}
-        encoded = tokenizer.pad({"input_ids": list(whole)}, padding_side="left", **padding) if padding else None
-        data = Dataset.from_dict(dict(encoded) if encoded else {"input_ids": list(whole)})
+        data = data.remove_columns("labels")
+        if not recipe.padded_to_longest:
+            ids = {"input_ids": list(data["input_ids"])}
+            padded = tokenizer.pad(ids, padding="max_length", max_length=length, padding_side="left")
+            data = Dataset.from_dict(dict(padded))
         collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     return Trainer(get_peft_model(model, lora), args, train_dataset=data, data_collator=collator)
 
@@ -217,7 +216,10 @@ def run_arm(flags) -> dict:
     tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
     held_out = encode_rows(rows[flags.rows :], prompt, tokenizer, MAX_LENGTH)
     train = rows[: flags.rows]
-    lengths = encode_rows(train, prompt, tokenizer, MAX_LENGTH).dataset["length"]
+    data = encode_rows(train, prompt, tokenizer, MAX_LENGTH).dataset.select_columns(["input_ids", "labels"])
+    if flags.length:
+        data = of_length(data, flags.length)
+    lengths = [len(ids) for ids in data["input_ids"]]
     collator = CompletionCollator(tokenizer)
     batches = [collator(list(held_out.dataset.select(range(i, i + 16)))) for i in range(0, EVALUATED_ROWS, 16)]
     arm = (ARMS | LADDER)[flags.arm]
@@ -225,27 +227,38 @@ def run_arm(flags) -> dict:
     ours = isinstance(arm, Recipe) and arm.keeps_memory
     with tempfile.TemporaryDirectory() as folder, nullcontext() if ours else patch(KEEP):
         if isinstance(arm, Recipe):
-            trainer = make_trainer(arm, flags, train, folder)
+            trainer = make_trainer(arm, flags, data, folder)
         else:
             trainer = make_trl_trainer(arm == "packed", flags, train, folder)
         clock = Clock(lambda model: completion_loss(model, batches), flags.eval_every)
         trainer.add_callback(clock)
         trainer.train()
     steps = len(clock.steps)
-    seconds = clock.steps[-1] - clock.steps[WARM_UP_STEPS - 1]
-    share = (steps - WARM_UP_STEPS) / steps  # Packing by TRL makes fewer steps of as many rows.
+    warm_up = min(WARM_UP_STEPS, steps - 1)
+    seconds = clock.steps[-1] - clock.steps[warm_up - 1]
+    share = (steps - warm_up) / steps  # Packing by TRL makes fewer steps of as many rows.
     model = trainer.model.get_base_model()
     embedding = model.get_input_embeddings().weight.numel()
     weights = model.num_parameters() - embedding * (not model.config.tie_word_embeddings)
     weights -= sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     return {
-        "samples_per_second": share * len(train) / seconds,
+        "samples_per_second": share * len(lengths) / seconds,
         "tokens_per_second": share * sum(lengths) / seconds,
         "flops_per_second": 4 * weights * share * sum(lengths) / seconds,
         "peak_gb": peak_memory() / 1e9,
         "evaluation_seconds": clock.evaluation_seconds,
         "losses": clock.losses,
     }
+
+
+def of_length(data: Dataset, length: int) -> Dataset:
+    """Return sequences of one length, cut from the rows one after the other; the last quarter is supervised."""
+    tokens = [token for ids in data["input_ids"] for token in ids]
+    count = max(2 * SAMPLES_A_STEP, 16384 // length)
+    tokens = (tokens * (count * length // len(tokens) + 1))[: count * length]
+    ids = [tokens[start : start + length] for start in range(0, len(tokens), length)]
+    labels = [[-100] * (length - length // 4) + sequence[length - length // 4 :] for sequence in ids]
+    return Dataset.from_dict({"input_ids": ids, "labels": labels})
 
 
 def read_rows_of(flags) -> list[dict]:
@@ -289,10 +302,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--eval-every", type=int, default=4, help="steps between looks at the held-out loss")
     parser.add_argument("--ladder", action="store_true", help="the steps from the reference to ours, one by one")
+    parser.add_argument("--scaling", action="store_true", help="reference and ours by number of rows and by length")
+    parser.add_argument("--length", type=int, help="train on sequences of just so many tokens")
     parser.add_argument("--arm", help="run this one and print its figures as JSON")
     flags = parser.parse_args()
     if flags.arm:
         print(json.dumps(run_arm(flags)))
+        return
+    if flags.scaling:
+        print_scaling(flags)
         return
     arms = LADDER if flags.ladder else ARMS
     found: dict[str, list[dict]] = {name: [] for name in arms}
@@ -300,12 +318,33 @@ def main() -> None:
     for _ in range(flags.repeats):
         for name in arms:
             peaks.append(matrix_peak())
-            command = [sys.executable, __file__, *sys.argv[1:], "--arm", name]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise SystemExit(f"{name}:\n{done.stderr[-3000:]}")
-            found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            found[name].append(in_process(name))
     print_table(flags, found, statistics.median(peaks))
+
+
+def in_process(name: str, *options: str) -> dict:
+    """Return what an arm measures in a process of its own."""
+    command = [sys.executable, __file__, *sys.argv[1:], *options, "--arm", name]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def print_scaling(flags) -> None:
+    """Print the reference's and our own speed by the number of rows, and by the length of the sequences."""
+    names = "a reference recipe", "c ours, train_sql_generator.py"
+    by_rows = [(f"{count} rows", ("--rows", str(count))) for count in (flags.rows // 4 * 2**n for n in range(4))]
+    by_length = [(f"{2**n} tokens", ("--length", str(2**n))) for n in range(7, 13)]
+    print("| | reference tokens/s | ours | ratio | reference GB | ours |\n| --- | --- | --- | --- | --- | --- |")
+    for title, options in [*by_rows, *by_length]:
+        before, after = (in_process(name, *options, "--eval-every", "1000") for name in names)
+        speeds = before["tokens_per_second"], after["tokens_per_second"]
+        print(
+            f"| {title} | {speeds[0]:.0f} | {speeds[1]:.0f} | {speeds[1] / speeds[0]:.2f}"
+            f" | {before['peak_gb']:.2f} | {after['peak_gb']:.2f} |",
+            flush=True,
+        )
 
 
 def print_table(flags, found: dict[str, list[dict]], peak: float) -> None:

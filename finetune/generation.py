@@ -35,7 +35,7 @@ def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
-    batch_size: int = 16,
+    batch_size: int = 32,
     **parameters,
 ) -> Iterator[tuple[int, Generation]]:
     """Yield (index of the prompt, its completion), longest prompts first; decoders and encoder-decoders alike.

@@ -1,24 +1,19 @@
 """Before a training: one real step on its longest rows, and what that says of memory and time."""
 
-import itertools
 import json
 import logging
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from finetune.console import InputError
-from finetune.memory import memory_limit, peak_memory, reset_peak
-from finetune.progress import get_random_state, set_random_state
+from finetune.memory import memory_limit, peak_memory
 from finetune.quantization import is_sharded
+from finetune.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
 import torch
 from transformers import GenerationMixin, Trainer
 
 logger = logging.getLogger(__name__)
-NEW_TOKENS = 8
 # Every fourth layer's activations are computed again, every second's, all: the first that fits is the fastest.
 CHECKPOINTING = (0, 4, 2, 1)
 
@@ -96,7 +91,6 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
                 break
     if not isinstance(found, Preflight):
         raise InputError(advice(trainer, rows, found, every_n_layers))
-    found.every_n_layers = every_n_layers
     logger.info(found.format())
     return found
 
@@ -108,34 +102,29 @@ def set_checkpointing(args, every_n_layers: int) -> None:
         args.activation_checkpointing_kwargs = {"use_reentrant": False, "every_n_layers": every_n_layers}
 
 
-def longest_rows(trainer: Trainer) -> list[dict]:
-    """Return the longest training rows that are computed at a time, the longest first."""
-    dataset, lengths = trainer.train_dataset, list(trainer.train_dataset["length"])
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])[: trainer.args.train_batch_size]
-    if hasattr(trainer.data_collator, "max_tokens"):
-        filled = itertools.accumulate(lengths[index] for index in order)
-        order = order[: max(1, sum(tokens <= trainer.data_collator.max_tokens for tokens in filled))]
-    return [{name: value for name, value in dataset[index].items() if name != "length"} for index in order]
-
-
 def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
     """Return what the longest rows take, or how many of them fit, where not all do."""
-    limit, measured = memory_limit(), []
+    limit, measured, count, every_n_layers = memory_limit(), [], 1, 0
     enabled = trainer.args.activation_checkpointing
     if enabled:
         options = dict(trainer.args.activation_checkpointing_kwargs or {"use_reentrant": False})
         every_n_layers = options.pop("every_n_layers", 1)
         trainer.model.activation_checkpointing_enable(options, every_n_layers=every_n_layers)
     try:
-        for count in sorted({1, max(1, len(rows) // 4), len(rows)}):
-            if fitting(measured, limit) < count:
-                return fitting(measured, limit)
+        one_step(trainer, rows[:1])  # The first step of a process takes more of everything.
+        for count in sorted({1, min(len(rows), max(2, len(rows) // 4)), len(rows)}):
+            if not torch.cuda.is_available() and fitting(measured, limit) < count:
+                return fitting(measured, limit)  # Without an exception to come, it is not tried.
             measured.append(one_step(trainer, rows[:count]))
-        found = one_step(trainer, rows)  # The first time at a size allocates; that is not what training is like.
+        step = one_step(trainer, rows)  # The first time at a size allocates; that is not what training is like.
+        if step.peak_bytes > limit:
+            return min(fitting(measured, limit), len(rows) - 1)
+        seconds, peak = None, step.peak_bytes
         if isinstance(trainer.model.get_base_model(), GenerationMixin):
-            found.generation_seconds = one_generation(trainer, rows)
-            found.peak_bytes = max(found.peak_bytes, peak_memory())
-        return found
+            seconds = one_generation(trainer, rows)
+            peak = max(peak, peak_memory())
+        whole = training_seconds(trainer, step.seconds / step.tokens)
+        return Preflight(len(rows), step.tokens, peak, limit, step.seconds, every_n_layers, whole, seconds)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return min(fitting(measured, limit), count - 1)
@@ -144,51 +133,16 @@ def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
             trainer.model.activation_checkpointing_disable()
 
 
-def fitting(measured: list[Preflight], limit: int) -> int | float:
+def fitting(measured: list[Step], limit: int) -> int | float:
     """Return how many rows fit, by a straight line through the last two measurements; without two, no limit."""
+    if measured and measured[0].peak_bytes > limit:
+        return 0
     if len(measured) < 2 or measured[-1].rows == measured[-2].rows:
         return math.inf
     before, last = measured[-2:]
     slope = (last.peak_bytes - before.peak_bytes) / (last.rows - before.rows)
     room = 0.95 * limit - last.peak_bytes  # Allocators leave holes.
     return math.inf if slope <= 0 else max(0, last.rows + math.floor(room / slope))
-
-
-def one_step(trainer: Trainer, rows: list[dict]) -> Preflight:
-    """Return what forward, backward and optimiser take on the largest micro-batch of some rows."""
-    batch = dict(trainer.data_collator(rows))
-    if "packs" in batch:
-        batch["packs"] = [max(batch["packs"], key=lambda pack: pack["input_ids"].numel())]
-    tokens = sum(part["input_ids"].numel() for part in batch.get("packs", [batch]))
-    (batch,), items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
-    reset_peak()
-    start = time.perf_counter()
-    with trainer.accelerator.autocast():
-        trainer.training_step(trainer.model, batch, items)
-    trainer.create_optimizer()
-    trainer.optimizer.step()
-    trainer.optimizer.zero_grad()
-    synchronize()
-    seconds = time.perf_counter() - start
-    return Preflight(
-        len(rows), tokens, peak_memory(), memory_limit(), seconds, 0, training_seconds(trainer, seconds / tokens)
-    )
-
-
-def one_generation(trainer: Trainer, rows: list[dict]) -> float:
-    """Return the seconds of a few new tokens for a batch of the longest prompts."""
-    model, size = trainer.model, trainer.args.per_device_eval_batch_size
-    prompts = []
-    for row in rows[:size]:
-        masked = row["labels"].count(-100)  # A decoder's labels stand beside its ids, masked at the front.
-        prompts.append({"input_ids": row["input_ids"][:masked] if masked else row["input_ids"]})
-    batch = trainer.processing_class.pad(prompts, padding_side="left", return_tensors="pt").to(model.device)
-    model.eval()
-    start = time.perf_counter()
-    with torch.inference_mode():
-        model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False)
-    synchronize()
-    return time.perf_counter() - start
 
 
 def training_seconds(trainer: Trainer, seconds_a_token: float) -> float:
@@ -219,33 +173,6 @@ def advice(trainer: Trainer, rows: list[dict], fit: int, every_n_layers: int) ->
         return f"{given} give --max-tokens-per-batch {sum(len(row['input_ids']) for row in rows[:fit])}."
     turns = math.ceil(args.train_batch_size * args.gradient_accumulation_steps / fit)
     return f"{given} give --per-device-train-batch-size {fit} --gradient-accumulation-steps {turns}."
-
-
-@contextmanager
-def undone(trainer: Trainer) -> Iterator[None]:
-    """Put weights, mode, random state and optimiser back to what they were."""
-    model = trainer.model
-    before = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-    state, was_training = get_random_state(), model.training
-    try:
-        yield
-    finally:
-        trainer.optimizer = None
-        model.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if name in before:
-                    weight.copy_(before[name])
-        model.train(was_training)
-        set_random_state(state)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def synchronize() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def format_seconds(seconds: float) -> str:

@@ -8,6 +8,7 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune import preflight as module
+from finetune import trial_steps
 from finetune.base_models import load_decoder, load_tokenizer
 from finetune.data import load_rows
 from finetune.packing import PackingCollator
@@ -43,19 +44,17 @@ def trainer(few_rows, tmp_path) -> SqlTrainer:
 def linear_memory(monkeypatch, trainer, a_token: int, fixed: int = 1000) -> None:
     """Make memory grow with the tokens of a step; a recomputed layer takes nothing."""
     seen = {}
-    original = trainer.training_step
 
     def training_step(model, inputs, items=None):
-        args, layers = trainer.args, 6
-        share = 1.0
+        args, layers, share = trainer.args, 6, 1.0
         if args.activation_checkpointing:
             share -= len(range(0, layers, args.activation_checkpointing_kwargs["every_n_layers"])) / layers
         tokens = sum(pack["input_ids"].numel() for pack in inputs["packs"])
         seen["peak"] = fixed + round(a_token * tokens * share)
-        return original(model, inputs, items)
 
     monkeypatch.setattr(trainer, "training_step", training_step)
-    monkeypatch.setattr(module, "peak_memory", lambda: seen["peak"])
+    for place in (module, trial_steps):
+        monkeypatch.setattr(place, "peak_memory", lambda: seen["peak"])
 
 
 def test_weights_random_state_and_mode_are_as_before(trainer):
@@ -99,17 +98,18 @@ def test_layers_are_recomputed_only_as_far_as_memory_asks(trainer, monkeypatch):
         module.preflight(trainer, Flags())
 
 
-def test_out_of_memory_is_an_answer(trainer, monkeypatch):
+@pytest.mark.parametrize(("fits", "sentence"), [(2, "--max-tokens-per-batch"), (0, "--checkpoint-every-n-layers 1")])
+def test_out_of_memory_is_an_answer(trainer, monkeypatch, fits, sentence):
     original, rows = trainer.training_step, []
 
     def training_step(model, inputs, items=None):
         rows.append(int(inputs["packs"][0]["position_ids"].eq(0).sum()))
-        if rows[-1] > 2:
+        if rows[-1] > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return original(model, inputs, items)
 
     monkeypatch.setattr(trainer, "training_step", training_step)
-    with pytest.raises(module.InputError, match="--max-tokens-per-batch"):
+    with pytest.raises(module.InputError, match=sentence):
         module.preflight(trainer, Flags(checkpoint_every_n_layers="0"))
     assert rows[0] == 1
 
@@ -134,8 +134,9 @@ def test_planning_prints_json_and_trains_nothing(
 def test_checkpointing_of_some_layers_trains_the_same_weights(few_rows, tmp_path, capsys):
     weights = []
     for layers in ("0", "2"):
-        flags = (*SQL_FLAGS, "--dataset", few_rows, "--checkpoint-every-n-layers", layers, "--preflight", "false")
-        assert call(train_sql_generator.main, *flags, "--output-dir", tmp_path, "--max-validation-rows", 8) is None
+        flags = (*SQL_FLAGS, "--dataset", few_rows, "--checkpoint-every-n-layers", layers, "--preflight", "false",
+                 "--max-train-rows", 16, "--max-validation-rows", 4, "--per-device-train-batch-size", 4)  # fmt: skip
+        assert call(train_sql_generator.main, *flags, "--output-dir", tmp_path) is None
         run_id = capsys.readouterr().out.split()[-1]
         weights.append((tmp_path / run_id / "checkpoint-2" / "adapter_model.safetensors").read_bytes())
         assert mlflow.get_run(run_id).data.params["activation_checkpointing"] == str(layers == "2")
