@@ -47,8 +47,8 @@ def packed_sdpa(module, query, key, value, attention_mask, position_ids=None, **
     """Return what transformers' SDPA attention returns, sequence by sequence where a batch is packed.
 
     A sequence begins where the position ids are not counted on, as in transformers' own packed masks. A mask over
-    the whole batch would cost its square: 4 to 10 times as much for 16 rows of 150 tokens on a CPU. There, in
-    float32: PyTorch's SDPA takes 2.7 times as long in bfloat16 (benchmarks/LOG.md).
+    the whole batch would cost its square, 3 to 11 times as much for 16 rows of 150 tokens on a CPU. There, in
+    float32: PyTorch's SDPA takes 2 to 3 times as long in bfloat16 (benchmarks/attention_speed.py).
 
     Args:
         query, key, value: shape (batch, heads, tokens, head dimension).

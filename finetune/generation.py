@@ -64,7 +64,7 @@ def generate(
         ).to(model.device)
         special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         try:
-            output = model.generate(**batch, **special, **lookup(len(prompts), encodes, options), **options)
+            output = model.generate(**batch, **special, **lookup(model, len(prompts), options), **options)
         except ValueError as error:
             raise InputError(f"generation refuses its parameters: {' '.join(str(error).split())[:300]}") from error
         start_of_answer = 1 if encodes else batch["input_ids"].shape[1]
@@ -75,14 +75,16 @@ def generate(
     model.train(was_training)
 
 
-def lookup(prompts: int, encodes: bool, options: dict) -> dict:
+def lookup(model: PreTrainedModel, prompts: int, options: dict) -> dict:
     """Return what lets a single question's answer be guessed from its prompt, several tokens at a time.
 
-    SQL copies names out of the schema. The model checks each guess: greedy decoding stays what it is (prompt lookup,
-    a kind of assisted generation; Saxena 2023).
+    SQL copies names out of the schema. The model checks each guess, so that greedy decoding stays what it is (prompt
+    lookup, a kind of assisted generation; Saxena 2023) - in float32: in bfloat16, tokens that are checked together
+    and one after the other differ in near ties, in one answer of 300 (benchmarks/LOG.md).
     """
+    exact = model.get_input_embeddings().weight.dtype == torch.float32 and not model.config.is_encoder_decoder
     greedy = all(options[name] == DEFAULTS[name] for name in ("do_sample", "num_beams", "repetition_penalty"))
-    return {"prompt_lookup_num_tokens": LOOKED_UP_TOKENS} if greedy and prompts == 1 and not encodes else {}
+    return {"prompt_lookup_num_tokens": LOOKED_UP_TOKENS} if exact and greedy and prompts == 1 else {}
 
 
 def generate_all(model, tokenizer, prompts: list[list[int]], **options) -> list[Generation]:

@@ -33,10 +33,11 @@ def test_the_longest_prompts_come_first_and_the_mode_is_restored():
     assert model.training
 
 
-def test_only_a_single_question_decoded_greedily_is_guessed_from_its_prompt(monkeypatch):
+def test_only_a_single_question_decoded_greedily_in_float32_is_guessed_from_its_prompt(monkeypatch):
     model, tokenizer, prompts = load()
     given, generate_one = [], model.generate
     monkeypatch.setattr(model, "generate", lambda **options: given.append(options) or generate_one(**options))
     for batch, options in ((prompts[:1], {}), (prompts[:2], {}), (prompts[:1], {"num_beams": 2})):
         generate_all(model, tokenizer, batch, max_new_tokens=2, **options)
-    assert [options.get("prompt_lookup_num_tokens") for options in given] == [LOOKED_UP_TOKENS, None, None]
+    generate_all(model.bfloat16(), tokenizer, prompts[:1], max_new_tokens=2)
+    assert [options.get("prompt_lookup_num_tokens") for options in given] == [LOOKED_UP_TOKENS, None, None, None]
