@@ -241,7 +241,9 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
 
 def choose_collator(model, tokenizer, flags: Flags, args: SqlTrainingArguments):
     """Return what makes batches of rows: packs, or padded rows of like length where the model cannot take packs."""
-    if flags.packing and not can_pack(model.get_base_model(), flags.max_length):
+    if args.label_smoothing_factor:  # The Trainer's label smoothing shifts the labels itself, and wants all logits.
+        flags.packing = False
+    elif flags.packing and not can_pack(model.get_base_model(), flags.max_length):
         logger.info("this model cannot keep packed rows apart; batches are padded (--packing false).")
         flags.packing = False
     if flags.packing:
@@ -250,7 +252,7 @@ def choose_collator(model, tokenizer, flags: Flags, args: SqlTrainingArguments):
         return PackingCollator(sys.maxsize if one_pack else flags.max_tokens_per_batch)
     if args.train_sampling_strategy == "random":
         args.train_sampling_strategy = "group_by_length"
-    return CompletionCollator(tokenizer)
+    return DataCollatorForSeq2Seq(tokenizer) if args.label_smoothing_factor else CompletionCollator(tokenizer)
 
 
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:

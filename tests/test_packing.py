@@ -5,13 +5,14 @@ from finetune.base_models import load_decoder, load_tokenizer
 from finetune.packing import CompletionCollator, PackingCollator, best_fit
 from finetune.prompts import Prompt
 from finetune.supervision import IGNORED, encode_rows
-from train_sql_generator import SqlTrainer
+from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator
 
 import pytest
 import torch
 from conftest import DEMO_BASE, TOKENIZERS, demo_rows
 from transformers import (
     AutoModelForCausalLM,
+    DataCollatorForSeq2Seq,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
@@ -157,3 +158,20 @@ def test_the_quantised_base_reads_packed_and_left_padded_rows_alike():
     for text, row in zip(texts, padded, strict=True):
         alone = base(input_ids=tokenizer(text, return_tensors="pt")["input_ids"]).logits[0]
         torch.testing.assert_close(row[-len(alone) :], alone, atol=1e-4, rtol=0)
+
+
+def test_label_smoothing_is_given_whole_rows(rows, tmp_path):
+    """The Trainer's smoother shifts the labels itself: shifted ones would be learned one token late."""
+    tokenizer, model = TOKENIZERS["byte-level"](), make(CONFIGS["llama"])
+    tokenizer.pad_token = tokenizer.eos_token
+    args = SqlTrainingArguments(output_dir=str(tmp_path), report_to=[], label_smoothing_factor=0.1, eval_strategy="no",
+                                load_best_model_at_end=False)  # fmt: skip
+    collator = choose_collator(model, tokenizer, Flags(), args)
+    assert isinstance(collator, DataCollatorForSeq2Seq)
+    assert args.train_sampling_strategy == "group_by_length"
+    trainer = SqlTrainer(model, args, data_collator=collator, processing_class=tokenizer)
+    (batch,), items = trainer.get_batch_samples(iter([collator(rows)]), 1, args.device)
+    loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"][:, 1:].flatten(), label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected, atol=1e-4, rtol=0)
