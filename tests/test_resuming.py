@@ -10,11 +10,16 @@ from urllib.parse import urlparse
 
 import log_model
 import train_classifier
+import train_sql_generator
 from finetune import callbacks, stopping, uploads
+from finetune.console import InputError, ScriptParser
+from finetune.logged_models import TEXT_TO_SQL
+from finetune.recorded_settings import settings_of
+from finetune.resuming import parse_resumable
 
 import mlflow
 import pytest
-from conftest import call, logged_models, stop_after
+from conftest import DEMO_BASE, call, logged_models, stop_after
 from encoders import make_encoder
 from faults import history
 from safetensors.torch import load_file
@@ -163,3 +168,21 @@ def test_an_evaluation_that_is_cut_off_is_made_up_for(classifier_run, tmp_path, 
     assert history(folder.name) == history(whole)
     found = [sorted(model.name for model in logged_models(mlflow.get_run(run))) for run in (folder.name, whole)]
     assert found[0] == found[1]
+
+
+def test_a_run_from_before_packing_goes_on_padded(tmp_path):
+    """What a run was started with stays, where a default has become another one since."""
+    arguments = ["--base-model", str(DEMO_BASE), "--output-dir", str(tmp_path)]
+    parser = ScriptParser(train_sql_generator.Flags, train_sql_generator.SqlTrainingArguments, description="")
+    before = settings_of(*parser.parse([*arguments, "--train-sampling-strategy", "group_by_length"]))
+    for name in ("packing", "max_tokens_per_batch", "checkpoint_every_n_layers", "preflight", "preflight_only"):
+        del before[name]
+    with mlflow.start_run() as run:
+        mlflow.log_dict({"arguments": arguments, "settings": before}, "arguments.json")
+    mlflow.MlflowClient().update_run(run.info.run_id, "FAILED")
+    flags, args, origin = parse_resumable(parser, ["--resume", run.info.run_id], TEXT_TO_SQL)
+    assert not flags.packing
+    assert args.train_sampling_strategy == "group_by_length"
+    assert {"packing", "train_sampling_strategy"}.isdisjoint(origin.drift)
+    with pytest.raises(InputError, match="--packing False -> True"):
+        parse_resumable(parser, ["--resume", run.info.run_id, "--packing", "true"], TEXT_TO_SQL)
