@@ -119,11 +119,15 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(few_rows, tmp_p
     one = capsys.readouterr().out.split()[-1]
     client = mlflow.MlflowClient()
     losses = {run: [p.value for p in client.get_metric_history(run, "loss")] for run in (one, two)}
+    norms = {run: [p.value for p in client.get_metric_history(run, "grad_norm")] for run in (one, two)}
+    # The packs of a step add up to one gradient, over both processes; later the order of adding shows, in bfloat16.
+    assert losses[two][:2] == pytest.approx(losses[one][:2], rel=1e-5)
+    assert norms[two][:2] == pytest.approx(norms[one][:2], rel=1e-5)
     # Other rows have losses that are other by tenths: the same ones were seen, once each.
-    assert losses[two] == pytest.approx(losses[one], rel=2e-3)
+    assert losses[two] == pytest.approx(losses[one], rel=2e-2)
     assert max(losses[one]) - min(losses[one]) > 0.1
     evaluations = {run: [p.value for p in client.get_metric_history(run, "eval_loss")] for run in (one, two)}
-    assert evaluations[two] == pytest.approx(evaluations[one], rel=2e-3)
+    assert evaluations[two] == pytest.approx(evaluations[one], rel=2e-2)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
