@@ -33,6 +33,6 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: setup  ## training and prediction side by side, with TRL: about 15 minutes on two cores
+bench: setup  ## training and prediction side by side, with TRL: 18 minutes on two cores
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/prediction_speed.py
