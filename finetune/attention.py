@@ -1,5 +1,6 @@
-"""Attention within the sequences of a packed batch, by PyTorch's SDPA: without a mask over the whole batch."""
+"""Attention within the sequences of a packed batch, by PyTorch's own kernels: without a mask over the whole batch."""
 
+import inspect
 import itertools
 
 from finetune.quantization import is_sharded
@@ -10,12 +11,22 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.utils import is_flash_attn_2_available
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+
+    VARLEN_OPTIONS = inspect.signature(varlen_attn).parameters
+except ImportError:  # before torch 2.10
+    VARLEN_OPTIONS = {}
+
 PACKED_SDPA = "packed_sdpa"
+HAS_VARLEN = "window_size" in VARLEN_OPTIONS  # In 2.10 it took no scale.
+FIRST_WITH_FLASH = (8, 0)  # compute capability that PyTorch's flash kernels need
 
 
 def attention_for_packing(dtype: torch.dtype) -> str:
     """Return the name of an attention that keeps packed sequences apart, for `set_attn_implementation`."""
-    return "flash_attention_2" if is_flash_attn_2_available() and dtype != torch.float32 else PACKED_SDPA
+    needed = not HAS_VARLEN and dtype != torch.float32
+    return "flash_attention_2" if needed and is_flash_attn_2_available() else PACKED_SDPA
 
 
 def can_pack(model: PreTrainedModel, max_length: int) -> bool:
@@ -28,11 +39,14 @@ def can_pack(model: PreTrainedModel, max_length: int) -> bool:
         return whole
     tokens = torch.arange(16, device=model.device) % model.config.vocab_size
     position_ids = torch.arange(8, device=model.device).repeat(2).unsqueeze(0)
+    edges = torch.tensor([0, 8, 16], dtype=torch.int32, device=model.device)
+    options = {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": 8, "max_length_k": 8}
     logits = []
     with torch.inference_mode():
         for first in (tokens[:8], tokens[:8].flip(0)):
             input_ids = torch.cat([first, tokens[8:]]).unsqueeze(0)
-            logits.append(model(input_ids=input_ids, position_ids=position_ids, use_cache=False).logits[0, 8:])
+            found = model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **options)
+            logits.append(found.logits[0, 8:])
     return torch.equal(*logits)
 
 
@@ -44,16 +58,20 @@ def reads_whole_sequences(config: PretrainedConfig, max_length: int) -> bool:
 
 
 def packed_sdpa(module, query, key, value, attention_mask, position_ids=None, **options):
-    """Return what transformers' SDPA attention returns, sequence by sequence where a batch is packed.
+    """Return what transformers' SDPA attention returns, within each sequence where a batch is packed.
 
-    A sequence begins where the position ids are not counted on, as in transformers' own packed masks. A mask over
-    the whole batch would cost its square, 3 to 11 times as much for 16 rows of 150 tokens on a CPU. There, in
-    float32: PyTorch's SDPA takes 2 to 3 times as long in bfloat16 (benchmarks/attention_speed.py).
+    On a GPU by one kernel for all sequences, where PyTorch has it for the type. Otherwise sequence by sequence: one
+    begins where the position ids are not counted on, as in transformers' own packed masks. A mask over the whole
+    batch would cost its square, 3 to 11 times as much for 16 rows of 150 tokens on a CPU. There, in float32:
+    PyTorch's SDPA takes 2 to 3 times as long in bfloat16 (benchmarks/attention_speed.py).
 
     Args:
         query, key, value: shape (batch, heads, tokens, head dimension).
+        options: with `cu_seq_lens_q` and `max_length_q` from the collator of a packed batch.
     """
-    dtype = query.dtype
+    dtype, edges = query.dtype, options.get("cu_seq_lens_q")
+    if edges is not None and attention_mask is None and takes_varlen(query) and not options.get("dropout"):
+        return varlen(query, key, value, edges, options["max_length_q"], options.get("scaling")), None
     if query.device.type == "cpu":
         query, key, value = query.float(), key.float(), value.float()
         if attention_mask is not None and attention_mask.is_floating_point():
@@ -67,6 +85,29 @@ def packed_sdpa(module, query, key, value, attention_mask, position_ids=None, **
     else:
         states, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return states.to(dtype), None
+
+
+def takes_varlen(query: torch.Tensor) -> bool:
+    """Say whether PyTorch's kernel for sequences of different lengths runs on this device and type."""
+    if not HAS_VARLEN or not query.is_cuda or query.dtype not in (torch.float16, torch.bfloat16):
+        return False
+    return query.shape[-1] <= 256 and torch.cuda.get_device_capability(query.device) >= FIRST_WITH_FLASH
+
+
+def varlen(query, key, value, edges: torch.Tensor, longest: int, scale: float | None) -> torch.Tensor:
+    """Return causal attention within the sequences of a batch of one row, shape (1, tokens, heads, head dimension).
+
+    Args:
+        query, key, value: shape (1, heads, tokens, head dimension); key and value may have fewer heads.
+        edges: where the sequences begin, and where the last one ends, shape (sequences + 1,), int32.
+    """
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    # Fewer heads of keys have to be announced since 2.12.
+    options = {"enable_gqa": True} if "enable_gqa" in VARLEN_OPTIONS else {}
+    states = varlen_attn(
+        query, key, value, edges, edges, longest, longest, scale=scale, window_size=(-1, 0), **options
+    )  # fmt: skip
+    return states.unsqueeze(0)
 
 
 def sequence_lengths(position_ids: torch.Tensor) -> list[int]:

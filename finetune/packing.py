@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from finetune.supervision import IGNORED
-
 import torch
 from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening, PreTrainedTokenizerBase
+
+IGNORED = -100  # torch.nn.CrossEntropyLoss leaves these positions out
 
 
 def best_fit(lengths: list[int], max_tokens: int) -> list[list[int]]:
@@ -30,7 +30,8 @@ class PackingCollator:
     """Collates rows into packs of at most `max_tokens`; training takes one after the other within a step.
 
     A pack has no attention mask: its sequences are told apart by position ids that start anew
-    (`DataCollatorWithFlattening`), and logits are computed only where a supervised token follows.
+    (`DataCollatorWithFlattening`), and by their edges, which are counted here: on a GPU every look at a tensor would
+    wait for it. Logits are computed only where a supervised token follows.
 
     Returns a dict of
         lengths: tokens of each row, shape (rows,). First, because the Trainer takes it for the size of the batch.
@@ -42,7 +43,7 @@ class PackingCollator:
 
     def __call__(self, rows: list[dict]) -> dict:
         """Return the packs of a batch; `rows` have `input_ids` and `labels`."""
-        flatten = DataCollatorWithFlattening()
+        flatten = DataCollatorWithFlattening(return_flash_attn_kwargs=True)
         lengths = [len(row["input_ids"]) for row in rows]
         columns = [{name: row[name] for name in ("input_ids", "labels")} for row in rows]
         packs = []

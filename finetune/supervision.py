@@ -5,12 +5,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from finetune.console import InputError
+from finetune.packing import IGNORED
 from finetune.prompts import Prompt
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-
-IGNORED = -100  # torch.nn.CrossEntropyLoss leaves these positions out
 
 
 @dataclass
