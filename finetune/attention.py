@@ -15,7 +15,8 @@ PACKED_SDPA = "packed_sdpa"
 
 def attention_for_packing(dtype: torch.dtype) -> str:
     """Return the name of an attention that keeps packed sequences apart, for `set_attn_implementation`."""
-    return "flash_attention_2" if is_flash_attn_2_available() and dtype != torch.float32 else PACKED_SDPA
+    # float16 is for GPUs before Ampere, which flash-attention does not run on.
+    return "flash_attention_2" if is_flash_attn_2_available() and dtype == torch.bfloat16 else PACKED_SDPA
 
 
 def can_pack(model: PreTrainedModel, max_length: int) -> bool:
