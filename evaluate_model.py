@@ -20,6 +20,7 @@ from finetune.distractors import distract
 from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.prompts import Prompt
+from finetune.quantization import PREDICTION_DTYPES
 from finetune.scorecard import compare, log_scorecard
 from finetune.sql_cleaning import clean_rows
 from finetune.summarization import drop_empty as drop_empty_rows
@@ -51,7 +52,7 @@ def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
     refuse_sql_flags(flags)
     rows = drop_empty(rows, f"the rows of {flags.dataset}")
-    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision)
+    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
     card = classifier.card
     window = (flags.long_texts or card["long_texts"]) == "window"
     texts = LabelledTexts.encode(
@@ -76,7 +77,7 @@ def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
     if len(full) < len(rows):
         logger.warning(f"{len(rows) - len(full)} of {len(rows)} rows have no article or no summary and are left out.")
     check_columns(full, tuple(trained), f"the rows of {flags.dataset} with an article and a summary")
-    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision)
+    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
     summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     scorecard = summary_scorecard(summarizer, full, flags.batch_size)
     if flags.log:
@@ -94,7 +95,7 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
         raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
     rows, skipped = clean(rows, flags)
     prompt = Prompt(logged.card["prompt"])
-    model, tokenizer = load_model(logged, flags.base_model, flags.precision)
+    model, tokenizer = load_model(logged, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
     sets = {flags.name: rows}
     if distractor_columns:
         sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0)
@@ -138,6 +139,9 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
+    parser.add_argument(
+        "--compute-dtype", choices=PREDICTION_DTYPES, default="auto", help="auto: what this machine is fast at"
+    )
     parser.add_argument("--long-texts", choices=("truncate", "window"), help="default: as in training; not of SQL")
     parser.add_argument("--batch-size", type=int, default=16, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")

@@ -140,6 +140,8 @@ def replay(model: str, card: dict) -> list[list]:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
         file.flush()
         script = str(Path(__file__).parent / "predict.py")
+        # As in training: in another type near ties may fall otherwise.
+        options += ["--compute-dtype", "recorded"]
         command = [sys.executable, script, model, "--input", file.name, "--json", *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

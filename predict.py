@@ -29,6 +29,7 @@ from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, l
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import Writer, check_output, read_lines, stream_rows
 from finetune.prompts import Prompt
+from finetune.quantization import PREDICTION_DTYPES
 from finetune.summarization import warn_of_long_articles
 from finetune.summarizers import load_summarizer
 
@@ -49,7 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = parse_parameters(flags.param, logged.parameters)
     parameters = logged.parameters | given
     if flags.engine == "spark":
-        config = {"base_model": flags.base_model, "precision": flags.precision}
+        # Workers keep the recorded type: they need not all be fast at the same.
+        computed = None if flags.compute_dtype == "auto" else flags.compute_dtype
+        config = {"base_model": flags.base_model, "precision": flags.precision, "compute_dtype": computed}
         console.print_result(spark_engine.predict(flags.uri, logged, flags.input, flags.output, given, config))
     elif task == CLASSIFICATION:
         classify(flags, logged, parameters)
@@ -66,7 +69,8 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
     rows = read_input(flags, prompt.variables)
     # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
     first = [] if flags.interactive else list(islice(rows, 1))
-    model, tokenizer = load_model(logged, flags.base_model, flags.precision, not flags.no_adapter, flags.merge)
+    options = (flags.base_model, flags.precision, not flags.no_adapter, flags.merge, flags.compute_dtype)
+    model, tokenizer = load_model(logged, *options)
     if database:
         check_schema_length(
             tokenizer(prompt.render({"question": "", "context": flags.context}))["input_ids"], model, logged
@@ -93,7 +97,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     document = read_document(flags.input) if flags.split_sentences else None
     rows = (asdict(sentence) for sentence in split_sentences(document)) if document else read_texts(flags, "text")
     first = list(islice(rows, 1))
-    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision)
+    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
     classifier.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     seen, flagged, long_texts = 0, [], 0
     with Writer(flags.output) as writer, tqdm(unit=" texts", disable=flags.text is not None) as progress:
@@ -123,7 +127,8 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
     column = logged.card["columns"]["article"]
     rows = iter([{"article": read_document(flags.input)}]) if is_document else read_texts(flags, "article", column)
     first = list(islice(rows, 1))
-    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, not flags.no_adapter)
+    options = (flags.base_model, flags.precision, not flags.no_adapter, flags.compute_dtype)
+    summarizer = load_summarizer(logged.adapter, *options)
     summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     parameters.pop("batch_size", None)
     seen, long_articles = 0, 0
@@ -174,6 +179,9 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved")
     parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
+    parser.add_argument(
+        "--compute-dtype", choices=PREDICTION_DTYPES, default="auto", help="auto: what this machine is fast at"
+    )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
     parser.add_argument(

@@ -24,7 +24,8 @@ from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.labels import TASKS, Labels, balanced_sample, find_labels, read_names
 from finetune.logged_models import CLASSIFICATION
 from finetune.preflight import preflight
-from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
+from finetune.quantization import DTYPES
+from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 
 import numpy as np
@@ -126,8 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        # In float32 a text has the same score in every batch; a CPU gains little from bfloat16.
-        bnb_4bit_compute_dtype=torch.bfloat16 if ON_GPU else torch.float32,
+        # On a CPU float32, unless it was given: there a text has the same score in every batch.
+        bnb_4bit_compute_dtype=DTYPES[flags.compute_dtype],
     )
     quantization = quantization if flags.load_in_4bit else None
     lora = LoraConfig(

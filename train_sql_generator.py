@@ -24,7 +24,7 @@ from finetune.logged_models import TEXT_TO_SQL
 from finetune.packing import CompletionCollator, PackingCollator
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
-from finetune.quantization import storage_dtype
+from finetune.quantization import DTYPES, storage_dtype
 from finetune.scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import clean_parts
@@ -136,12 +136,13 @@ def main(arguments: list[str] | None = None) -> None:
     }
     report = audit(splits, tokenizer)
     logger.info(format_audit(report))
+    compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,  # The library's default is float32.
-        bnb_4bit_quant_storage=storage_dtype(),
+        bnb_4bit_compute_dtype=compute_dtype,
+        bnb_4bit_quant_storage=storage_dtype(compute_dtype),
     )
     quantization = quantization if flags.load_in_4bit else None
     lora = LoraConfig(
@@ -152,9 +153,9 @@ def main(arguments: list[str] | None = None) -> None:
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
         **init_settings(flags.init_lora_weights),
     )
-    model = add_adapter(load_decoder(flags.base_model, revision, quantization, torch.bfloat16), lora)
+    model = add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora)
     collator = choose_collator(model, tokenizer, flags, args)
-    original = partial(load_decoder, flags.base_model, revision, None, torch.bfloat16)
+    original = partial(load_decoder, flags.base_model, revision, None, compute_dtype)
     init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
     card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
 

@@ -18,14 +18,14 @@ from finetune.generation import DEFAULTS
 from finetune.logged_models import SUMMARIZATION
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
-from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
+from finetune.quantization import DTYPES
+from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.summarization import drop_empty, encode_summaries, longest_first, name_columns, warn_of_long_articles
 from finetune.summarizers import Summarizer
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.supervision import IGNORED, Supervision, audit, format_audit
 from metrics.rouge.rouge import ROUGE
 
-import torch
 from peft import LoraConfig
 from torch.utils.data import SequentialSampler
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if ON_GPU else torch.float32,  # Never float16: T5 overflows.
+        bnb_4bit_compute_dtype=DTYPES[flags.compute_dtype],  # Never float16: T5 overflows.
     )
     quantization = quantization if flags.load_in_4bit else None
     lora = LoraConfig(
@@ -195,8 +195,8 @@ def check_flags(flags: Flags, args: SummarizerTrainingArguments) -> None:
     known = ("loss", *ROUGE)  # Of the others neither more nor less is better by itself.
     if (args.metric_for_best_model or "loss").removeprefix("eval_") not in known:
         found.append(f"--metric-for-best-model {args.metric_for_best_model} is none of {', '.join(known)}")
-    if args.fp16 or args.fp16_full_eval:
-        found.append("--fp16: T5 overflows in float16; use --bf16, or neither for float32")
+    if args.fp16_full_eval:
+        found.append("--fp16-full-eval: T5 overflows in float16; leave it out")
     if not args.predict_with_generate:
         found.append("--no-predict-with-generate: ROUGE needs generated summaries; leave it out")
     if args.generation_max_length is not None or args.generation_config is not None:

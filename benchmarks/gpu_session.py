@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Step:
-    """A step: the function in gpu_steps.py, or a command; minutes it takes at most on an H100, without MLflow or not."""
+    """A step: the function in gpu_steps.py, or a command; minutes on an H100."""
 
     name: str
     minutes: float

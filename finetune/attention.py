@@ -25,7 +25,8 @@ FIRST_WITH_FLASH = (8, 0)  # compute capability that PyTorch's flash kernels nee
 
 def attention_for_packing(dtype: torch.dtype) -> str:
     """Return the name of an attention that keeps packed sequences apart, for `set_attn_implementation`."""
-    needed = not HAS_VARLEN and dtype != torch.float32
+    # float16 is for GPUs before Ampere, which flash-attention does not run on.
+    needed = not HAS_VARLEN and dtype == torch.bfloat16
     return "flash_attention_2" if needed and is_flash_attn_2_available() else PACKED_SDPA
 
 

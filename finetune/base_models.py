@@ -7,7 +7,7 @@ from pathlib import Path
 from finetune.attention import attention_for_packing
 from finetune.console import InputError
 from finetune.memory import keep_freed_memory
-from finetune.quantization import is_sharded, keep_trainable_on_cpu
+from finetune.quantization import compute_in, is_sharded, keep_trainable_on_cpu
 
 import torch
 import transformers
@@ -107,16 +107,26 @@ def load_tokenizer(source: str, revision: str | None = None, kind: str = "decode
 
 
 def load_decoder(
-    base_model: str, revision: str | None, quantization: BitsAndBytesConfig | None, dtype: torch.dtype
+    base_model: str,
+    revision: str | None,
+    quantization: BitsAndBytesConfig | None,
+    dtype: torch.dtype,
+    compute_dtype: torch.dtype | None = None,
 ) -> transformers.PreTrainedModel:
     """Return a decoder with its weights, from safetensors only, frozen.
 
     Training and prediction both load through here, so that a base is restored as it was trained:
     norms and embeddings stay in `dtype` (no fp32 upcast), linear layers are as `quantization` says.
+
+    Args:
+        dtype: that the weights are read and quantised in: the one of training.
+        compute_dtype: that it computes in, where that is another.
     """
     model = _load_weights(AutoModelForCausalLM, base_model, revision, "decoder", quantization, dtype)
+    if compute_dtype not in (None, dtype):
+        compute_in(model, compute_dtype)
     if model.config._attn_implementation == "sdpa":  # What transformers chooses where a model can have it.
-        model.set_attn_implementation(attention_for_packing(dtype))
+        model.set_attn_implementation(attention_for_packing(compute_dtype or dtype))
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
 

@@ -19,6 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
+OVERFLOWING_STEPS = 25  # so many halvings leave less than 1 of a scale of 2^16
 
 
 class CardCallback(TrainerCallback):
@@ -177,7 +178,12 @@ class LossGuardCallback(TrainerCallback):
 
     A loss that is not a number comes from float16 (T5 overflows there) or too high a rate, and never recovers;
     a loss or a gradient of exactly 0 means that nothing is supervised, or that no gradient reaches the adapter.
+    In float16 a gradient that overflows alone is no end: the scaler leaves the step out and halves its scale. It
+    begins at 2^16: what still overflows `OVERFLOWING_STEPS` later, in each of three logs or more, does so at any scale.
     """
+
+    def __init__(self):
+        self.overflows: list[int] = []  # steps of the last logs, where their gradients were not finite
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Look at every logged loss and gradient.
@@ -188,10 +194,12 @@ class LossGuardCallback(TrainerCallback):
         logs = logs or {}
         for name in ("loss", "eval_loss", "grad_norm"):
             value = logs.get(name)
+            if name == "grad_norm" and value is not None and self.is_passing(value, args, state.global_step):
+                continue
             if value is not None and not math.isfinite(value):
                 raise InputError(
                     f"training stopped at step {state.global_step}: {name} is {value}. Lower --learning-rate"
-                    f" ({args.learning_rate:g}) or use --bf16 false; checkpoints before this step are kept in"
+                    f" ({args.learning_rate:g}) or use --compute-dtype fp32; checkpoints before this step are kept in"
                     f" {args.output_dir}."
                 )
             if value == 0 and name != "eval_loss":
@@ -199,6 +207,14 @@ class LossGuardCallback(TrainerCallback):
                     f"training stopped at step {state.global_step}: {name} is exactly 0, so nothing is learned."
                     " Look at the supervised tokens above and at --target-modules."
                 )
+
+    def is_passing(self, norm: float, args: TrainingArguments, step: int) -> bool:
+        """Say whether a gradient's norm is an overflow that loss scaling can still get over."""
+        if math.isfinite(norm):
+            self.overflows.clear()
+            return False
+        self.overflows.append(step)
+        return bool(args.fp16) and (len(self.overflows) < 3 or step - self.overflows[0] < OVERFLOWING_STEPS)
 
 
 def is_evaluated(args: TrainingArguments, state, control) -> bool:

@@ -21,7 +21,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
     """Return what the card of every task has: enough to restore the base as it was trained.
 
     Args:
-        flags: with `base_model` and `max_length`.
+        flags: with `base_model`, `compute_dtype` and `max_length`.
     """
     is_folder = Path(flags.base_model).is_dir()
     return {
@@ -30,6 +30,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
         "base_revision": revision,
         "base_fingerprint": fingerprint(Path(flags.base_model)) if is_folder else None,
         "quantization": to_record(quantization),
+        "compute_dtype": flags.compute_dtype,
         "max_length": flags.max_length,
     }
 

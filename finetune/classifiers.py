@@ -13,6 +13,7 @@ from finetune.encoders import EncoderClassifier
 from finetune.labels import Labels
 from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
 from finetune.onnx_model import FILE, OnnxModel
+from finetune.quantization import DTYPES, prediction_dtype
 
 import numpy as np
 from mlflow.entities import Run
@@ -75,12 +76,15 @@ class Classifier:
         return found
 
 
-def load_classifier(checkpoint: Path, base_model: str | None = None, precision: str | None = None) -> Classifier:
+def load_classifier(
+    checkpoint: Path, base_model: str | None = None, precision: str | None = None, compute_dtype: str = "recorded"
+) -> Classifier:
     """Return the classifier of a checkpoint's folder, its base restored as it was trained.
 
     Args:
         base_model: folder or Hub id in place of the recorded base.
         precision: `fp32` for an unquantised base.
+        compute_dtype: one of `PREDICTION_DTYPES`: of the 4-bit layers; what is not quantised is in float32.
 
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on.
@@ -88,11 +92,14 @@ def load_classifier(checkpoint: Path, base_model: str | None = None, precision: 
     card = load_card(checkpoint)
     tokenizer = load_tokenizer(str(checkpoint), kind="encoder")
     if (checkpoint / FILE).is_file():
+        if compute_dtype in DTYPES:
+            raise InputError(f"--compute-dtype {compute_dtype}: an ONNX model is in float32; leave the flag out.")
         return Classifier(OnnxModel(checkpoint / FILE), tokenizer, card)
     source, revision = find_base(card, base_model)
     if precision == "bf16":
         raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")
-    encoder = load_encoder(source, revision, restored_quantization(card, precision))
+    quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
+    encoder = load_encoder(source, revision, quantization)
     labels = card["labels"]
     outputs = Labels(labels["task"], tuple(labels["names"])).outputs
     model = attach_adapter(EncoderClassifier(encoder, outputs, card["pooling"]), checkpoint, source)

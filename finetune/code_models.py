@@ -67,7 +67,7 @@ def log_code_model(
                 python_model=str(PACKAGE / code),
                 artifacts={"checkpoint": str(folder)},
                 code_paths=[str(PACKAGE)],
-                model_config={"base_model": None, "precision": None},
+                model_config={"base_model": None, "precision": None, "compute_dtype": None},
                 signature=signature,
                 input_example=example,
                 pip_requirements=requirements,

@@ -13,7 +13,7 @@ from finetune.console import InputError
 from finetune.generation import DEFAULTS
 from finetune.memory import memory_limit
 from finetune.prompts import Prompt
-from finetune.quantization import from_record
+from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
 
 import mlflow
 import safetensors.torch
@@ -42,7 +42,7 @@ def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     tokenizer = load_tokenizer(str(checkpoint))
     config = load_config(card["base_model"], card["base_revision"])
     with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        base = AutoModelForCausalLM.from_config(config, dtype=recorded_dtype(card))
     if not Path(card["base_model"]).is_dir():
         # MLflow stores the repository under these names.
         base.name_or_path = tokenizer.name_or_path = card["base_model"]
@@ -126,7 +126,7 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
             model_id=start_model(run, checkpoint, name),
             step=metadata["step"],
             task="text-generation",
-            torch_dtype=torch.bfloat16,
+            torch_dtype=recorded_dtype(card),
             prompt_template=prompt.mlflow_template,
             signature=_signature(),
             input_example=prompt.model_input(card["sample"][0]),
@@ -247,14 +247,17 @@ def load_model(
     precision: str | None,
     with_adapter: bool = True,
     merged: bool = False,
+    compute_dtype: str = "recorded",
 ):
     """Return (model, tokenizer), the base restored as it was trained.
 
     Args:
         base_model: folder or Hub id in place of the recorded base.
         precision: `nf4`, `bf16` or `fp32` in place of the recorded quantisation.
-        merged: add the adapter to what the 4-bit weights stand for, in one plain model: in bfloat16 on a GPU, in
-            float32 on a CPU, where an answer then does not depend on the batch it is in.
+        merged: add the adapter to what the 4-bit weights stand for, in one plain model: on a CPU in float32 unless
+            told otherwise, where an answer then does not depend on the batch it is in.
+        compute_dtype: one of `PREDICTION_DTYPES`; weights of `bf16` and `fp32` compute in their own type unless told
+            otherwise.
 
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on, or no memory for merging.
@@ -262,22 +265,27 @@ def load_model(
     card = logged.card
     source, revision = find_base(card, base_model)
     load_config(source, revision)
-    quantization = restored_quantization(card, precision)
-    base = load_decoder(source, revision, quantization, torch.float32 if precision == "fp32" else torch.bfloat16)
+    dtype = DTYPES.get(precision, recorded_dtype(card))
+    if compute_dtype not in DTYPES and merged and not torch.cuda.is_available():
+        compute_dtype = "fp32"
+    elif compute_dtype not in DTYPES and precision in DTYPES:
+        compute_dtype = precision
+    computed = prediction_dtype(card, compute_dtype)
+    quantization = restored_quantization(card, precision, computed)
+    base = load_decoder(source, revision, quantization, dtype, computed)
     tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
     if merged:
-        base = unpack_weights(base)
+        base = unpack_weights(base, computed)
     model = attach_adapter(base, logged.adapter, source) if with_adapter else base
     return model.merge_and_unload() if merged else model, tokenizer
 
 
-def unpack_weights(base: torch.nn.Module) -> torch.nn.Module:
-    """Return a base with plain weights: those that the 4-bit ones stand for.
+def unpack_weights(base: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a base with plain weights of a type: those that the 4-bit ones stand for.
 
     Raises:
         InputError: where there is no memory for them.
     """
-    dtype = torch.float32 if base.device.type == "cpu" else torch.bfloat16
     needed, limit = base.num_parameters() * dtype.itemsize, memory_limit()
     if needed > 0.9 * limit:
         raise InputError(
@@ -287,18 +295,19 @@ def unpack_weights(base: torch.nn.Module) -> torch.nn.Module:
     return (base.dequantize() if getattr(base, "is_loaded_in_4bit", False) else base).to(dtype)
 
 
-def restored_quantization(card: dict, precision: str | None) -> BitsAndBytesConfig | None:
+def restored_quantization(card: dict, precision: str | None, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """Return how the base was quantised in training, or None for an unquantised base.
 
     Args:
         precision: `nf4`, `bf16` or `fp32` in place of what the card says.
+        compute_dtype: of the 4-bit layers, here.
 
     Raises:
         InputError: for nf4 where the base was not quantised in training.
     """
     if precision == "nf4" and card["quantization"] is None:
         raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
-    return from_record(card["quantization"]) if precision in (None, "nf4") else None
+    return from_record(card["quantization"], compute_dtype) if precision in (None, "nf4") else None
 
 
 def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftModel:

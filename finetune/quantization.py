@@ -1,10 +1,157 @@
-"""4-bit quantisation: what a run records of it, how it is restored and sharded, and the CPU trap."""
+"""The type that a model computes in, and 4-bit quantisation: chosen, recorded, restored, sharded, and the CPU trap."""
 
+import logging
 import os
+import statistics
+import time
+from functools import cache
+
+from finetune.console import InputError
 
 import bitsandbytes as bnb
 import torch
 from transformers import BitsAndBytesConfig
+
+logger = logging.getLogger(__name__)
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# What prediction can be told: `recorded` is what training computed in.
+PREDICTION_DTYPES = ("auto", "recorded", *DTYPES)
+# The kind of base that a task has, by the names of model cards.
+KINDS = {"text-to-sql": "decoder", "classification": "encoder", "summarization": "encoder-decoder"}
+# Below this, bfloat16 on a CPU is not worth its near ties: a training step gains less than a product.
+WORTH_IT = 1.5
+WARM_UP, TIMED, SIZE = 2, 7, 256
+
+
+def choose_compute_dtype(requested: str, kind: str, recorded: bool = False) -> torch.dtype:
+    """Return the type that a base computes in on this machine.
+
+    Args:
+        requested: `auto`, `bf16`, `fp16` or `fp32`.
+        kind: `decoder`, `encoder` or `encoder-decoder`.
+        recorded: it is what a run was begun in: that it is only emulated here is no reason to refuse then.
+
+    Raises:
+        InputError: for a type that cannot work here.
+    """
+    if requested == "auto":
+        return fast_dtype(kind)
+    if requested not in DTYPES:
+        raise InputError(f"--compute-dtype {requested} is none of auto, {', '.join(DTYPES)}.")
+    on_gpu = torch.cuda.is_available()
+    if requested == "fp16" and kind == "encoder-decoder":
+        raise InputError("--compute-dtype fp16: T5 overflows in float16; use bf16, fp32 or auto.")
+    if requested == "fp16" and not on_gpu:
+        raise InputError("--compute-dtype fp16 needs a GPU: no CPU is fast at it; use auto.")
+    if requested == "bf16" and on_gpu and not gpu_has_bfloat16() and not recorded:
+        raise InputError("--compute-dtype bf16: this GPU has no bfloat16 and would emulate it; use auto.")
+    return DTYPES[requested]
+
+
+def fast_dtype(kind: str) -> torch.dtype:
+    """Return the fastest type that is safe for a kind of base on this machine.
+
+    On a CPU encoders and encoder-decoders stay in float32, so that a score does not depend on its batch.
+    """
+    if torch.cuda.is_available():
+        if gpu_has_bfloat16():
+            return torch.bfloat16
+        return torch.float32 if kind == "encoder-decoder" else torch.float16  # T5 overflows in float16.
+    if kind == "decoder" and bfloat16_speedup() >= WORTH_IT:
+        return torch.bfloat16
+    return torch.float32
+
+
+def gpu_has_bfloat16() -> bool:
+    """Say whether the GPU computes in bfloat16; PyTorch's own answer counts emulation (a T4's) too."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@cache
+def bfloat16_speedup() -> float:
+    """Return how many times as fast as in float32 this CPU multiplies matrices in bfloat16.
+
+    Measured, once a process: neither a name nor a flag of the CPU says whether its instructions are there to be used.
+    """
+    dtypes = (torch.float32, torch.bfloat16)
+    rounds = [[product_seconds(dtype) for dtype in dtypes] for _ in range(WARM_UP + TIMED)]
+    float32, bfloat16 = (statistics.median(seconds) for seconds in zip(*rounds[WARM_UP:], strict=True))
+    return float32 / bfloat16
+
+
+def product_seconds(dtype: torch.dtype) -> float:
+    """Return the seconds of one product of two square matrices; not of random ones, so that no seed is used up."""
+    matrix = torch.ones(SIZE, SIZE, dtype=dtype)
+    start = time.perf_counter()
+    matrix @ matrix
+    return time.perf_counter() - start
+
+
+def warn_if_slow(dtype: torch.dtype) -> None:
+    """Warn where this machine is slow at a type that it was told to compute in."""
+    if dtype != torch.bfloat16:
+        return
+    if torch.cuda.is_available():
+        if not gpu_has_bfloat16():
+            logger.warning("this GPU has no bfloat16 and emulates it: it is slow at it.")
+    elif (slower := 1 / bfloat16_speedup()) >= WORTH_IT:
+        logger.warning(f"this CPU takes {slower:.1f} times as long for a product in bfloat16 as for one in float32.")
+
+
+def recorded_dtype(card: dict) -> torch.dtype:
+    """Return the type that the model of a card was trained in.
+
+    Cards from before it stood there name it for 4-bit layers; a decoder was in bfloat16 wherever it was trained.
+    """
+    if "compute_dtype" in card:
+        return DTYPES[card["compute_dtype"]]
+    if card["task"] == "text-to-sql":
+        return torch.bfloat16
+    return getattr(torch, (card["quantization"] or {}).get("bnb_4bit_compute_dtype", "float32"))
+
+
+def prediction_dtype(card: dict, requested: str) -> torch.dtype:
+    """Return the type to predict in with the model of a card; say so where it is not the one of its training.
+
+    Args:
+        requested: one of `PREDICTION_DTYPES`.
+
+    Raises:
+        InputError: for a type that cannot work here.
+    """
+    trained = recorded_dtype(card)
+    if requested == "recorded":
+        return trained
+    dtype = choose_compute_dtype(requested, KINDS[card["task"]])
+    if dtype != trained:
+        logger.info(
+            f"Computes in {full_name(dtype)}, trained in {full_name(trained)}: near ties may fall otherwise"
+            " (--compute-dtype recorded: as in training)."
+        )
+    return dtype
+
+
+def full_name(dtype: torch.dtype) -> str:
+    """Return `bfloat16` for torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
+
+
+@torch.no_grad()
+def compute_in(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Make a frozen base compute in another type than it was loaded in; return it.
+
+    Its 4-bit weights stay those of training to the bit. Quantised from another type they would not: a base in float32
+    loaded in bfloat16 has 0.4 % other codes and a third other scales.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            # The forward dequantises to the one; the backward and a merge to the other.
+            module.compute_dtype = module.weight.quant_state.dtype = dtype
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and not isinstance(parameter, bnb.nn.Params4bit):
+            parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+    return model
 
 
 def keep_trainable_on_cpu(model: torch.nn.Module) -> torch.nn.Module:
@@ -25,9 +172,17 @@ def to_record(config: BitsAndBytesConfig | None) -> dict | None:
     return None if config is None else config.to_dict()
 
 
-def from_record(record: dict | None) -> BitsAndBytesConfig | None:
-    """Return the config that `to_record` recorded."""
-    return None if record is None else BitsAndBytesConfig.from_dict(record)
+def from_record(record: dict | None, compute_dtype: torch.dtype | None = None) -> BitsAndBytesConfig | None:
+    """Return the config that `to_record` recorded.
+
+    Args:
+        compute_dtype: in place of the recorded one.
+    """
+    if record is None:
+        return None
+    config = BitsAndBytesConfig.from_dict(record)
+    config.bnb_4bit_compute_dtype = compute_dtype or config.bnb_4bit_compute_dtype
+    return config
 
 
 def is_sharded() -> bool:
@@ -35,6 +190,6 @@ def is_sharded() -> bool:
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
-def storage_dtype() -> torch.dtype:
+def storage_dtype(compute_dtype: torch.dtype) -> torch.dtype:
     """Return the type that 4-bit weights are packed into: FSDP shards floats of one type only."""
-    return torch.bfloat16 if is_sharded() else torch.uint8
+    return compute_dtype if is_sharded() else torch.uint8

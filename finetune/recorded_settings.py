@@ -21,9 +21,11 @@ FREE = {
 NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
 # Defaults that depend on the machine, or were others once: a run keeps those it began with.
 KEPT = (
-    "optim", "bf16", "per_device_train_batch_size", "gradient_accumulation_steps", "train_sampling_strategy", "packing",
-    "use_liger_kernel",
+    "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
+    "train_sampling_strategy", "packing", "use_liger_kernel",
 )  # fmt: skip
+# The parameter that says what NF4 computed in, of runs from before --compute-dtype.
+OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 
 
@@ -31,6 +33,22 @@ def settings_of(flags, args: TrainingArguments) -> dict:
     """Return all settings of a training as plain values, with the number of its processes."""
     settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
     return json.loads(json.dumps(settings, default=str))
+
+
+def begun_in(settings: dict, parameters: dict[str, str], task: str) -> str:
+    """Return the compute type of a run as --compute-dtype names it, of one from before that flag too.
+
+    Text-to-SQL was in bfloat16 everywhere then, the others on a GPU.
+
+    Args:
+        parameters: of the run in MLflow.
+    """
+    if "compute_dtype" in settings:
+        return settings["compute_dtype"]
+    if task == "text-to-sql":
+        return "bf16"
+    on_gpu = settings.get("use_cpu") is False
+    return {"bfloat16": "bf16", "float32": "fp32"}.get(parameters.get(OLD_DTYPE), "bf16" if on_gpu else "fp32")
 
 
 def compare(before: dict, now: dict) -> dict[str, str]:

@@ -15,8 +15,9 @@ from finetune import callbacks, full_disk, journal, runs, stopping, tracking, up
 from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
+from finetune.mixed_precision import settle_precision
 from finetune.progress import ProgressCallback, set_random_state
-from finetune.recorded_settings import KEPT, absolute, compare, settings_of, without_resume
+from finetune.recorded_settings import KEPT, absolute, begun_in, compare, settings_of, without_resume
 from finetune.trackers import check_trackers
 
 import mlflow
@@ -75,6 +76,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if args.hub_token:
         raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
     if flags.resume is None:
+        settle_precision(flags, args, task)
         return flags, args, Origin(absolute(arguments), settings_of(flags, args))
     tracking.connect()
     run = tracking.find_run(flags.resume)
@@ -85,10 +87,13 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     if before and hasattr(flags, "packing"):
         before.setdefault("packing", False)  # A run from before there was packing.
+    if before:
+        before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
-    kept = [f"--{name}={before[name]}" for name in KEPT if name in before and name not in names]
+    kept = [f"--{name}={before[name]}" for name in KEPT if before.get(name) is not None and name not in names]
     flags, args = parser.parse([*recorded["arguments"], *kept, *given])
     check_trackers(args)
+    settle_precision(flags, args, task, recorded="compute_dtype" not in names)
     if "max_time" not in names:  # It was for the time before.
         flags.max_time = None
     settings = settings_of(flags, args)
@@ -256,7 +261,7 @@ def _check_base(card: dict, origin: Origin) -> None:
     if origin.checkpoint is None:
         return
     before = load_card(Path(origin.checkpoint))
-    for name in ("base_fingerprint", "base_revision", "quantization", "prompt"):
+    for name in ("base_fingerprint", "base_revision", "quantization", "compute_dtype", "prompt"):
         if name in before and before[name] != card.get(name):
             raise InputError(
                 f"run {before['run_id']} cannot be resumed: its checkpoint was trained with another"

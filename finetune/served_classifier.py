@@ -14,14 +14,20 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 class ServedClassifier(mlflow.pyfunc.PythonModel):
     """Texts to labels with scores.
 
-    `load_model(uri, model_config={"base_model": FOLDER})` finds a base that has moved.
+    `load_model(uri, model_config={"base_model": FOLDER})` finds a base that has moved; `"compute_dtype": "auto"`
+    computes in what the machine is fast at, not in what training did.
     """
 
     def load_context(self, context) -> None:
         """Restore base, adapter, head and tokenizer."""
         config = context.model_config or {}
         folder = Path(context.artifacts["checkpoint"])
-        self.classifier = load_classifier(folder, config.get("base_model"), config.get("precision"))
+        self.classifier = load_classifier(
+            folder,
+            config.get("base_model"),
+            config.get("precision"),
+            compute_dtype=config.get("compute_dtype") or "recorded",
+        )
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row a text: `labels`, a list of names, and `scores`, a score by name.

@@ -14,14 +14,20 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 class ServedSummarizer(mlflow.pyfunc.PythonModel):
     """Articles to summaries.
 
-    `load_model(uri, model_config={"base_model": FOLDER})` finds a base that has moved.
+    `load_model(uri, model_config={"base_model": FOLDER})` finds a base that has moved; `"compute_dtype": "auto"`
+    computes in what the machine is fast at, not in what training did.
     """
 
     def load_context(self, context) -> None:
         """Restore base, adapter and tokenizer."""
         config = context.model_config or {}
         folder = Path(context.artifacts["checkpoint"])
-        self.summarizer = load_summarizer(folder, config.get("base_model"), config.get("precision"))
+        self.summarizer = load_summarizer(
+            folder,
+            config.get("base_model"),
+            config.get("precision"),
+            compute_dtype=config.get("compute_dtype") or "recorded",
+        )
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row an article, with its `summary`.

@@ -15,6 +15,10 @@ class SharedFlags:
 
     base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
     load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base is not quantised"})
+    compute_dtype: str = field(
+        default="auto",
+        metadata={"help": "bf16, fp16 or fp32: what base and NF4 compute in; auto: what this machine is fast at"},
+    )
     init_lora_weights: str = field(
         default="default",
         metadata={
@@ -76,8 +80,9 @@ class SharedTrainingArguments:
     optim: str = field(default="adamw_torch_fused", metadata={"help": "optimiser"})
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "all adapter weights are used"})
     use_cpu: bool = field(default=not ON_GPU, metadata={"help": "train on the CPU; by itself where there is no GPU"})
-    # bf16 autocast on the GPU; tiny CPU batches spend more on the casts than the matrices gain.
-    bf16: bool = field(default=ON_GPU and torch.cuda.is_bf16_supported(), metadata={"help": "bfloat16 autocast"})
+    # Where they are not given they follow --compute-dtype: see mixed_precision.py.
+    bf16: bool | None = field(default=None, metadata={"help": "bfloat16 autocast; by itself on a GPU that has it"})
+    fp16: bool | None = field(default=None, metadata={"help": "float16 autocast; by itself on a GPU without bfloat16"})
     dataloader_pin_memory: bool = field(default=ON_GPU, metadata={"help": "page-locked batches, for a GPU only"})
 
 

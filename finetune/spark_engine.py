@@ -22,7 +22,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
 
     Args:
         parameters: of the model, such as its threshold.
-        config: `base_model` and `precision` in place of the recorded ones; None for these.
+        config: `base_model`, `precision` and `compute_dtype` in place of the recorded ones; None for these.
         source, target: paths that Spark knows, such as s3://..., that end in .jsonl, .json, .csv or .parquet.
 
     Raises:

@@ -12,6 +12,7 @@ from finetune.console import InputError
 from finetune.generation import DEFAULTS, Generation, generate_all
 from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
 from finetune.prompts import Prompt
+from finetune.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.summarization import Articles, encode_articles
 
 import pandas as pd
@@ -65,13 +66,18 @@ class Summarizer:
 
 
 def load_summarizer(
-    folder: Path, base_model: str | None = None, precision: str | None = None, with_adapter: bool = True
+    folder: Path,
+    base_model: str | None = None,
+    precision: str | None = None,
+    with_adapter: bool = True,
+    compute_dtype: str = "recorded",
 ) -> Summarizer:
     """Return the summarizer of a checkpoint's folder, its base restored as it was trained.
 
     Args:
         base_model: folder or Hub id in place of the recorded base.
         precision: `fp32` for an unquantised base.
+        compute_dtype: one of `PREDICTION_DTYPES`: of the 4-bit layers; what is not quantised is in float32.
 
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on.
@@ -82,11 +88,15 @@ def load_summarizer(
     tokenizer = load_tokenizer(str(folder), kind="encoder-decoder")
     merged = folder / MERGED
     if merged.is_dir():
-        if base_model or precision or not with_adapter:
-            raise InputError("a merged model has no base; leave out --base-model, --precision and --no-adapter.")
+        if base_model or precision or not with_adapter or compute_dtype in DTYPES:
+            raise InputError(
+                "a merged model is in float32 and has no base; leave out --base-model, --precision, --compute-dtype and"
+                " --no-adapter."
+            )
         return Summarizer(load_encoder_decoder(str(merged), None, None).eval(), tokenizer, card)
     source, revision = find_base(card, base_model)
-    model = load_encoder_decoder(source, revision, restored_quantization(card, precision))
+    quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
+    model = load_encoder_decoder(source, revision, quantization)
     if with_adapter:
         model = attach_adapter(model, folder, source)
     return Summarizer(model.eval(), tokenizer, card)
@@ -100,7 +110,7 @@ def merge(checkpoint: Path, folder: Path) -> Path:
     """
     card = load_card(checkpoint)
     source, revision = find_base(card, None)
-    base = load_encoder_decoder(source, revision, restored_quantization(card, None))
+    base = load_encoder_decoder(source, revision, restored_quantization(card, None, recorded_dtype(card)))
     if card["quantization"]:
         base = base.dequantize().float()
     merged = PeftModel.from_pretrained(base, checkpoint).merge_and_unload()
