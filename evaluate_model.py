@@ -17,6 +17,7 @@ from finetune.classifiers import load_classifier
 from finetune.console import InputError, Parser
 from finetune.data import check_columns, read_rows
 from finetune.distractors import distract
+from finetune.generation import BATCH_SIZE
 from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.prompts import Prompt
@@ -143,7 +144,7 @@ def parse(arguments: list[str] | None):
         "--compute-dtype", choices=PREDICTION_DTYPES, default="auto", help="auto: what this machine is fast at"
     )
     parser.add_argument("--long-texts", choices=("truncate", "window"), help="default: as in training; not of SQL")
-    parser.add_argument("--batch-size", type=int, default=16, help="rows predicted together")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
     flags = parser.parse_args(arguments)
     for name, least in (("max_rows", 1), ("distractor_columns", 0), ("batch_size", 1)):

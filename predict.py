@@ -24,7 +24,7 @@ from finetune.data import check_columns
 from finetune.databases import open_database
 from finetune.documents import SUFFIXES as DOCUMENTS
 from finetune.documents import read_document, split_sentences
-from finetune.generation import Generation, generate_all
+from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import Writer, check_output, read_lines, stream_rows
@@ -187,7 +187,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter: of generation, or threshold"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="rows predicted together")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ from finetune.labelled_texts import LabelledTexts, drop_empty
 from finetune.labels import TASKS, Labels, balanced_sample, find_labels, read_names
 from finetune.logged_models import CLASSIFICATION
 from finetune.preflight import preflight
-from finetune.quantization import DTYPES
+from finetune.quantization import DTYPES, is_sharded
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 
@@ -233,6 +233,8 @@ def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     least = {"max_length": 8, "early_stopping_patience": 0, "debug_sample": 2}
     choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("mean", "cls")}
     found = problems(flags, least, choices)
+    if is_sharded():
+        found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")
     if not 0 <= flags.imbalance_power <= 1:
         found.append(f"--imbalance-power {flags.imbalance_power} must lie between 0 and 1")
     if args.eval_strategy == "no":

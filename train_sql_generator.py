@@ -4,6 +4,7 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
+import math
 import os
 import sys
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from finetune.logged_models import TEXT_TO_SQL
 from finetune.packing import CompletionCollator, PackingCollator
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
-from finetune.quantization import DTYPES, storage_dtype
+from finetune.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import clean_parts
@@ -39,6 +40,7 @@ from transformers.utils import is_liger_kernel_available
 logger = logging.getLogger(__name__)
 COLUMNS = ("question", "context", "answer")
 RELOAD_CHECK_ROWS = 8
+MAX_TOKENS_UNTRIED = 2048  # computed at a time on a GPU where no preflight finds out how many fit
 
 
 @dataclass
@@ -82,9 +84,12 @@ class Flags(SharedFlags):
     packing: bool = field(
         default=True, metadata={"help": "rows one after the other, without padding; without it: grouped by length"}
     )
-    max_tokens_per_batch: int = field(
-        default=2048 if ON_GPU else 4096,
-        metadata={"help": "tokens computed at a time; memory grows with it. A step with more takes several turns"},
+    max_tokens_per_batch: int | None = field(
+        default=None if ON_GPU else 4096,
+        metadata={
+            "help": "tokens computed at a time; memory grows with it. A step with more takes several turns. On a GPU as"
+            " many as the preflight finds room for"
+        },
     )
     score_rows: int = field(default=100, metadata={"help": "held-out questions of the scorecard; 0: no scorecard"})
 
@@ -114,8 +119,6 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
     use_liger_kernel: bool = field(
         default=ON_GPU and is_liger_kernel_available(), metadata={"help": "Liger's kernels, where they are installed"}
     )
-    # Paged: moves the optimiser state out to the host when a long batch needs the memory.
-    optim: str = field(default="paged_adamw_8bit" if ON_GPU else "adamw_torch_fused", metadata={"help": "optimiser"})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -211,6 +214,10 @@ class SqlTrainer(Trainer):
         losses = [super(SqlTrainer, self).compute_loss(model, p, False, num_items_in_batch) for p in inputs["packs"]]
         return (sum(losses), {}) if return_outputs else sum(losses)
 
+    def floating_point_ops(self, inputs: dict) -> int:
+        """Return the floating-point operations of a batch, forward and backward: of its packs, where it has packs."""
+        return sum(super(SqlTrainer, self).floating_point_ops(pack) for pack in inputs.get("packs", [inputs]))
+
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
         metrics = super().evaluate(*args, **kwargs)
@@ -248,12 +255,30 @@ def choose_collator(model, tokenizer, flags: Flags, args: SqlTrainingArguments):
         logger.info("this model cannot keep packed rows apart; batches are padded (--packing false).")
         flags.packing = False
     if flags.packing:
-        # DeepSpeed takes an optimiser step at each backward: there a micro-batch is one pack.
-        one_pack = args.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
-        return PackingCollator(sys.maxsize if one_pack else flags.max_tokens_per_batch)
+        budget = flags.max_tokens_per_batch or MAX_TOKENS_UNTRIED
+        return PackingCollator(limit_rows(flags, args, budget) if takes_one_pack(args) else budget)
     if args.train_sampling_strategy == "random":
         args.train_sampling_strategy = "group_by_length"
     return DataCollatorForSeq2Seq(tokenizer) if args.label_smoothing_factor else CompletionCollator(tokenizer)
+
+
+def takes_one_pack(args: SqlTrainingArguments) -> bool:
+    """Say whether a micro-batch has to be one pack.
+
+    DeepSpeed takes an optimiser step at each backward, and FSDP's processes gather the layers of each pack together:
+    where one has a pack more, the others wait for ever.
+    """
+    return is_sharded() or bool(args.deepspeed) or os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
+
+
+def limit_rows(flags: Flags, args: SqlTrainingArguments, budget: int) -> int:
+    """Make micro-batches of as many rows as surely stay within the budget, the samples a step kept; return no limit."""
+    rows = max(1, budget // flags.max_length)
+    if rows < args.per_device_train_batch_size:
+        turns = args.per_device_train_batch_size * args.gradient_accumulation_steps
+        args.per_device_train_batch_size, args.gradient_accumulation_steps = rows, math.ceil(turns / rows)
+        args.per_device_eval_batch_size = rows
+    return sys.maxsize
 
 
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
@@ -261,6 +286,8 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1}
     found = problems(flags, least)
+    if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
+        found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")
     if not 0 < flags.validation_fraction < 1:
@@ -300,6 +327,11 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dic
 def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
     """Return scorecards of base and adapter on the held-out rows, as they are and with distractors."""
     rows = trainer.score_rows
+    if is_sharded() and rows:
+        logger.info(
+            "no scorecards: a base that FSDP has cut up cannot generate; evaluate_model.py does it, on one GPU."
+        )
+        return {}
     sets = {"validation": rows, "validation_distractors": distract(rows, distractor_columns, trainer.args.seed)}
     if not distractor_columns:
         sets.pop("validation_distractors")
@@ -314,8 +346,9 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
 def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Scorecard]) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
     reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
-    expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
-    reports.log_reload_check(final_step(trainer), token_ids=[completion.token_ids for completion in expected])
+    if not is_sharded():
+        expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
+        reports.log_reload_check(final_step(trainer), token_ids=[completion.token_ids for completion in expected])
     for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
         logger.info(scorecard.format(name))

@@ -18,7 +18,7 @@ from finetune.generation import DEFAULTS
 from finetune.logged_models import SUMMARIZATION
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
-from finetune.quantization import DTYPES
+from finetune.quantization import DTYPES, is_sharded
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.summarization import drop_empty, encode_summaries, longest_first, name_columns, warn_of_long_articles
 from finetune.summarizers import Summarizer
@@ -192,6 +192,8 @@ def check_flags(flags: Flags, args: SummarizerTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "max_target_length": 2, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0}
     found = problems(flags, least, {"long_texts": ("truncate", "window")})
+    if is_sharded():
+        found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")
     known = ("loss", *ROUGE)  # Of the others neither more nor less is better by itself.
     if (args.metric_for_best_model or "loss").removeprefix("eval_") not in known:
         found.append(f"--metric-for-best-model {args.metric_for_best_model} is none of {', '.join(known)}")

@@ -29,6 +29,7 @@ class Step:
     dry: bool = True
 
 
+TRAINER = ("benchmarks/training_speed.py", "--random-base")
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 STEPS = [
     Step("versions", 1),
@@ -37,11 +38,14 @@ STEPS = [
     Step("nf4_products", 1),
     Step("training", 4),
     Step("reference", 1),
+    Step("decode_shapes", 1),
+    Step("compiled", 2),
     Step("profile", 1),
     Step("decoding", 2),
-    Step("gpu_tests", 6, (*PYTEST, "-m", "gpu", "tests")),
+    Step("scripts", 6),
+    Step("gpu_tests", 5, (*PYTEST, "-m", "gpu", "tests")),
     Step("resume", 5, (*PYTEST, "tests/test_resuming.py"), dry=False),
-    Step("trainer", 8, ("benchmarks/training_speed.py", "--random-base", "--repeats", "1"), dry=False),
+    Step("trainer", 6, (*TRAINER, "--repeats", "1", "--rows", "128", "--eval-every", "16"), dry=False),
 ]
 
 

@@ -4,11 +4,15 @@ The first steps need torch, transformers, peft and bitsandbytes only. Their base
 random weights: made layer by layer on the device, nothing is downloaded. Speeds do not depend on the weights.
 """
 
+import gc
 import itertools
 import json
 import random
+import shutil
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -311,16 +315,23 @@ class Setting:
     liger: bool = False
     recompute: bool = False
     padded: bool = False
+    compiled: bool = False
     dtype: torch.dtype = torch.bfloat16
 
 
 def train(base, setting: Setting) -> dict:
     """Return speed and memory of a LoRA training of the base, in a bare loop that does what the Trainer does."""
     torch.backends.cuda.enable_cudnn_sdp(setting.cudnn)
+    gc.collect()
+    if ON_GPU:
+        torch.cuda.empty_cache()
     lora = LoraConfig(task_type="CAUSAL_LM", r=32, lora_alpha=64, target_modules=LAYERS)
     model = get_peft_model(base, lora).train()
     if setting.recompute:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    if setting.compiled:
+        for layer in base.model.layers:  # Layer by layer: all are one graph, compiled once.
+            layer.compile(dynamic=True)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     if setting.optimizer == "paged_adamw_8bit":
         optimizer = bnb.optim.PagedAdamW8bit(trained, lr=1e-4)
@@ -346,7 +357,8 @@ def train(base, setting: Setting) -> dict:
     tokens = sum(len(row["input_ids"]) for batch in batches[WARM_UP:] for row in batch)
     weights = sum(CONFIG.hidden_size * size for size in linear_sizes()) * CONFIG.num_hidden_layers
     if setting.recompute:
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
+    del optimizer, trained
     model.unload()
     result = asdict(setting) | {"dtype": str(setting.dtype)}
     return result | {
@@ -402,8 +414,13 @@ LADDER = [
     Setting("+ 4,096 tokens at a time", budget=4096),
     Setting("64 rows a step, 8,192 at a time", budget=8192, rows=64),
     Setting("64 rows a step, 16,384 at a time", budget=16384, rows=64),
+    Setting("the same, paged 8-bit AdamW", budget=16384, rows=64, optimizer="paged_adamw_8bit"),
     Setting("all layers recomputed", recompute=True),
     Setting("float16", dtype=torch.float16),
+]
+COMPILED = [
+    Setting("each layer compiled, 4,096 tokens at a time", compiled=True),
+    Setting("each layer compiled, 64 rows, 16,384 at a time", compiled=True, budget=16384, rows=64),
 ]
 WITH_LIGER = [
     Setting("Liger, 4,096 tokens at a time", liger=True),
@@ -425,6 +442,17 @@ def training() -> Iterator[dict]:
         apply_liger(base)
         for setting in WITH_LIGER:
             yield train(base, setting)
+
+
+def compiled() -> Iterator[dict]:
+    """The same with each layer compiled by torch.compile, for shapes that change.
+
+    Expect: fewer kernels, so that less waits for the host.
+    """
+    base = random_base()
+    for setting in COMPILED:
+        start = time.perf_counter()
+        yield train(base, setting) | {"with_compilation_s": time.perf_counter() - start}
 
 
 def reference() -> Iterator[dict]:
@@ -499,3 +527,79 @@ def decoding() -> Iterator[dict]:
                 one.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **options)
                 synchronize()
             yield {"weights": name, "batch": batch, "tokens_per_second": batch * new / (time.perf_counter() - start)}
+
+
+def decode_shapes() -> Iterator[dict]:
+    """The first batch of each shape: 64 new tokens of a small decoder, with cuDNN's attention first and without it.
+
+    Expect: with cuDNN many times as slow where it is asked first (Hopper), since each length is another shape.
+    """
+    model = small_base(torch.bfloat16).eval()
+    model.set_attn_implementation("sdpa")
+    for cudnn in (False, True):
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        for batch, length in ((4, 50), (8, 121), (16, 173)):
+            ids = torch.randint(5, 2048, (batch, length), device=DEVICE)
+            mask = torch.ones_like(ids)
+            mask[0, :9] = 0
+            synchronize()
+            start = time.perf_counter()
+            model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=64, min_new_tokens=64, pad_token_id=0)
+            synchronize()
+            yield {"cudnn": cudnn, "batch": batch, "length": length, "seconds": time.perf_counter() - start}
+
+
+def scripts() -> Iterator[dict]:
+    """The scripts themselves, with a 7B of random weights in a folder: preflight, training, logging, prediction.
+
+    Expect: status 0 each, a reload check that passes, and a preflight that fits its settings to 16 and 24 GB.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        base, outputs = Path(scratch) / "base", Path(scratch) / "outputs"
+        start = time.perf_counter()
+        write_base(base)
+        yield {"base_written_s": time.perf_counter() - start}
+        data = ("--base-model", base, "--dataset", ROOT / "demo" / "text_to_sql.jsonl", "--output-dir", outputs)
+        for gigabytes in (16, 24) if ON_GPU else ():
+            yield run_script("train_sql_generator.py", *data, "--preflight-only", gigabytes=gigabytes)
+        few = ("--max-steps", 20 if ON_GPU else 2, "--max-validation-rows", 32, "--score-rows", 16)
+        trained = run_script("train_sql_generator.py", *data, *few, "--eval-strategy", "no", "--save-steps", 1.0,
+                             "--load-best-model-at-end", "false", "--logging-steps", 5)  # fmt: skip
+        yield trained
+        if not trained["status"]:
+            logged = run_script("log_model.py", trained["result"])
+            yield logged
+            uri = f"runs:/{trained['result']}/model"
+            question = ("--question", "How many heads are there?", "--context", "CREATE TABLE head (age INTEGER)")
+            for more in ((), ("--merge",)):
+                yield run_script("predict.py", uri, *question, "--param", "max_new_tokens=32", *more)
+
+
+def write_base(folder: Path) -> None:
+    """Save a base of `CONFIG` with random weights and the demo's tokenizer."""
+    if ON_GPU:
+        random_base(quantised=False).save_pretrained(folder)
+    else:
+        shutil.copytree(ROOT / "demo" / "sql-base", folder)
+    for path in (ROOT / "demo" / "sql-base").glob("token*"):
+        shutil.copy(path, folder)
+
+
+def run_script(name: str, *arguments, gigabytes: int | None = None) -> dict:
+    """Return how one of the scripts ended, in a process of its own.
+
+    Args:
+        gigabytes: of the GPU's memory that it gets.
+    """
+    limit = ""
+    if gigabytes:
+        total = torch.cuda.get_device_properties(0).total_memory
+        limit = f"import torch; torch.cuda.set_per_process_memory_fraction({gigabytes * 1e9 / total});"
+    run = f"import sys, runpy; sys.argv[0] = {name!r};{limit} runpy.run_path({name!r}, run_name='__main__')"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", run, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    lines = [line for line in done.stderr.splitlines() if "%|" not in line and "Warning" not in line]
+    found = {"script": name, "gigabytes": gigabytes, "status": done.returncode}
+    result = (done.stdout.strip().splitlines() or [""])[-1]
+    found |= {"seconds": time.perf_counter() - start, "result": result[:300]}
+    return found | {"messages": "\n".join(lines)[-2500:]}

@@ -42,6 +42,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.utils import is_flash_attn_2_available, is_liger_kernel_available
 
 NF4 = BitsAndBytesConfig(
     load_in_4bit=True,
@@ -70,6 +71,7 @@ class Recipe:
     completions_only: bool = False
     packed: bool = False
     keeps_memory: bool = False
+    liger: bool = False
 
 
 REFERENCE = Recipe()
@@ -84,7 +86,7 @@ LADDER = {
     "+ frozen by hand, fused AdamW": (g := replace(f, upcast=False, optimizer="adamw_torch_fused")),
     "+ loss and logits of completions": (h := replace(g, completions_only=True)),
     "+ packed, attention in float32": (i := replace(h, packed=True)),
-    "+ freed memory kept (ours)": replace(i, keeps_memory=True),
+    "+ freed memory kept (ours)": replace(i, keeps_memory=True, liger=ON_GPU and is_liger_kernel_available()),
 }
 OURS = "+ freed memory kept (ours)"
 ARMS = {
@@ -96,11 +98,20 @@ ARMS = {
 }
 
 
+def open_decoder(flags):
+    """Return the base in NF4: from its folder, or with random weights in the shape of Mistral-7B."""
+    if not flags.random_base:
+        return load_decoder(flags.base_model, None, NF4, torch.bfloat16)
+    from gpu_steps import random_base
+
+    return random_base()
+
+
 def make_trainer(recipe: Recipe, flags, data: Dataset, folder: str) -> Trainer:
     """Return the trainer of a point on the way from the reference recipe to this collection."""
     tokenizer, length = load_tokenizer(flags.base_model), flags.length or MAX_LENGTH
-    model = load_decoder(flags.base_model, None, NF4, torch.bfloat16)
-    model.set_attn_implementation(PACKED_SDPA if recipe.packed and not ON_GPU else "sdpa")
+    model = open_decoder(flags)
+    model.set_attn_implementation(PACKED_SDPA if recipe.packed else "sdpa")
     if recipe.upcast:
         model = prepare_model_for_kbit_training(
             model, recipe.checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False}
@@ -113,6 +124,7 @@ def make_trainer(recipe: Recipe, flags, data: Dataset, folder: str) -> Trainer:
         "activation_checkpointing": recipe.checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False} if recipe.checkpointing else None,
         "optim": recipe.optimizer,
+        "use_liger_kernel": recipe.liger,
     }
     size = SAMPLES_A_STEP if recipe.one_micro_batch else 2
     args = TrainingArguments(folder, **common_settings(flags, size), **options)
@@ -138,8 +150,8 @@ def make_trl_trainer(packed: bool, flags, rows: list[dict], folder: str) -> Trai
     from trl import SFTConfig, SFTTrainer
 
     tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
-    model = load_decoder(flags.base_model, None, NF4, torch.bfloat16)
-    model.set_attn_implementation("flash_attention_2" if ON_GPU and packed else "sdpa")
+    model = open_decoder(flags)
+    model.set_attn_implementation("flash_attention_2" if is_flash_attn_2_available() and packed else "sdpa")
     lora = LoraConfig(task_type="CAUSAL_LM", r=32, lora_alpha=64, target_modules=LAYERS)
     texts = [{"prompt": prompt.render(row), "completion": row["answer"].strip()} for row in rows]
     args = SFTConfig(
@@ -295,6 +307,7 @@ def main() -> None:
     """Run the arms in turns and print their table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base-model", default=str(ROOT / "demo" / "sql-base"))
+    parser.add_argument("--random-base", action="store_true", help="a 7B of random weights, for a GPU")
     parser.add_argument("--dataset", default=str(ROOT / "demo" / "text_to_sql.jsonl"))
     parser.add_argument("--rows", type=int, default=256, help="rows a repeat and arm")
     parser.add_argument("--repeats", type=int, default=3)

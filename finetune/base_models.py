@@ -22,6 +22,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.utils import cached_file
 
 OFFLINE_HINT = "Offline, give a folder, or set HF_HUB_OFFLINE=1 to use what is in the local cache{example}"
@@ -183,6 +184,11 @@ def _load_weights(loader, base_model: str, revision, kind: str, quantization, dt
     device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         keep_freed_memory()
+    else:
+        # cuDNN's attention, which Hopper asks first, builds a plan for each new shape: 0.1 s, in every step.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    if is_deepspeed_zero3_enabled():
+        raise InputError("DeepSpeed's ZeRO-3 cannot cut up 4-bit weights; take configs/accelerate/fsdp_qlora.yaml.")
     return _from_pretrained(
         loader,
         base_model,

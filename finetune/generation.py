@@ -19,6 +19,8 @@ DEFAULTS = {
     "repetition_penalty": 1.0,
 }
 LOOKED_UP_TOKENS = 8
+# A CPU's batches are held up by their longest answer; a GPU has room for many (benchmarks/LOG.md).
+BATCH_SIZE = 128 if torch.cuda.is_available() else 32
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[list[int]],
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     **parameters,
 ) -> Iterator[tuple[int, Generation]]:
     """Yield (index of the prompt, its completion), longest prompts first; decoders and encoder-decoders alike.
+
+    A batch that a GPU has no memory for is halved, and so are those that follow.
 
     Args:
         prompts: token ids of each rendered prompt, special tokens included.
@@ -54,9 +58,9 @@ def generate(
     model.eval()
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for start in range(0, len(order), batch_size):
+    while order:
         stopping.check_evaluation()
-        indices = order[start : start + batch_size]
+        indices = order[:batch_size]
         # Pad left: a decoder continues from the last position. An encoder-decoder starts afresh.
         side = "right" if encodes else "left"
         batch = tokenizer.pad(
@@ -67,6 +71,14 @@ def generate(
             output = model.generate(**batch, **special, **lookup(model, len(prompts), options), **options)
         except ValueError as error:
             raise InputError(f"generation refuses its parameters: {' '.join(str(error).split())[:300]}") from error
+        except torch.OutOfMemoryError:
+            if len(indices) == 1:
+                raise
+            output, batch_size = None, len(indices) // 2
+        if output is None:  # Here the traceback is gone, and with it what the batch held.
+            torch.cuda.empty_cache()
+            continue
+        order = order[len(indices) :]
         start_of_answer = 1 if encodes else batch["input_ids"].shape[1]
         for index, ids in zip(indices, output[:, start_of_answer:].tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids

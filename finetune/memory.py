@@ -27,8 +27,9 @@ def keep_freed_memory() -> None:
 def memory_limit() -> int:
     """Return the bytes that this process can have: of the GPU, otherwise its own and what is free."""
     if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info()
-        return free + torch.cuda.memory_reserved()
+        free, total = torch.cuda.mem_get_info()
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction())  # set_per_process_memory_fraction
+        return min(free + torch.cuda.memory_reserved(), allowed)
     return psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 

@@ -1,8 +1,10 @@
 """Before a training: one real step on its longest rows, and what that says of memory and time."""
 
+import gc
 import json
 import logging
 import math
+import sys
 from dataclasses import asdict, dataclass
 
 from finetune.console import InputError
@@ -11,11 +13,15 @@ from finetune.quantization import is_sharded
 from finetune.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
 import torch
+from accelerate.utils import gather_object
 from transformers import GenerationMixin, Trainer
+from transformers.integrations.liger import apply_liger_kernel
 
 logger = logging.getLogger(__name__)
 # Every fourth layer's activations are computed again, every second's, all: the first that fits is the fastest.
 CHECKPOINTING = (0, 4, 2, 1)
+# Fewer tokens at a time leave a GPU waiting for the host; from there on, recomputing some layers costs less.
+LEAST_TOKENS = 2048
 
 
 @dataclass
@@ -82,17 +88,45 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
         raise InputError("--preflight-only tries a whole model on one device; it does not go with FSDP or DeepSpeed.")
     if cut_up or not (flags.preflight or flags.preflight_only):
         return None
-    rows = longest_rows(trainer)
-    with undone(trainer):
-        for every_n_layers in choices:
-            set_checkpointing(trainer.args, every_n_layers)
-            found = try_out(trainer, rows)
-            if isinstance(found, Preflight):
-                break
-    if not isinstance(found, Preflight):
-        raise InputError(advice(trainer, rows, found, every_n_layers))
-    logger.info(found.format())
+    if trainer.args.use_liger_kernel:
+        apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)  # The Trainer does so when it starts.
+    open_budget = getattr(flags, "max_tokens_per_batch", 0) is None
+    try:
+        with undone(trainer):
+            found, problem = find_settings(trainer, choices, open_budget), None
+        logger.info(found.format())
+    except InputError as error:
+        found, problem = None, str(error)
+    # All processes end where one of them has no room: the others would wait for it.
+    problems = [given for given in gather_object([problem]) if given]
+    if problems:
+        raise InputError(problems[0])
     return found
+
+
+def find_settings(trainer: Trainer, choices: tuple[int, ...], open_budget: bool) -> Preflight:
+    """Return what the first settings that fit take; the trainer has them then.
+
+    Args:
+        choices: one layer in so many recomputed, in the order to be tried.
+        open_budget: as many tokens at a time as fit, up to a step.
+
+    Raises:
+        InputError: none fit.
+    """
+    for every_n_layers in choices:
+        set_checkpointing(trainer.args, every_n_layers)
+        if open_budget and hasattr(trainer.data_collator, "max_tokens"):
+            trainer.data_collator.max_tokens = sys.maxsize
+        rows = longest_rows(trainer)
+        found = try_out(trainer, rows)
+        tokens = 0 if isinstance(found, Preflight) else sum(len(row["input_ids"]) for row in rows[: int(found)])
+        if open_budget and tokens >= (LEAST_TOKENS if every_n_layers != choices[-1] else 1):
+            trainer.data_collator.max_tokens = tokens
+            found = try_out(trainer, longest_rows(trainer))
+        if isinstance(found, Preflight):
+            return found
+    raise InputError(advice(trainer, rows, found, every_n_layers))
 
 
 def set_checkpointing(args, every_n_layers: int) -> None:
@@ -117,20 +151,31 @@ def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
                 return fitting(measured, limit)  # Without an exception to come, it is not tried.
             measured.append(one_step(trainer, rows[:count]))
         step = one_step(trainer, rows)  # The first time at a size allocates; that is not what training is like.
-        if step.peak_bytes > limit:
+        if step.peak_bytes + bucket_bytes(trainer) > limit:
             return min(fitting(measured, limit), len(rows) - 1)
         seconds, peak = None, step.peak_bytes
         if isinstance(trainer.model.get_base_model(), GenerationMixin):
             seconds = one_generation(trainer, rows)
             peak = max(peak, peak_memory())
-        whole = training_seconds(trainer, step.seconds / step.tokens)
+        whole, peak = training_seconds(trainer, step.seconds / step.tokens), peak + bucket_bytes(trainer)
         return Preflight(len(rows), step.tokens, peak, limit, step.seconds, every_n_layers, whole, seconds)
     except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return min(fitting(measured, limit), count - 1)
+        pass  # Its traceback holds the graph: what can be freed is freed below.
     finally:
         if enabled:
             trainer.model.activation_checkpointing_disable()
+    trainer.model.zero_grad(set_to_none=True)
+    gc.collect()
+    torch.cuda.empty_cache()
+    return min(fitting(measured, limit), count - 1)
+
+
+def bucket_bytes(trainer: Trainer) -> int:
+    """Return what DistributedDataParallel takes besides, once training begins: gradients a second time."""
+    if trainer.args.world_size == 1:
+        return 0
+    trained = (weight for weight in trainer.model.parameters() if weight.requires_grad)
+    return sum(weight.numel() * weight.element_size() for weight in trained)
 
 
 def fitting(measured: list[Step], limit: int) -> int | float:

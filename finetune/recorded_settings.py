@@ -12,6 +12,7 @@ PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
 # Another value of these trains the same weights. Rows and base are compared by what they hold.
 FREE = {
     "dataset", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
+    "accelerator_config",
     "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
     "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name",
     "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",

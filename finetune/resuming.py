@@ -262,11 +262,16 @@ def _check_base(card: dict, origin: Origin) -> None:
         return
     before = load_card(Path(origin.checkpoint))
     for name in ("base_fingerprint", "base_revision", "quantization", "compute_dtype", "prompt"):
-        if name in before and before[name] != card.get(name):
+        if name in before and _comparable(before[name]) != _comparable(card.get(name)):
             raise InputError(
                 f"run {before['run_id']} cannot be resumed: its checkpoint was trained with another"
                 f" {name.replace('_', ' ')} ({str(before[name])[:80]}, now {str(card.get(name))[:80]})."
             )
+
+
+def _comparable(value):
+    """Return what a card says without how 4-bit weights are packed: FSDP packs them otherwise, and means the same."""
+    return {k: v for k, v in value.items() if k != "bnb_4bit_quant_storage"} if isinstance(value, dict) else value
 
 
 def _save_unevaluated(origin: Origin) -> None:

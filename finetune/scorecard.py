@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from finetune import reports, tracking
-from finetune.generation import Generation, generate_all
+from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.prompts import Prompt
 from finetune.sharing import share_out
 from finetune.supervision import prompt_token_ids
@@ -114,7 +114,7 @@ def verdict_text(verdict: Verdict) -> str:
     return "right" if verdict.right else verdict.reason
 
 
-def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = 16) -> Answers:
+def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE) -> Answers:
     """Answer rows greedily, all processes of a training together, and judge the answers.
 
     Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
@@ -129,7 +129,7 @@ def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: 
     return Answers(found, verdicts, seconds)
 
 
-def compare(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = 16) -> Scorecard:
+def compare(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE) -> Scorecard:
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
     Args:

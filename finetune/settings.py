@@ -1,9 +1,13 @@
 """What all training scripts can be told alike: shared flags, shared defaults of TrainingArguments, their checks."""
 
+import logging
+import shlex
+import sys
 from dataclasses import dataclass, field
 
 import torch
 
+logger = logging.getLogger(__name__)
 ON_GPU = torch.cuda.is_available()
 LOG_CHECKPOINTS = ("best", "all", "none")
 LORA_INITS = ("default", "gaussian", "loftq", "eva")
@@ -84,6 +88,24 @@ class SharedTrainingArguments:
     bf16: bool | None = field(default=None, metadata={"help": "bfloat16 autocast; by itself on a GPU that has it"})
     fp16: bool | None = field(default=None, metadata={"help": "float16 autocast; by itself on a GPU without bfloat16"})
     dataloader_pin_memory: bool = field(default=ON_GPU, metadata={"help": "page-locked batches, for a GPU only"})
+    # The host goes on while a batch is copied.
+    accelerator_config: dict | str | None = field(
+        default_factory=lambda: {"non_blocking": ON_GPU}, metadata={"help": "settings of accelerate"}
+    )
+
+    def __post_init__(self):
+        """Take one GPU where several are there and one process was started.
+
+        The Trainer would multiply the batch by them and count on torch's DataParallel, which it does not put around
+        4-bit models: losses and gradients come out as many times too large.
+        """
+        super().__post_init__()
+        if self.n_gpu > 1:
+            logger.warning(
+                f"{self.n_gpu} GPUs are here, and one is used. For all of them: accelerate launch --config_file"
+                f" configs/accelerate/ddp.yaml --num_processes {self.n_gpu} {shlex.join(sys.argv)}"
+            )
+            self._n_gpu = 1
 
 
 def problems(flags, least: dict[str, float], choices: dict[str, tuple] | None = None) -> list[str]:

@@ -11,6 +11,7 @@ from finetune.progress import get_random_state, set_random_state
 
 import torch
 from transformers import Trainer
+from transformers.training_args import OptimizerNames
 
 NEW_TOKENS = 8
 
@@ -75,11 +76,14 @@ def undone(trainer: Trainer) -> Iterator[None]:
     """Put weights, mode, random state and optimiser back to what they were."""
     model = trainer.model
     before = {name: weight.detach().cpu().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-    state, was_training = get_random_state(), model.training
+    state, was_training, optim = get_random_state(), model.training, trainer.args.optim
+    # Paged optimiser state is managed memory, which bitsandbytes never gives back.
+    unpaged = optim.removeprefix("paged_")
+    trainer.args.optim = unpaged if unpaged in list(OptimizerNames) else OptimizerNames.ADAMW_TORCH
     try:
         yield
     finally:
-        trainer.optimizer = None
+        trainer.optimizer, trainer.args.optim = None, optim
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, weight in model.named_parameters():
