@@ -353,7 +353,7 @@ def train(base, setting: Setting) -> dict:
             losses.append(one_step(model, batch, optimizer, scaler, trained, setting.dtype))
         synchronize()
     elapsed = time.perf_counter() - start
-    peak = torch.cuda.max_memory_reserved() / 1e9 if ON_GPU else 0.0
+    memory = (torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()) if ON_GPU else (0, 0)
     tokens = sum(len(row["input_ids"]) for batch in batches[WARM_UP:] for row in batch)
     weights = sum(CONFIG.hidden_size * size for size in linear_sizes()) * CONFIG.num_hidden_layers
     if setting.recompute:
@@ -363,7 +363,8 @@ def train(base, setting: Setting) -> dict:
     result = asdict(setting) | {"dtype": str(setting.dtype)}
     return result | {
         "step_ms": elapsed / STEPS * 1e3, "tokens_per_second": tokens / elapsed,
-        "flops_4n": 4 * weights * tokens / elapsed, "peak_gb": peak, "last_loss": losses[-1].item(),
+        "flops_4n": 4 * weights * tokens / elapsed, "peak_gb": memory[0] / 1e9, "reserved_gb": memory[1] / 1e9,
+        "last_loss": losses[-1].item(),
         "packs_a_step": sum(len(batch["packs"]) for batch in prepared) / len(prepared),
     }  # fmt: skip
 

@@ -8,6 +8,9 @@ from contextlib import redirect_stdout
 # On import bitsandbytes warns that an optional kernel from the Hub is missing; nothing here uses it.
 # The scripts import this package first, so the warning is off in time.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# Packs are of all lengths: in blocks of fixed sizes a GPU's memory would be in pieces before it is full.
+if sys.platform == "linux" and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 if os.environ.get("WANDB_MODE") == "offline":
     # On import this module of transformers says so on stdout, which is for results only.
     with redirect_stdout(sys.stderr):
