@@ -12,6 +12,7 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune import quantization as module
+from finetune.adapters import add_adapter
 from finetune.base_models import load_decoder
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError, ScriptParser
@@ -26,6 +27,7 @@ import pytest
 import torch
 from conftest import CONTEXT, DEMO_BASE, QUESTIONS, ROOT, call, stop_after
 from faults import history
+from peft import LoraConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -256,6 +258,21 @@ def test_in_another_type_4_bit_weights_are_those_of_training(float32_base):
     exact = here.dequantize()(ids).logits  # The same weights without any code in between.
     assert (trained(ids).logits.float() - exact).abs().max() < 0.3
     torch.testing.assert_close(load(torch.bfloat16, torch.float32)(ids).logits, exact, atol=1e-4, rtol=0)
+
+
+def test_over_a_base_in_float16_the_adapter_and_its_scaled_gradients_are_in_float32(float32_base):
+    """What a T4 trains, a step of it on the CPU: loss scaling refuses to unscale gradients in float16."""
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                                bnb_4bit_compute_dtype=torch.float16)  # fmt: skip
+    base = load_decoder(float32_base, None, config, torch.float16)
+    model = add_adapter(base, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear"))
+    ids = torch.arange(12).view(1, -1)
+    (model(input_ids=ids, labels=ids).loss * 2**10).backward()
+    adapter = [weight for weight in model.parameters() if weight.requires_grad]
+    assert {weight.dtype for weight in adapter} == {weight.grad.dtype for weight in adapter} == {torch.float32}
+    assert all(weight.grad.isfinite().all() for weight in adapter)
+    assert max(weight.grad.norm() for weight in adapter) > 0
+    assert model.get_input_embeddings().weight.dtype == torch.float16
 
 
 @pytest.fixture
