@@ -19,7 +19,7 @@ from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.distractors import distract
-from finetune.generation import generate_all
+from finetune.generation import generate_all, margins
 from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.logged_models import TEXT_TO_SQL
 from finetune.packing import CompletionCollator, PackingCollator
@@ -347,8 +347,10 @@ def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Sc
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
     reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
     if not is_sharded():
-        expected = generate_all(trainer.model, trainer.processing_class, [row["prompt_ids"] for row in card["sample"]])
-        reports.log_reload_check(final_step(trainer), token_ids=[completion.token_ids for completion in expected])
+        prompts = [row["prompt_ids"] for row in card["sample"]]
+        expected = [answer.token_ids for answer in generate_all(trainer.model, trainer.processing_class, prompts)]
+        lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
+        reports.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
     for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
         logger.info(scorecard.format(name))

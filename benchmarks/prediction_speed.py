@@ -26,12 +26,13 @@ from finetune.prompts import Prompt
 DATA = ROOT / "demo" / "text_to_sql.jsonl"
 
 
-def train(folder: str) -> str:
+def train(folder: str, *flags: str) -> str:
     """Train the demo base for a minute and return its last checkpoint."""
     command = [
         sys.executable, str(ROOT / "train_sql_generator.py"), "--base-model", str(ROOT / "demo" / "sql-base"),
         "--dataset", str(DATA), "--max-steps", "90", "--learning-rate", "2e-3", "--score-rows", "0",
         "--output-dir", folder, "--disable-tqdm", "true", "--max-validation-rows", "48",
+        *flags,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if done.returncode:

@@ -5,9 +5,10 @@ import os
 import sys
 from contextlib import redirect_stdout
 
-# On import bitsandbytes warns that an optional kernel from the Hub is missing; nothing here uses it.
-# The scripts import this package first, so the warning is off in time.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+# On import bitsandbytes warns that an optional kernel from the Hub is missing, and Liger that it has none for other
+# hardware; nothing here uses them. The scripts import this package first, so the warnings are off in time.
+for name in ("bitsandbytes", "liger_kernel"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 # Packs are of all lengths: in blocks of fixed sizes a GPU's memory would be in pieces before it is full.
 if sys.platform == "linux" and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")

@@ -87,6 +87,30 @@ def generate(
     model.train(was_training)
 
 
+@torch.inference_mode()
+def margins(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> list[float]:
+    """Return by what share of itself a decoder's best logit leads the second, at each token of an answer and its end.
+
+    Where that is about the precision of its type, other kernels for the same arithmetic may choose the other token.
+    """
+    ids = torch.tensor([prompt + answer], device=model.device)
+    logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
+    best, second = logits.topk(2).values.unbind(dim=1)
+    return ((best - second) / best.abs()).tolist()
+
+
+def parts_at_near_tie(expected: list[int], actual: list[int], lead: list[float], dtype: torch.dtype) -> bool:
+    """Say whether two answers go apart where the best token led by no more than the type can tell.
+
+    Args:
+        expected, actual: token ids without EOS, not the same.
+        lead: of `expected`, from `margins`.
+    """
+    pairs = zip(expected, actual, strict=False)
+    position = next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(expected), len(actual)))
+    return lead[position] <= 2 * torch.finfo(dtype).eps
+
+
 def lookup(model: PreTrainedModel, prompts: int, options: dict) -> dict:
     """Return what lets a single question's answer be guessed from its prompt, several tokens at a time.
 

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import statistics
 import time
 from functools import cache
 
@@ -72,10 +71,11 @@ def bfloat16_speedup() -> float:
     """Return how many times as fast as in float32 this CPU multiplies matrices in bfloat16.
 
     Measured, once a process: neither a name nor a flag of the CPU says whether its instructions are there to be used.
+    By the fastest of several products, in turns: what else the machine does only ever takes longer.
     """
     dtypes = (torch.float32, torch.bfloat16)
     rounds = [[product_seconds(dtype) for dtype in dtypes] for _ in range(WARM_UP + TIMED)]
-    float32, bfloat16 = (statistics.median(seconds) for seconds in zip(*rounds[WARM_UP:], strict=True))
+    float32, bfloat16 = map(min, zip(*rounds[WARM_UP:], strict=True))
     return float32 / bfloat16
 
 
@@ -120,9 +120,9 @@ def prediction_dtype(card: dict, requested: str) -> torch.dtype:
         InputError: for a type that cannot work here.
     """
     trained = recorded_dtype(card)
-    if requested == "recorded":
-        return trained
-    dtype = choose_compute_dtype(requested, KINDS[card["task"]])
+    dtype = trained if requested == "recorded" else choose_compute_dtype(requested, KINDS[card["task"]])
+    if requested != "auto":
+        warn_if_slow(dtype)
     if dtype != trained:
         logger.info(
             f"Computes in {full_name(dtype)}, trained in {full_name(trained)}: near ties may fall otherwise"

@@ -129,7 +129,7 @@ def log_reload_check(step: int, **expected: list) -> None:
 
     Args:
         step: of the weights that answer.
-        expected: `token_ids` or `scores`, a list for each row of the sample.
+        expected: `token_ids` or `scores`, a list for each row of the sample; of tokens by how much the `margins` were.
     """
     tracking.log_dict({"step": step} | expected, "reload_check.json")
 

@@ -1,9 +1,10 @@
 """Generation in left-padded batches gives what one prompt at a time gives."""
 
 from finetune.base_models import load_decoder, load_tokenizer
-from finetune.generation import LOOKED_UP_TOKENS, generate, generate_all
+from finetune.generation import LOOKED_UP_TOKENS, generate, generate_all, margins, parts_at_near_tie
 from finetune.prompts import Prompt
 
+import pytest
 import torch
 from conftest import DEMO_BASE, demo_rows
 
@@ -41,3 +42,44 @@ def test_only_a_single_question_decoded_greedily_in_float32_is_guessed_from_its_
         generate_all(model, tokenizer, batch, max_new_tokens=2, **options)
     generate_all(model.bfloat16(), tokenizer, prompts[:1], max_new_tokens=2)
     assert [options.get("prompt_lookup_num_tokens") for options in given] == [LOOKED_UP_TOKENS, None, None, None]
+
+
+def test_answers_that_part_where_the_best_token_hardly_led():
+    lead = [0.5, 0.01, 0.3]  # of two tokens and the end
+    assert parts_at_near_tie([7, 8], [7, 9], lead, torch.bfloat16)
+    assert not parts_at_near_tie([7, 8], [7, 9], lead, torch.float32)
+    assert not parts_at_near_tie([7, 8], [6, 8], lead, torch.bfloat16)
+    assert not parts_at_near_tie([7, 8], [7, 8, 9], lead, torch.bfloat16)
+    assert parts_at_near_tie([7, 8], [7, 8, 9], [0.5, 0.5, 0.0], torch.float32)
+
+
+def test_margins_are_those_of_the_greedy_answer():
+    model, tokenizer = load_decoder(DEMO_BASE, None, None, torch.float32), load_tokenizer(DEMO_BASE)
+    prompt = tokenizer("CREATE TABLE head (age INTEGER)")["input_ids"]
+    (answer,) = generate_all(model, tokenizer, [prompt], max_new_tokens=6)
+    lead = margins(model, prompt, answer.token_ids)
+    assert len(lead) == len(answer.token_ids) + 1
+    assert min(lead) >= 0
+    scores = model(torch.tensor([prompt])).logits[0, -1].topk(2)
+    assert scores.indices[0] == answer.token_ids[0]
+    assert lead[0] == pytest.approx(float((scores.values[0] - scores.values[1]) / scores.values[0].abs()), abs=1e-4)
+
+
+def test_a_batch_without_memory_is_halved(monkeypatch):
+    model, tokenizer, prompts = load()
+    expected = generate_all(model, tokenizer, prompts, max_new_tokens=8)
+    whole, sizes = model.generate, []
+
+    def short_of_memory(input_ids, **options):
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("pretended")
+        return whole(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model, "generate", short_of_memory)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    assert generate_all(model, tokenizer, prompts, batch_size=9, max_new_tokens=8) == expected
+    assert sizes == [9, 4, 2, 2, 2, 2, 1]
+    monkeypatch.setattr(model, "generate", lambda **options: (_ for _ in ()).throw(torch.OutOfMemoryError("pretended")))
+    with pytest.raises(torch.OutOfMemoryError):
+        generate_all(model, tokenizer, prompts[:1], max_new_tokens=8)

@@ -17,7 +17,8 @@ def test_train_log_and_predict_on_the_gpu(tmp_path):
         )
     )  # fmt: skip
     parameters = mlflow.get_run(run_id).data.params
-    assert (parameters["bf16"], parameters["optim"]) == ("True", "OptimizerNames.ADAMW_TORCH_FUSED")
+    assert parameters["script.compute_dtype"] == "bf16"
+    assert (parameters["bf16"], parameters["optim"]) == ("True", "adamw_torch_fused")
     uri = last_line(run_script("log_model.py", run_id))
     assert mlflow.get_run(run_id).data.tags["reload_parity"] == "pass"
     one = ("--context", "CREATE TABLE head (age INTEGER)", "--question", "How many heads are there?", "--json")

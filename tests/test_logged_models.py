@@ -31,6 +31,8 @@ def make_checkpoint(folder, base):
     card = {
         "base_model": str(base),
         "base_revision": None,
+        "task": "text-to-sql",
+        "compute_dtype": "bf16",
         "prompt": PROMPT.text,
         "sample": [row | {"prompt_ids": prompt_token_ids(tokenizer, PROMPT, row)} for row in sample],
     }

@@ -142,7 +142,7 @@ def test_accelerate_takes_the_configuration_and_every_line_says_why(path: Path):
 
 def test_the_fsdp_configuration_is_a_plugin_and_stores_4_bit_weights_as_floats(monkeypatch):
     config = yaml.safe_load((CONFIGS / "fsdp_qlora.yaml").read_text())["fsdp_config"]
-    assert storage_dtype() == torch.uint8
+    assert storage_dtype(torch.bfloat16) == torch.uint8
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     for key, value in config.items():
         # To load on one rank for all, the plugin asks for a GPU.
@@ -152,7 +152,7 @@ def test_the_fsdp_configuration_is_a_plugin_and_stores_4_bit_weights_as_floats(m
     assert plugin.sharding_strategy.name == "FULL_SHARD"
     assert plugin.state_dict_type.name == "FULL_STATE_DICT"
     assert plugin.activation_checkpointing
-    assert storage_dtype() == torch.bfloat16
+    assert storage_dtype(torch.bfloat16) == torch.bfloat16
 
 
 def test_the_deepspeed_configuration_is_a_plugin():

@@ -14,6 +14,7 @@ import train_sql_generator
 from finetune import callbacks, stopping, uploads
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models import TEXT_TO_SQL
+from finetune.mixed_precision import settle_precision
 from finetune.recorded_settings import settings_of
 from finetune.resuming import parse_resumable
 
@@ -174,15 +175,25 @@ def test_a_run_from_before_packing_goes_on_padded(tmp_path):
     """What a run was started with stays, where a default has become another one since."""
     arguments = ["--base-model", str(DEMO_BASE), "--output-dir", str(tmp_path)]
     parser = ScriptParser(train_sql_generator.Flags, train_sql_generator.SqlTrainingArguments, description="")
-    before = settings_of(*parser.parse([*arguments, "--train-sampling-strategy", "group_by_length"]))
-    for name in ("packing", "max_tokens_per_batch", "checkpoint_every_n_layers", "preflight", "preflight_only"):
+    flags, args = parser.parse([*arguments, "--train-sampling-strategy", "group_by_length"])
+    settle_precision(flags, args, TEXT_TO_SQL)
+    before = settings_of(flags, args)
+    for name in (
+        "compute_dtype",
+        "packing",
+        "max_tokens_per_batch",
+        "checkpoint_every_n_layers",
+        "preflight",
+        "preflight_only",
+    ):
         del before[name]
     with mlflow.start_run() as run:
         mlflow.log_dict({"arguments": arguments, "settings": before}, "arguments.json")
     mlflow.MlflowClient().update_run(run.info.run_id, "FAILED")
     flags, args, origin = parse_resumable(parser, ["--resume", run.info.run_id], TEXT_TO_SQL)
     assert not flags.packing
+    assert flags.compute_dtype == "bf16"  # That was the only one then.
     assert args.train_sampling_strategy == "group_by_length"
-    assert {"packing", "train_sampling_strategy"}.isdisjoint(origin.drift)
+    assert {"compute_dtype", "bf16", "fp16", "packing", "train_sampling_strategy"}.isdisjoint(origin.drift)
     with pytest.raises(InputError, match="--packing False -> True"):
         parse_resumable(parser, ["--resume", run.info.run_id, "--packing", "true"], TEXT_TO_SQL)

@@ -19,6 +19,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
+from finetune.logged_models import open_model
 from finetune.prompts import Prompt
 
 import mlflow
@@ -218,7 +219,7 @@ def test_the_logged_model_refers_to_its_base(logged_model):
         assert all("==" in line for line in file.read().split())
 
 
-def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged_model, capsys, monkeypatch):
+def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict(logged_model, capsys, monkeypatch):
     prompt = Prompt.load("text_to_sql")
     rows = [{"question": question, "context": CONTEXT} for question in QUESTIONS]
     code = (
@@ -231,7 +232,7 @@ def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict_in_bf16(logged
     assert done.returncode == 0, done.stderr[-2000:]
     expected = json.loads(done.stdout.splitlines()[-1])
     stdin = "".join(json.dumps(row) + "\n" for row in rows)
-    flags = ("--precision", "bf16", "--batch-size", "1", "--json")
+    flags = ("--precision", open_model(logged_model["uri"]).card["compute_dtype"], "--batch-size", "1", "--json")
     monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
     capsys.readouterr()
     assert call(predict.main, logged_model["uri"], *flags) is None

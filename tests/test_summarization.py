@@ -118,7 +118,29 @@ def test_evaluation_takes_padding_of_minus_100_and_rows_that_fill_up_a_batch(tok
     ],
 )
 def test_a_loss_that_cannot_be_learned_from_stops_training(logs, part):
-    args, state = SimpleNamespace(learning_rate=1.0, output_dir="out"), SimpleNamespace(global_step=7)
+    args = SimpleNamespace(learning_rate=1.0, output_dir="out", fp16=False)
+    state = SimpleNamespace(global_step=7)
     with pytest.raises(InputError, match=f"stopped at step 7: {part}"):
         LossGuardCallback().on_log(args, state, None, logs=logs)
     LossGuardCallback().on_log(args, state, None, logs={"loss": 0.3, "grad_norm": 1.0, "eval_loss": 0.0})
+
+
+def test_an_overflow_that_loss_scaling_gets_over_ends_nothing():
+    args, guard = SimpleNamespace(learning_rate=1.0, output_dir="out", fp16=True), LossGuardCallback()
+
+    def log(step: int, norm: float, loss: float = 0.3):
+        guard.on_log(args, SimpleNamespace(global_step=step), None, logs={"loss": loss, "grad_norm": norm})
+
+    for step in range(1, 18):  # The scaler begins at 2^16 and halves it each time.
+        log(step, float("inf"))
+    log(18, 1.0)
+    for step in (20, 1000):
+        log(step, float("nan"))
+    log(1010, 1.0)
+    for step in (1020, 1030):
+        log(step, float("inf"))
+    log(1040, float("inf"))
+    with pytest.raises(InputError, match=r"step 1050: grad_norm is inf.*--compute-dtype fp32"):
+        log(1050, float("inf"))
+    with pytest.raises(InputError, match="loss is nan"):
+        log(1060, 1.0, loss=float("nan"))
