@@ -31,7 +31,8 @@ import peft
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, MistralConfig
+from transformers.quantizers import AutoHfQuantizer
 from transformers.utils import is_liger_kernel_available
 
 ON_GPU = torch.cuda.is_available()
@@ -92,8 +93,11 @@ def random_base(quantised: bool = True) -> transformers.PreTrainedModel:
                 filled = filled + 1 if weight.dim() == 1 else filled
                 setattr(module, name, torch.nn.Parameter(filled, requires_grad=False))
     if quantised:
-        # What peft asks for.
+        # What peft and the Trainer ask for.
         model.is_loaded_in_4bit = model.is_quantized = True
+        model.hf_quantizer = AutoHfQuantizer.from_config(
+            BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+        )
     model.set_attn_implementation(PACKED_SDPA)
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
