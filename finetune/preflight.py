@@ -16,6 +16,8 @@ from transformers import GenerationMixin, Trainer
 logger = logging.getLogger(__name__)
 # Every fourth layer's activations are computed again, every second's, all: the first that fits is the fastest.
 CHECKPOINTING = (0, 4, 2, 1)
+# Seconds: an estimate above the first is told how to come down to the second.
+LONG, SHORT = 3600, 1200
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Preflight:
         every_n_layers: one layer in so many computes its activations again; 0: none.
         training_seconds: of the whole training with its evaluations of the loss, without scorecards; estimated.
         generation_seconds: of `NEW_TOKENS` tokens for a batch of the longest prompts; None without a generation.
+        shorter: a sentence on what would make a long training short; empty where it is not long.
     """
 
     rows: int
@@ -40,6 +43,7 @@ class Preflight:
     every_n_layers: int
     training_seconds: float
     generation_seconds: float | None = None
+    shorter: str = ""
 
     def to_json(self) -> str:
         """Return the measurement as one line."""
@@ -51,10 +55,12 @@ class Preflight:
         generation = ""
         if self.generation_seconds is not None:
             generation = f"\n  {NEW_TOKENS} tokens generated in {self.generation_seconds:.1f} s"
+        shorter = f"\n  {self.shorter}" if self.shorter else ""
         return (
             f"Preflight\n  longest {self.rows} rows, {self.tokens} tokens{checkpointing}: {self.step_seconds:.2f} s,"
             f" at most {self.peak_bytes / 1e9:.2f} of {self.limit_bytes / 1e9:.1f} GB"
             f"{generation}\n  training will take about {format_seconds(self.training_seconds)}, without scorecards"
+            f"{shorter}"
         )
 
 
@@ -91,6 +97,9 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
                 break
     if not isinstance(found, Preflight):
         raise InputError(advice(trainer, rows, found, every_n_layers))
+    # With --max-steps, fewer rows are only seen more often.
+    can_drop_rows = hasattr(flags, "max_train_rows") and trainer.args.max_steps < 1
+    found.shorter = shorter(workload(trainer, found.step_seconds / found.tokens), can_drop_rows)
     logger.info(found.format())
     return found
 
@@ -123,7 +132,7 @@ def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
         if isinstance(trainer.model.get_base_model(), GenerationMixin):
             seconds = one_generation(trainer, rows)
             peak = max(peak, peak_memory())
-        whole = training_seconds(trainer, step.seconds / step.tokens)
+        whole = workload(trainer, step.seconds / step.tokens).seconds
         return Preflight(len(rows), step.tokens, peak, limit, step.seconds, every_n_layers, whole, seconds)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
@@ -145,8 +154,23 @@ def fitting(measured: list[Step], limit: int) -> int | float:
     return math.inf if slope <= 0 else max(0, last.rows + math.floor(room / slope))
 
 
-def training_seconds(trainer: Trainer, seconds_a_token: float) -> float:
-    """Return the estimated seconds of training and of its evaluations of the loss: a forward takes a third."""
+@dataclass
+class Workload:
+    """What a training will do: its rows, its steps, the seconds of the steps and of the evaluations of the loss."""
+
+    rows: int
+    steps: int
+    step_seconds: float
+    evaluation_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training."""
+        return self.step_seconds + self.evaluation_seconds
+
+
+def workload(trainer: Trainer, seconds_a_token: float) -> Workload:
+    """Return the estimated training, at the speed of the step on trial; a forward takes a third of a step."""
     args, train = trainer.args, list(trainer.train_dataset["length"])
     samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps_an_epoch = math.ceil(len(train) / samples)
@@ -157,7 +181,29 @@ def training_seconds(trainer: Trainer, seconds_a_token: float) -> float:
     else:
         evaluations = steps / steps_an_epoch * (args.eval_strategy == "epoch")
     evaluated = evaluations * sum(trainer.eval_dataset["length"]) / args.world_size
-    return seconds_a_token * (tokens + evaluated / 3)
+    return Workload(len(train), steps, seconds_a_token * tokens, seconds_a_token * evaluated / 3)
+
+
+def shorter(work: Workload, can_drop_rows: bool, faster: dict[str, float] | None = None) -> str:
+    """Return the sentence that says what would make a training of over an hour short; empty for another.
+
+    The evaluations are counted in full: fewer steps or rows may leave them as they are.
+
+    Args:
+        can_drop_rows: --max-train-rows is a flag of the script, and would make this training shorter.
+        faster: other flags, and how many times as fast a step would be with each.
+    """
+    if work.seconds <= LONG:
+        return ""
+    goal = max(SHORT, 2 * work.evaluation_seconds)
+    share = (goal - work.evaluation_seconds) / work.step_seconds
+    ways = []
+    if share < 1:
+        flags = {"--max-steps": work.steps} | ({"--max-train-rows": work.rows} if can_drop_rows else {})
+        names = " or ".join(f"{flag} {max(1, math.floor(share * count))}" for flag, count in flags.items())
+        ways.append(f"{names}: about {format_seconds(goal)}")
+    ways += [f"{flag}: about {format_seconds(work.seconds / ratio)}" for flag, ratio in (faster or {}).items()]
+    return f"to be done sooner: {'; '.join(ways)}" if ways else ""
 
 
 def advice(trainer: Trainer, rows: list[dict], fit: int, every_n_layers: int) -> str:
