@@ -20,7 +20,7 @@ demo: setup  ## train -> log -> predict on the embedded default, on the CPU
 demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log -> predict, on the CPU
 	$(BIN)/python demo/run_classifier_demo.py
 
-demo-summarizer: setup  ## build a tiny T5 -> train -> log -> predict, on the CPU
+demo-summarizer: setup  ## train -> log -> predict with a tiny T5, on the CPU
 	$(BIN)/python demo/run_summarizer_demo.py
 
 test: setup  ## the tests, on two cores
