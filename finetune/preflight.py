@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from finetune.console import InputError
 from finetune.memory import memory_limit, peak_memory
-from finetune.quantization import is_sharded
+from finetune.quantization import faster_dtypes, is_sharded
 from finetune.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
 import torch
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 CHECKPOINTING = (0, 4, 2, 1)
 # Fewer tokens at a time leave a GPU waiting for the host; from there on, recomputing some layers costs less.
 LEAST_TOKENS = 2048
+# Seconds: an estimate above the first is told how to come down to the second.
+LONG, SHORT = 3600, 1200
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Preflight:
         every_n_layers: one layer in so many computes its activations again; 0: none.
         training_seconds: of the whole training with its evaluations of the loss, without scorecards; estimated.
         generation_seconds: of `NEW_TOKENS` tokens for a batch of the longest prompts; None without a generation.
+        shorter: a sentence on what would make a long training short; empty where it is not long.
     """
 
     rows: int
@@ -46,6 +49,7 @@ class Preflight:
     every_n_layers: int
     training_seconds: float
     generation_seconds: float | None = None
+    shorter: str = ""
 
     def to_json(self) -> str:
         """Return the measurement as one line."""
@@ -57,10 +61,12 @@ class Preflight:
         generation = ""
         if self.generation_seconds is not None:
             generation = f"\n  {NEW_TOKENS} tokens generated in {self.generation_seconds:.1f} s"
+        shorter = f"\n  {self.shorter}" if self.shorter else ""
         return (
             f"Preflight\n  longest {self.rows} rows, {self.tokens} tokens{checkpointing}: {self.step_seconds:.2f} s,"
             f" at most {self.peak_bytes / 1e9:.2f} of {self.limit_bytes / 1e9:.1f} GB"
             f"{generation}\n  training will take about {format_seconds(self.training_seconds)}, without scorecards"
+            f"{shorter}"
         )
 
 
@@ -94,6 +100,10 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
     try:
         with undone(trainer):
             found, problem = find_settings(trainer, choices, open_budget), None
+        # With --max-steps, fewer rows are only seen more often.
+        can_drop_rows = hasattr(flags, "max_train_rows") and trainer.args.max_steps < 1
+        work = workload(trainer, found.step_seconds / found.tokens)
+        found.shorter = shorter(work, can_drop_rows, faster_dtypes(flags.compute_dtype))
         logger.info(found.format())
     except InputError as error:
         found, problem = None, str(error)
@@ -157,7 +167,8 @@ def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
         if isinstance(trainer.model.get_base_model(), GenerationMixin):
             seconds = one_generation(trainer, rows)
             peak = max(peak, peak_memory())
-        whole, peak = training_seconds(trainer, step.seconds / step.tokens), peak + bucket_bytes(trainer)
+        whole = workload(trainer, step.seconds / step.tokens).seconds
+        peak += bucket_bytes(trainer)
         return Preflight(len(rows), step.tokens, peak, limit, step.seconds, every_n_layers, whole, seconds)
     except torch.OutOfMemoryError:
         pass  # Its traceback holds the graph: what can be freed is freed below.
@@ -190,8 +201,23 @@ def fitting(measured: list[Step], limit: int) -> int | float:
     return math.inf if slope <= 0 else max(0, last.rows + math.floor(room / slope))
 
 
-def training_seconds(trainer: Trainer, seconds_a_token: float) -> float:
-    """Return the estimated seconds of training and of its evaluations of the loss: a forward takes a third."""
+@dataclass
+class Workload:
+    """What a training will do: its rows, its steps, the seconds of the steps and of the evaluations of the loss."""
+
+    rows: int
+    steps: int
+    step_seconds: float
+    evaluation_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training."""
+        return self.step_seconds + self.evaluation_seconds
+
+
+def workload(trainer: Trainer, seconds_a_token: float) -> Workload:
+    """Return the estimated training, at the speed of the step on trial; a forward takes a third of a step."""
     args, train = trainer.args, list(trainer.train_dataset["length"])
     samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps_an_epoch = math.ceil(len(train) / samples)
@@ -202,7 +228,30 @@ def training_seconds(trainer: Trainer, seconds_a_token: float) -> float:
     else:
         evaluations = steps / steps_an_epoch * (args.eval_strategy == "epoch")
     evaluated = evaluations * sum(trainer.eval_dataset["length"]) / args.world_size
-    return seconds_a_token * (tokens + evaluated / 3)
+    return Workload(len(train), steps, seconds_a_token * tokens, seconds_a_token * evaluated / 3)
+
+
+def shorter(work: Workload, can_drop_rows: bool, faster: dict[str, float] | None = None) -> str:
+    """Return the sentence that says what would make a training of over an hour short; empty for another.
+
+    The evaluations are counted in full: fewer steps or rows may leave them as they are.
+
+    Args:
+        can_drop_rows: --max-train-rows is a flag of the script, and would make this training shorter.
+        faster: types in place of this one, and how many times as fast products of matrices are in each.
+    """
+    if work.seconds <= LONG:
+        return ""
+    goal = max(SHORT, 2 * work.evaluation_seconds)
+    share = (goal - work.evaluation_seconds) / work.step_seconds
+    ways = []
+    if share < 1:
+        flags = {"--max-steps": work.steps} | ({"--max-train-rows": work.rows} if can_drop_rows else {})
+        names = " or ".join(f"{flag} {max(1, math.floor(share * count))}" for flag, count in flags.items())
+        ways.append(f"{names}: about {format_seconds(goal)}")
+    for name, ratio in (faster or {}).items():
+        ways.append(f"--compute-dtype {name}: products of matrices are {ratio:.2g} times as fast in it here")
+    return f"to be done sooner: {'; '.join(ways)}" if ways else ""
 
 
 def advice(trainer: Trainer, rows: list[dict], fit: int, every_n_layers: int) -> str:

@@ -87,6 +87,17 @@ def product_seconds(dtype: torch.dtype) -> float:
     return time.perf_counter() - start
 
 
+def faster_dtypes(name: str) -> dict[str, float]:
+    """Return the types that this CPU is faster at than at one, and how many times as fast; a GPU has the fastest.
+
+    Args:
+        name: `bf16`, `fp16` or `fp32`.
+    """
+    if name != "bf16" or torch.cuda.is_available() or 1 / bfloat16_speedup() < WORTH_IT:
+        return {}
+    return {"fp32": 1 / bfloat16_speedup()}
+
+
 def warn_if_slow(dtype: torch.dtype) -> None:
     """Warn where this machine is slow at a type that it was told to compute in."""
     if dtype != torch.bfloat16:

@@ -1,13 +1,25 @@
 """The embedded default: what git carries, and that test rows share no name with what was trained on."""
 
+import json
 import re
+from collections import Counter
 from random import Random
 
+import cpu
+import run_classifier_demo
+from build_clauses import FILE as CLAUSES
+from build_clauses import PARTS, build
+from clause_words import FAIR, UNFAIR, WORDS
+from finetune.console import InputError
+from finetune.labels import find_labels
 from metrics.sql_execution.queries import normalize_sql
+from metrics.unfair_tos.unfair_tos import score
 from questions import ONE_TABLE, Scene, joined, question, schema
 from vocabulary import Vocabulary, is_held_out
 
-from conftest import DEMO_BASE, demo_rows
+import pytest
+import torch
+from conftest import DEMO_BASE, ROOT, demo_rows, run_script
 
 
 def names(rows: list[dict]) -> set[str]:
@@ -57,7 +69,71 @@ def test_questions_are_rebuilt_the_same_from_the_same_seed():
     assert draw() == draw()
 
 
-def test_the_base_is_small_enough_for_git():
-    files = list(DEMO_BASE.iterdir())
-    assert sum(path.stat().st_size for path in files if path.suffix == ".safetensors") < 16 * 2**20
+@pytest.mark.parametrize("base", [DEMO_BASE, ROOT / "demo" / "t5-base"])
+def test_the_bases_are_small_enough_for_git(base):
+    files = list(base.iterdir())
+    assert 0 < sum(path.stat().st_size for path in files if path.suffix == ".safetensors") < 16 * 2**20
     assert not [path.name for path in files if path.suffix in (".bin", ".pt", ".pkl")]
+
+
+@pytest.mark.parametrize(("ratio", "taken"), [(0.05, False), (1.4, False), (2.0, True)])
+def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, ratio, taken):
+    seconds = {torch.float32: 1.0, torch.bfloat16: 1 / ratio}
+    monkeypatch.setattr(cpu, "product_seconds", seconds.get)
+    assert cpu.takes_bfloat16() == taken
+
+
+def test_products_are_timed_in_both_types():
+    assert all(0 < cpu.product_seconds(dtype) < 10 for dtype in (torch.float32, torch.bfloat16))
+
+
+def clauses() -> list[dict]:
+    return [json.loads(line) for line in CLAUSES.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_clauses_are_rebuilt_the_same():
+    assert build() == clauses()
+
+
+def test_every_part_of_the_clauses_has_enough_of_each_label_and_as_many_fair_ones():
+    for part, size in PARTS.items():
+        rows = [row for row in clauses() if row["split"] == part]
+        counts = Counter(label for row in rows for label in row["labels"])
+        assert len(rows) == size
+        assert set(counts) == set(UNFAIR)
+        assert min(counts.values()) >= 5
+        assert 0.35 < sum(not row["labels"] for row in rows) / size < 0.65
+        assert any(len(row["labels"]) == 2 for row in rows)
+
+
+def test_the_parts_of_the_clauses_share_no_wording_and_no_word_that_is_put_in():
+    wordings = [FAIR, *UNFAIR.values()]
+    for values in [{part: set(kind[part]) for part in PARTS} for kind in wordings] + [
+        {part: set(by_part[part].split(", ")) for part in PARTS} for by_part in WORDS.values()
+    ]:
+        assert len(set.union(*values.values())) == sum(map(len, values.values()))
+
+
+def test_counting_words_does_not_find_the_clauses():
+    train, test = ([row for row in clauses() if row["split"] == part] for part in ("train", "test"))
+    labels = find_labels(train, None, None)
+    decided = run_classifier_demo.by_words(train, test, labels)
+    assert score(decided, labels.encode(test, "the test rows"))["macro_f1"] < 0.4
+
+
+def test_the_encoder_is_asked_for_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setattr(run_classifier_demo, "PACKAGE", "no_such_package")
+    with pytest.raises(InputError, match=r"not installed; run `make demo-classifier`"):
+        run_classifier_demo.encoder_folder()
+
+
+@pytest.mark.slow
+def test_the_demo_of_the_classifier_beats_what_needs_no_training():
+    done = run_script("demo/run_classifier_demo.py")
+    assert done.returncode == 0, done.stderr[-3000:]
+    adapter = float(re.search(r"^  micro_f1 +([\d.]+)$", done.stdout, flags=re.MULTILINE)[1])
+    others = [float(value) for value in re.findall(r"(?:label|SVM) +micro_f1 ([\d.]+)", done.stdout)]
+    assert len(others) == 2
+    assert adapter > max(others) + 0.1
+    assert "Clauses found in demo/terms.html" in done.stdout
+    assert re.search(r"predict\.py runs:/\w+/model --input demo/terms\.html", done.stdout)

