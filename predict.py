@@ -178,9 +178,18 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved")
-    parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
     parser.add_argument(
-        "--compute-dtype", choices=PREDICTION_DTYPES, default="auto", help="auto: what this machine is fast at"
+        "--precision",
+        choices=("nf4", "bf16", "fp32"),
+        metavar="TYPE",
+        help="weights: nf4, bf16, fp32; default: as trained",
+    )
+    parser.add_argument(
+        "--compute-dtype",
+        choices=PREDICTION_DTYPES,
+        default="auto",
+        metavar="TYPE",
+        help="auto, recorded, bf16, fp16 or fp32",
     )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
