@@ -196,7 +196,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter: of generation, or threshold"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="rows predicted together")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)
