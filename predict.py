@@ -177,7 +177,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet with the model's columns")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
-    parser.add_argument("--base-model", help="folder of the base model, where it has moved")
+    parser.add_argument("--base-model", metavar="FOLDER", help="of the base model, where it has moved")
     parser.add_argument(
         "--precision",
         choices=("nf4", "bf16", "fp32"),
