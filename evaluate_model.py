@@ -139,9 +139,18 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--no-clean", dest="clean", action="store_false", help="keep rows whose gold is corrupt")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
-    parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
     parser.add_argument(
-        "--compute-dtype", choices=PREDICTION_DTYPES, default="auto", help="auto: what this machine is fast at"
+        "--precision",
+        choices=("nf4", "bf16", "fp32"),
+        metavar="TYPE",
+        help="weights: nf4, bf16, fp32; default: as trained",
+    )
+    parser.add_argument(
+        "--compute-dtype",
+        choices=PREDICTION_DTYPES,
+        default="auto",
+        metavar="TYPE",
+        help="auto, recorded, bf16, fp16 or fp32",
     )
     parser.add_argument("--long-texts", choices=("truncate", "window"), help="default: as in training; not of SQL")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")

@@ -177,17 +177,26 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet with the model's columns")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
-    parser.add_argument("--base-model", help="folder of the base model, where it has moved")
-    parser.add_argument("--precision", choices=("nf4", "bf16", "fp32"), help="of the base; default: as it was trained")
+    parser.add_argument("--base-model", metavar="FOLDER", help="of the base model, where it has moved")
     parser.add_argument(
-        "--compute-dtype", choices=PREDICTION_DTYPES, default="auto", help="auto: what this machine is fast at"
+        "--precision",
+        choices=("nf4", "bf16", "fp32"),
+        metavar="TYPE",
+        help="weights: nf4, bf16, fp32; default: as trained",
+    )
+    parser.add_argument(
+        "--compute-dtype",
+        choices=PREDICTION_DTYPES,
+        default="auto",
+        metavar="TYPE",
+        help="auto, recorded, bf16, fp16 or fp32",
     )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter: of generation, or threshold"
     )
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)

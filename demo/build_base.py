@@ -8,10 +8,14 @@ or value out of a schema and a question, which a few thousand fine-tuning rows c
 
 import argparse
 import math
+import sys
 import time
 from pathlib import Path
 from random import Random
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from finetune.quantization import fast_dtype
 from questions import ONE_TABLE, Scene, aggregate, joined, question, schema, select_where
 from vocabulary import Column, Table, Vocabulary
 
@@ -214,7 +218,7 @@ def pretrain(model: MistralForCausalLM, tokenizer: PreTrainedTokenizerFast, flag
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / warmup, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * s / steps)))
     )
-    start, mean, half = time.time(), 0.0, takes_bfloat16()
+    start, mean, half = time.time(), 0.0, fast_dtype("decoder") == torch.bfloat16
     for step, ids in zip(range(1, steps + 1), batches(tokenizer, rows, length, flags.seed), strict=False):
         labels = ids.masked_fill(ids == tokenizer.pad_token_id, -100)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from random import Random
 
-import cpu
 import run_classifier_demo
 from build_clauses import FILE as CLAUSES
 from build_clauses import PARTS, build
@@ -18,7 +17,6 @@ from questions import ONE_TABLE, Scene, joined, question, schema
 from vocabulary import Vocabulary, is_held_out
 
 import pytest
-import torch
 from conftest import DEMO_BASE, ROOT, demo_rows, run_script
 
 
@@ -74,17 +72,6 @@ def test_the_bases_are_small_enough_for_git(base):
     files = list(base.iterdir())
     assert 0 < sum(path.stat().st_size for path in files if path.suffix == ".safetensors") < 16 * 2**20
     assert not [path.name for path in files if path.suffix in (".bin", ".pt", ".pkl")]
-
-
-@pytest.mark.parametrize(("ratio", "taken"), [(0.05, False), (1.4, False), (2.0, True)])
-def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, ratio, taken):
-    seconds = {torch.float32: 1.0, torch.bfloat16: 1 / ratio}
-    monkeypatch.setattr(cpu, "product_seconds", seconds.get)
-    assert cpu.takes_bfloat16() == taken
-
-
-def test_products_are_timed_in_both_types():
-    assert all(0 < cpu.product_seconds(dtype) < 10 for dtype in (torch.float32, torch.bfloat16))
 
 
 def clauses() -> list[dict]:
