@@ -149,6 +149,9 @@ def test_an_impossible_number_of_layers_is_refused(given, few_rows):
     assert f"--checkpoint-every-n-layers {given} is neither auto nor a number" in error
 
 
+IN_FLOAT32 = "--compute-dtype fp32: products of matrices are 33 times as fast in it here"
+
+
 @pytest.mark.parametrize(
     ("work", "can_drop_rows", "faster", "sentence"),
     [
