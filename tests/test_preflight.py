@@ -160,13 +160,8 @@ IN_FLOAT32 = "--compute-dtype fp32: products of matrices are 33 times as fast in
         ((3000, 200, 7200, 0), False, {}, "--max-steps 33: about 20 min"),
         ((3000, 200, 6000, 1200), False, {}, "--max-steps 40: about 40 min"),
         ((3000, 200, 400, 36000), True, {}, ""),
-        (
-            (3000, 200, 7200, 0),
-            False,
-            {"fp32": 33.3},
-            "--max-steps 33: about 20 min; --compute-dtype fp32: products of matrices are 33 times as fast in it here",
-        ),
-    ],  # fmt: skip
+        ((3000, 200, 7200, 0), False, {"fp32": 33.3}, f"--max-steps 33: about 20 min; {IN_FLOAT32}"),
+    ],
 )
 def test_a_long_training_is_told_what_would_be_short(work, can_drop_rows, faster, sentence):
     found = module.shorter(module.Workload(*work), can_drop_rows, faster)
