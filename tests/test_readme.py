@@ -1,4 +1,4 @@
-"""Every command of the README exists with the flags it is given."""
+"""Every command of the README and the pages in docs/ exists with the flags it is given."""
 
 import re
 import shlex
@@ -14,8 +14,12 @@ import train_summarizer
 import pytest
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(?:bash|sh)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+]
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 COMMANDS = [line for line in LINES if line and not line.startswith("#")]
 
@@ -54,7 +58,18 @@ def test_scripts_know_the_flags_they_are_shown_with(capsys):
     assert seen >= 8
 
 
-def test_every_file_the_readme_names_exists():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_a_page_names_exists(page: Path):
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert links
-    assert all((ROOT / Path(link)).exists() for link in links)
+    assert all((page.parent / link).exists() for link in links)
+
+
+def test_the_measuring_command_knows_the_steps_and_flags_of_its_page():
+    page = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+    code = (ROOT / "benchmarks" / "gpu_session.py").read_text(encoding="utf-8")
+    steps = re.findall(r'Step\("(\w+)"', code)
+    assert [name for name in re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)] == steps
+    commands = [command for command in COMMANDS if "gpu_session.py" in command]
+    assert commands
+    assert all(f'"{flag}"' in code for command in commands for flag in re.findall(r"--[\w-]+", command))
