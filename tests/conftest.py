@@ -29,6 +29,8 @@ from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerF
 
 ROOT = Path(__file__).parent.parent
 DEMO_BASE, DEMO_DATA = ROOT / "demo" / "sql-base", ROOT / "demo" / "text_to_sql.jsonl"
+# Seconds: tests wait for events, which come within half a minute here, on a machine ten times slower too.
+LONGEST_WAIT = 900
 CONTEXT = "CREATE TABLE head (age INTEGER, name TEXT)"
 QUESTIONS = ["How many heads have an age of more than 56?", "What is the average age of all heads?"]
 SPECIAL = ["<unk>", "<s>", "</s>"]
@@ -75,7 +77,7 @@ def run_script(name: str, *arguments, stdin: str | None = None, **environment) -
     """Run one of the scripts in a process of its own."""
     return subprocess.run(
         [sys.executable, str(ROOT / name), *map(str, arguments)],
-        capture_output=True, text=True, input=stdin or "", timeout=600, env=os.environ | environment, check=False,
+        capture_output=True, text=True, input=stdin or "", timeout=LONGEST_WAIT, env=os.environ | environment,
     )  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def kill_training(script: str, flags: tuple, output: Path, after: int, before: i
     """Start a training, kill it when a checkpoint is complete and another is not there yet; return its folder."""
     command = [sys.executable, ROOT / script, *flags, "--output-dir", output]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONGEST_WAIT
     for _ in process.stderr:
         if list(output.glob(f"*/checkpoint-{after}/finetune.json")) or time.monotonic() > deadline:
             break

@@ -47,7 +47,7 @@ def finish(process: multiprocessing.Process, log: Path, status: int = 0, timeout
     return log.with_suffix(".out").read_text()
 
 
-def when(condition: Callable[[], bool], process: multiprocessing.Process, timeout: float = 120) -> bool:
+def when(condition: Callable[[], bool], process: multiprocessing.Process, timeout: float = 900) -> bool:
     """Wait until the condition holds; return False where the process ends or the time is over before."""
     deadline = time.monotonic() + timeout
     while process.is_alive() and time.monotonic() < deadline:

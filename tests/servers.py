@@ -48,7 +48,7 @@ class Server:
             environment |= {"MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of the test"}
         with (self.folder / "server.log").open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 900
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if requests.get(f"{self.uri}/health", timeout=2).ok:

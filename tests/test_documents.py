@@ -9,6 +9,7 @@ from finetune.console import InputError
 from finetune.documents import read_document, split_sentences
 
 import pytest
+from conftest import LONGEST_WAIT
 
 PAGE = """<!doctype html><html><head><title>Terms</title><style>p{color:red}</style></head><body>
 <!-- not shown --><script>alert("x")</script><h1>Terms of Service</h1>
@@ -76,7 +77,10 @@ def test_the_report_in_a_browser(tmp_path):
     (tmp_path / "report.html").write_text(report(), encoding="utf-8")
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
-        [*command, "--dump-dom", f"file://{tmp_path / 'report.html'}"], capture_output=True, text=True, timeout=120
+        [*command, "--dump-dom", f"file://{tmp_path / 'report.html'}"],
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_WAIT,
     )
     assert len(re.findall(r"<mark id=", done.stdout)) == 1
     assert "Courts of &lt;Rome&gt;" in done.stdout

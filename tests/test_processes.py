@@ -17,7 +17,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
-from conftest import CLASSIFIER_FLAGS, DEMO_BASE, ROOT, SUMMARIZER_FLAGS, call, last_line
+from conftest import CLASSIFIER_FLAGS, DEMO_BASE, LONGEST_WAIT, ROOT, SUMMARIZER_FLAGS, call, last_line
 
 CONFIGS = ROOT / "configs" / "accelerate"
 SQL = ("--base-model", DEMO_BASE, "--max-validation-rows", 8, "--score-rows", 0, "--disable-tqdm", "true",
@@ -67,14 +67,16 @@ def test_a_rank_that_dies_ends_all_and_the_run_goes_on(script, flags, tmp_path):
     command = launch(script, (*flags[script], "--experiment", name, "--output-dir", output))
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + LONGEST_WAIT
     while not list(output.glob("*/checkpoint-*/finetune.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(find_rank(process, 1).pid, signal.SIGKILL)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=LONGEST_WAIT) != 0
     (run,) = mlflow.search_runs([experiment], output_format="list")
     assert run.info.status == "FAILED", (tmp_path / "log").read_text()[-3000:]
-    done = subprocess.run(launch(script, ("--resume", run.info.run_id)), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        launch(script, ("--resume", run.info.run_id)), capture_output=True, text=True, timeout=LONGEST_WAIT
+    )
     assert last_line(done) == run.info.run_id
     assert [found.info.run_id for found in mlflow.search_runs([experiment], output_format="list")] == [run.info.run_id]
     run, client = mlflow.get_run(run.info.run_id), mlflow.MlflowClient()
@@ -93,11 +95,11 @@ def test_processes_that_are_asked_to_stop_save_together_and_go_on(flags, tmp_pat
     with log.open("w") as file:
         command = launch("train_sql_generator", (*flags["train_sql_generator"], "--output-dir", output))
         process = subprocess.Popen(command, stdout=file, stderr=file)
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + LONGEST_WAIT
     while not list(output.glob("*/checkpoint-*/finetune.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)  # The launcher passes it on.
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=LONGEST_WAIT) != 0
     (folder,) = output.iterdir()
     run = mlflow.get_run(folder.name)
     assert run.info.status == "KILLED", log.read_text()[-3000:]
@@ -112,7 +114,7 @@ def test_processes_that_are_asked_to_stop_save_together_and_go_on(flags, tmp_pat
 def test_two_processes_train_as_one_that_accumulates_two_batches(few_rows, tmp_path, capsys):
     flags = (*SQL, "--dataset", few_rows, "--max-steps", 6, "--per-device-train-batch-size", 2, "--logging-steps", 1,
              "--learning-rate", 2e-3, "--output-dir", tmp_path, "--max-tokens-per-batch", 150)  # fmt: skip
-    done = subprocess.run(launch("train_sql_generator", flags), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(launch("train_sql_generator", flags), capture_output=True, text=True, timeout=LONGEST_WAIT)
     two = last_line(done)
     assert "2 sequences x 1 accumulation x 2 processes = 4 per step" in done.stderr
     assert call(train_sql_generator.main, *flags, "--gradient-accumulation-steps", 2) is None

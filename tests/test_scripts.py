@@ -29,6 +29,7 @@ from conftest import (
     CONTEXT,
     DEMO_BASE,
     DEMO_DATA,
+    LONGEST_WAIT,
     QUESTIONS,
     ROOT,
     call,
@@ -396,7 +397,7 @@ def test_a_launcher_makes_one_run_and_logs_each_metric_once(few_rows, tmp_path, 
              "--metric-for-best-model", "exec_accuracy", "--distractor-columns", 0,
              "--per-device-train-batch-size", 2, "--max-train-rows", 64]  # fmt: skip
     command = [sys.executable, "-m", *launcher.split(), ROOT / "train_sql_generator.py", *flags]
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=LONGEST_WAIT, check=False)
     run_id = last_line(done)
     assert plan in done.stderr
     assert [run.info.run_id for run in mlflow.search_runs([experiment], output_format="list")] == [run_id]
@@ -427,14 +428,14 @@ def test_a_stopped_run_ends_as_killed(few_rows, tmp_path, sent, code, status):
         # A suite that itself runs in the background has inherited an ignored SIGINT.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    client, deadline = mlflow.MlflowClient(), time.monotonic() + 120
-    while time.monotonic() < deadline:
+    client, deadline = mlflow.MlflowClient(), time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < deadline and process.poll() is None:
         runs = client.search_runs([experiment])
         if runs and "loss" in runs[0].data.metrics:
             break
         time.sleep(0.5)
     process.send_signal(sent)
-    stdout, _ = process.communicate(timeout=120)
+    stdout, _ = process.communicate(timeout=LONGEST_WAIT)
     assert process.returncode == code
     assert stdout == ""
     assert client.search_runs([experiment])[0].info.status == status

@@ -249,7 +249,7 @@ def mysql_url():
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 900
         while not socket.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         connection = pymysql.connect(unix_socket=str(socket), user="root", autocommit=True)
