@@ -26,7 +26,7 @@ SHOP_QUESTION = "What is the average age of all customers?"
 TRAINING = ["--learning-rate", "2e-3", "--max-train-rows", "1800", "--score-rows", "0"]
 TRAINING += ["--eval-strategy", "epoch", "--save-strategy", "epoch"]
 # The base never stops, so that each batch takes 256 steps, whatever its size.
-SCORING = ["--max-rows", "200", "--batch-size", "64"]
+SCORING = ["--max-rows", "150", "--batch-size", "64"]
 
 
 def script(name: str, *arguments: str) -> list[str]:
