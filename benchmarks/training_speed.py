@@ -28,6 +28,7 @@ from finetune.data import load_rows
 from finetune.memory import peak_memory, reset_peak
 from finetune.packing import CompletionCollator, PackingCollator
 from finetune.prompts import Prompt
+from finetune.quantization import choose_compute_dtype
 from finetune.supervision import encode_rows
 from train_sql_generator import COLUMNS, SqlTrainer
 
@@ -44,12 +45,6 @@ from transformers import (
 )
 from transformers.utils import is_flash_attn_2_available, is_liger_kernel_available
 
-NF4 = BitsAndBytesConfig(
-    load_in_4bit=True,
-    bnb_4bit_quant_type="nf4",
-    bnb_4bit_use_double_quant=True,
-    bnb_4bit_compute_dtype=torch.bfloat16,
-)
 ON_GPU = torch.cuda.is_available()
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MAX_LENGTH, SAMPLES_A_STEP, EVALUATED_ROWS = 256, 8, 48
@@ -101,7 +96,14 @@ ARMS = {
 def open_decoder(flags):
     """Return the base in NF4: from its folder, or with random weights in the shape of Mistral-7B."""
     if not flags.random_base:
-        return load_decoder(flags.base_model, None, NF4, torch.bfloat16)
+        dtype = choose_compute_dtype(flags.compute_dtype, "decoder")
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        return load_decoder(flags.base_model, None, quantization, dtype)
     from gpu_steps import random_base
 
     return random_base()
@@ -284,10 +286,10 @@ def read_rows_of(flags) -> list[dict]:
     return train + held_out
 
 
-def matrix_peak() -> float:
-    """Return the FLOP/s of a bfloat16 matrix product on this device."""
+def matrix_peak(dtype: torch.dtype) -> float:
+    """Return the FLOP/s of a matrix product on this device."""
     size = 8192 if ON_GPU else 2048
-    left, right = torch.randn(2, size, size, dtype=torch.bfloat16, device="cuda" if ON_GPU else "cpu")
+    left, right = torch.randn(2, size, size, dtype=dtype, device="cuda" if ON_GPU else "cpu")
     best = float("inf")
     for _ in range(5):
         start = time.perf_counter()
@@ -309,6 +311,7 @@ def main() -> None:
     parser.add_argument("--base-model", default=str(ROOT / "demo" / "sql-base"))
     parser.add_argument("--random-base", action="store_true", help="a 7B of random weights, for a GPU")
     parser.add_argument("--dataset", default=str(ROOT / "demo" / "text_to_sql.jsonl"))
+    parser.add_argument("--compute-dtype", default="auto", help="of all arms: auto, bf16 or fp32")
     parser.add_argument("--rows", type=int, default=256, help="rows a repeat and arm")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -330,7 +333,7 @@ def main() -> None:
     peaks = []
     for _ in range(flags.repeats):
         for name in arms:
-            peaks.append(matrix_peak())
+            peaks.append(matrix_peak(choose_compute_dtype(flags.compute_dtype, "decoder")))
             found[name].append(in_process(name))
     print_table(flags, found, statistics.median(peaks))
 
@@ -371,7 +374,9 @@ def print_table(flags, found: dict[str, list[dict]], peak: float) -> None:
     base_speed = median(first, "samples_per_second")
     base_time = statistics.median(seconds_to(target, run["losses"]) for run in first)
     print(f"{flags.rows} rows of {Path(flags.dataset).name}, {flags.repeats} repeats, medians (spread of samples/s);")
-    print(f"matrix peak {peak / 1e9:.0f} GFLOP/s in bfloat16; target loss {target:.4f} on {EVALUATED_ROWS} rows")
+    print(
+        f"matrix peak {peak / 1e9:.0f} GFLOP/s in what it computes in; target loss {target:.4f} on {EVALUATED_ROWS} rows"
+    )
     print(
         f"torch {torch.__version__}, {torch.cuda.get_device_name() if ON_GPU else f'{torch.get_num_threads()} cores'}"
     )
