@@ -374,9 +374,7 @@ def print_table(flags, found: dict[str, list[dict]], peak: float) -> None:
     base_speed = median(first, "samples_per_second")
     base_time = statistics.median(seconds_to(target, run["losses"]) for run in first)
     print(f"{flags.rows} rows of {Path(flags.dataset).name}, {flags.repeats} repeats, medians (spread of samples/s);")
-    print(
-        f"matrix peak {peak / 1e9:.0f} GFLOP/s in its type; target loss {target:.4f} on {EVALUATED_ROWS} rows"
-    )
+    print(f"matrix peak {peak / 1e9:.0f} GFLOP/s in its type; target loss {target:.4f} on {EVALUATED_ROWS} rows")
     print(
         f"torch {torch.__version__}, {torch.cuda.get_device_name() if ON_GPU else f'{torch.get_num_threads()} cores'}"
     )
