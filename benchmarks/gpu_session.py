@@ -99,7 +99,9 @@ def run(step: Step, results: Path, limit: float) -> None:
         ["timeout", f"{limit:.0f}", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    cut_off = results.exists() and not results.read_text(encoding="utf-8").endswith("\n")
     with results.open("a", encoding="utf-8") as file:
+        file.write("\n" * cut_off)
 
         def write(row: dict) -> None:
             file.write(json.dumps(name | row) + "\n")

@@ -19,7 +19,8 @@ PREDICTION_DTYPES = ("auto", "recorded", *DTYPES)
 KINDS = {"text-to-sql": "decoder", "classification": "encoder", "summarization": "encoder-decoder"}
 # Below this, bfloat16 on a CPU is not worth its near ties: a training step gains less than a product.
 WORTH_IT = 1.5
-WARM_UP, TIMED, SIZE = 2, 7, 256
+WARM_UP, TIMED, LEAST, SIZE = 2, 60, 5, 256
+TIMING_SECONDS = 0.2
 
 
 def choose_compute_dtype(requested: str, kind: str, recorded: bool = False) -> torch.dtype:
@@ -71,10 +72,12 @@ def bfloat16_speedup() -> float:
     """Return how many times as fast as in float32 this CPU multiplies matrices in bfloat16.
 
     Measured, once a process: neither a name nor a flag of the CPU says whether its instructions are there to be used.
-    By the fastest of several products, in turns: what else the machine does only ever takes longer.
+    By the fastest of many products, in turns: what else the machine does only ever takes longer. Where a product takes
+    long, few will do: there the two are far apart.
     """
-    dtypes = (torch.float32, torch.bfloat16)
-    rounds = [[product_seconds(dtype) for dtype in dtypes] for _ in range(WARM_UP + TIMED)]
+    dtypes, rounds, start = (torch.float32, torch.bfloat16), [], time.perf_counter()
+    while len(rounds) < WARM_UP + TIMED and (len(rounds) < LEAST or time.perf_counter() - start < TIMING_SECONDS):
+        rounds.append([product_seconds(dtype) for dtype in dtypes])
     float32, bfloat16 = map(min, zip(*rounds[WARM_UP:], strict=True))
     return float32 / bfloat16
 

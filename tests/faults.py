@@ -40,7 +40,7 @@ def _run(script: str, flags: list[str], log: str, environment: dict) -> None:
     console.run(importlib.import_module(script).main)
 
 
-def finish(process: multiprocessing.Process, log: Path, status: int = 0, timeout: float = 300) -> str:
+def finish(process: multiprocessing.Process, log: Path, status: int = 0, timeout: float = 900) -> str:
     """Wait for the end, and return what was printed on stdout."""
     process.join(timeout)
     assert process.exitcode == status, f"{process.exitcode}\n{log.with_suffix('.err').read_text()[-3000:]}"

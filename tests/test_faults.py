@@ -30,6 +30,8 @@ def flags(few_rows, terms, tiny_roberta, reports, tiny_t5) -> dict[str, tuple]:
     """Flags of a short training for each script, with dropout: its random numbers are part of the state."""
     return {
         "train_sql_generator": (
+            # Two processes that time products could take two types; their weights are compared to the bit.
+            "--compute-dtype", "fp32",
             "--base-model", DEMO_BASE, "--dataset", few_rows, "--max-steps", 24, "--per-device-train-batch-size", 2,
             "--max-train-rows", 40, "--max-validation-rows", 8, "--score-rows", 4, "--save-steps", 4, "--eval-steps",
             4, "--logging-steps", 3, "--lora-dropout", 0.1, "--disable-tqdm", "true", "--log-checkpoints", "all",

@@ -21,7 +21,7 @@ from conftest import CLASSIFIER_FLAGS, DEMO_BASE, LONGEST_WAIT, ROOT, SUMMARIZER
 
 CONFIGS = ROOT / "configs" / "accelerate"
 SQL = ("--base-model", DEMO_BASE, "--max-validation-rows", 8, "--score-rows", 0, "--disable-tqdm", "true",
-       "--distractor-columns", 0)  # fmt: skip
+       "--distractor-columns", 0, "--compute-dtype", "fp32")  # fmt: skip
 
 
 @pytest.fixture
