@@ -104,7 +104,7 @@ def open_decoder(flags):
             bnb_4bit_compute_dtype=dtype,
         )
         return load_decoder(flags.base_model, None, quantization, dtype)
-    from gpu_steps import random_base
+    from gpu_base import random_base
 
     return random_base()
 
