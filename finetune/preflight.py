@@ -96,7 +96,8 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
         return None
     if trainer.args.use_liger_kernel:
         apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)  # The Trainer does so when it starts.
-    open_budget = getattr(flags, "max_tokens_per_batch", 0) is None
+    # Padded batches know no budget of tokens.
+    open_budget = hasattr(trainer.data_collator, "max_tokens") and flags.max_tokens_per_batch is None
     try:
         with undone(trainer):
             found, problem = find_settings(trainer, choices, open_budget), None
@@ -126,7 +127,7 @@ def find_settings(trainer: Trainer, choices: tuple[int, ...], open_budget: bool)
     """
     for every_n_layers in choices:
         set_checkpointing(trainer.args, every_n_layers)
-        if open_budget and hasattr(trainer.data_collator, "max_tokens"):
+        if open_budget:
             trainer.data_collator.max_tokens = sys.maxsize
         rows = longest_rows(trainer)
         found = try_out(trainer, rows)

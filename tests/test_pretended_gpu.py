@@ -13,7 +13,7 @@ from finetune import attention, base_models, memory, resuming, trial_steps
 from finetune import preflight as module
 from finetune.attention import PACKED_SDPA
 from finetune.console import InputError
-from finetune.packing import PackingCollator
+from finetune.packing import CompletionCollator, PackingCollator
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator, score
 
 import pytest
@@ -161,6 +161,14 @@ def test_the_preflight_finds_how_many_tokens_fit(trainer, monkeypatch):  # noqa:
         assert (found.tokens == longest) == (limit == 10**7)
         assert trainer.data_collator.max_tokens >= found.tokens
     assert trainer.data_collator.max_tokens < longest
+
+
+def test_padded_batches_that_do_not_fit_are_refused_and_not_given_a_budget(trainer, monkeypatch):  # noqa: F811
+    trainer.data_collator = CompletionCollator(trainer.processing_class)
+    monkeypatch.setattr(module, "try_out", lambda *given: 2)
+    with pytest.raises(InputError, match="--per-device-train-batch-size 2"):
+        module.preflight(trainer, Flags(max_tokens_per_batch=None))
+    assert not hasattr(trainer.data_collator, "max_tokens")
 
 
 def test_a_process_without_room_ends_the_others(trainer, monkeypatch):  # noqa: F811
