@@ -5,13 +5,16 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.sql_runner import read_only_uri
-from finetune.sql_safety import make_safe
-from metrics.sql_execution.schemas import NUMERIC_TYPE, Table, quote
+from finetune.safe_sql import Refused
+from finetune.safe_sql.scopes import find_table
+from finetune.sql_runner import readable_sqlite
+from metrics.sql_execution.schemas import quote
 
 import sqlalchemy
 from sqlalchemy.engine import URL, make_url
@@ -22,7 +25,6 @@ MEMORY_MEGABYTES = 1024
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
 DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "pymysql", "duckdb": "duckdb"}
 DRIVER_OF = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
-DIALECTS = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql", "duckdb": "duckdb"}
 PACKAGES = {"psycopg": '"psycopg[binary]"', "pymysql": "pymysql", "duckdb": "duckdb"}
 
 
@@ -45,11 +47,13 @@ class Database:
 
     Attributes:
         columns: table -> column -> type, in the database's own spelling.
+        schema: what stands before the name of a table, such as `("public",)`.
     """
 
     url: URL
     engine: str
     columns: dict[str, dict[str, str]]
+    schema: tuple[str, ...]
 
     @property
     def statements(self) -> str:
@@ -59,47 +63,26 @@ class Database:
             for table, columns in self.columns.items()
         )
 
-    def safe(self, sql: str) -> str:
-        """Return the query as it would be sent.
-
-        Raises:
-            Refused: see `sql_safety.make_safe`.
-        """
-        tables = {
-            name.lower(): Table(
-                name.lower(), {c.lower(): bool(NUMERIC_TYPE.search(kind)) for c, kind in columns.items()}
-            )
-            for name, columns in self.columns.items()
-        }
-        spelling = {name.lower(): name for name in self.columns}
-        spelling |= {f"{t.lower()}.{c.lower()}": c for t, columns in self.columns.items() for c in columns}
-        return make_safe(sql, tables, spelling, DIALECTS[self.engine])
+    @property
+    def tables(self) -> dict[str, list[str]]:
+        """The columns of each table."""
+        return {table: list(columns) for table, columns in self.columns.items()}
 
     def run(self, sql: str, max_rows: int, timeout: float) -> Result:
-        """Run a query in a process of its own and return at most `max_rows` rows.
+        """Check a query and run it, in a process of its own, and return at most `max_rows` rows.
 
         Raises:
-            Refused: the query is not sent.
+            Refused: the query is not sent, see `sql_safety.make_safe`.
             QueryFailed: the database's error, or a limit of time or memory.
         """
         job = {
-            "engine": self.engine, "sql": self.safe(sql), "tables": list(self.columns), "max_rows": max_rows,
-            "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES, "database": self.url.database,
-            "connection": self._connection(),
+            "engine": self.engine, "sql": sql, "tables": self.tables, "schema": self.schema, "max_rows": max_rows,
+            "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES, "connection": connect_arguments(self.url),
         }  # fmt: skip
-        try:
-            # The job goes by stdin: a password among the arguments could be read by every user.
-            done = subprocess.run(
-                [sys.executable, "-P", "-B", str(RUNNER)], input=json.dumps(job), capture_output=True, text=True,
-                timeout=timeout + 3, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)") from error
-        try:
-            found = json.loads(done.stdout)
-        except json.JSONDecodeError as error:
-            reason = f"status {done.returncode}" if done.returncode >= 0 else f"signal {-done.returncode}"
-            raise QueryFailed(f"stopped at a limit of memory or time ({reason})") from error
+        with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
+            found = _in_process(job | {"database": uri or self.url.database})
+        if "refused" in found:
+            raise Refused(found["refused"])
         if "error" in found:
             if "interrupted" in found["error"]:
                 raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
@@ -110,10 +93,46 @@ class Database:
             raise QueryFailed(found["error"])
         return Result(**found)
 
-    def _connection(self) -> dict:
-        names = {"host": self.url.host, "port": self.url.port, "user": self.url.username, "password": self.url.password}
-        names["dbname" if self.engine == "postgresql" else "database"] = self.url.database
-        return {name: value for name, value in (names | dict(self.url.query)).items() if value is not None}
+
+def _in_process(job: dict) -> dict:
+    """Return what sql_runner.py answers to a job.
+
+    Raises:
+        QueryFailed: the process was stopped at a limit.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-B", str(RUNNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    is_late = threading.Event()
+    clock = threading.Timer(job["timeout"] + 3, lambda: (is_late.set(), process.kill()))
+    clock.start()
+    try:
+        with process:
+            # The job goes by stdin: a password among the arguments could be read by every user. Stdin stays open
+            # until the answer is there: its end tells the process that this one is gone.
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.read()
+    except BrokenPipeError:
+        answer = ""
+    finally:
+        clock.cancel()
+        process.kill()
+    if is_late.is_set():
+        raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
+    try:
+        return json.loads(answer)
+    except json.JSONDecodeError as error:
+        reason = f"status {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
+        raise QueryFailed(f"stopped at a limit of memory or time ({reason})") from error
+
+
+def connect_arguments(url: URL) -> dict:
+    """Return what a driver is connected with, the options of the URL as it wants them: numbers are numbers."""
+    if url.get_backend_name() not in DRIVER_OF:
+        return {}
+    return url.set(drivername=DRIVER_OF[url.get_backend_name()]).get_dialect()().create_connect_args(url)[1]
 
 
 def _written(name: str) -> str:
@@ -140,23 +159,34 @@ def open_database(reference: str, only: list[str] | None = None) -> Database:
     if engine in ("sqlite", "duckdb") and not Path(url.database or "").is_file():
         raise InputError(f"--database {reference}: there is no file {url.database or 'in this URL'}.")
     try:
-        found = _read_duckdb(url.database) if engine == "duckdb" else _inspect(url, engine, only)
+        found, schema = _read_duckdb(url.database) if engine == "duckdb" else _inspect(url, engine, only)
     except Exception as error:  # SQLAlchemy wraps its own; DuckDB and the drivers raise others.
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise InputError(f"--database {shown} cannot be read: {reason}.") from error
     if not found:
         raise InputError(f"--database {shown} has no tables.")
-    names = {name.lower(): name for name in found}
-    unknown = [name for name in only or () if name.lower() not in names]
-    if unknown:
-        raise InputError(f"--tables: there is no {', '.join(unknown)}; the database has {_some(list(found))}.")
-    wanted = [names[name.lower()] for name in only] if only else list(found)
+    wanted = [_table(name, found) for name in only] if only else list(found)
     if len(wanted) > MAX_TABLES:
         raise InputError(
             f"--database {shown} has {len(wanted)} tables, more than fit into a prompt ({MAX_TABLES}); name those the"
             f" question is about, for example --tables {' '.join(wanted[:3])}."
         )
-    return Database(url, engine, {name: found[name] for name in wanted})
+    return Database(url, engine, {name: found[name] for name in wanted}, schema)
+
+
+def _table(name: str, found: dict[str, dict[str, str]]) -> str:
+    """Return a table of --tables in the database's spelling.
+
+    Raises:
+        InputError: there is none, or several differ from the name in letter case only.
+    """
+    try:
+        table = find_table(found, name)
+    except Refused as error:
+        raise InputError(f"--tables: {error}; give its exact spelling.") from error
+    if table is None:
+        raise InputError(f"--tables: there is no {name}; the database has {_some(list(found))}.")
+    return table
 
 
 def _some(names: list[str]) -> str:
@@ -180,12 +210,18 @@ def _url(reference: str) -> URL:
     return URL.create("duckdb" if is_duckdb else "sqlite", database=str(path))
 
 
-def _inspect(url: URL, engine: str, only: list[str] | None) -> dict[str, dict[str, str]]:
-    if engine == "sqlite":  # Read-only here too: looking at a database must not change it.
-        uri = read_only_uri(Path(url.database))
-        connection = sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True))
-    else:
-        connection = sqlalchemy.create_engine(url.set(drivername=DRIVER_OF[engine]))
+def _inspect(url: URL, engine: str, only: list[str] | None) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    if engine != "sqlite":
+        connection = sqlalchemy.create_engine(url.set(drivername=DRIVER_OF[url.get_backend_name()]))
+        return _read_mysql(connection) if engine == "mysql" else _tables(connection, only)
+    with readable_sqlite(Path(url.database)) as uri:  # Looking at a database must not change it.
+        return _tables(
+            sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True)), only, "main"
+        )
+
+
+def _tables(connection: sqlalchemy.Engine, only: list[str] | None, schema: str | None = None):
+    """Return the tables and views with their columns and types, and the schema they are in."""
     inspector = sqlalchemy.inspect(connection)
     names = sorted([*inspector.get_table_names(), *inspector.get_view_names()])
     wanted = {name.lower() for name in only or names}
@@ -198,27 +234,44 @@ def _inspect(url: URL, engine: str, only: list[str] | None) -> dict[str, dict[st
         for name in names
     }
     connection.dispose()
-    return found
+    return found, (schema or inspector.default_schema_name,)
 
 
 def _type_name(kind: sqlalchemy.types.TypeEngine) -> str:
-    """Return a type as training data has it: without length, collation and precision."""
+    """Return a type as training data has it: without length, collation and precision; TEXT where there is none."""
     try:
-        return str(kind).partition("(")[0].split(" COLLATE")[0].strip() or "TEXT"
+        name = str(kind).partition("(")[0].split(" COLLATE")[0].strip()
     except SQLAlchemyError:
         return "TEXT"
+    return "TEXT" if name in ("", "NULL") else name
 
 
-def _read_duckdb(path: str) -> dict[str, dict[str, str]]:
+def _read_mysql(connection: sqlalchemy.Engine) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
+    """Return tables and columns; SQLAlchemy's inspector may not look at views with the right to SELECT alone."""
+    with connection.connect() as session:
+        schema = session.exec_driver_sql("SELECT DATABASE()").scalar()
+        rows = session.exec_driver_sql(
+            "SELECT table_name, column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
+        ).fetchall()
+    connection.dispose()
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in rows:
+        found.setdefault(table, {})[column] = {"int": "INTEGER"}.get(kind, kind.upper())
+    return found, (schema,)
+
+
+def _read_duckdb(path: str) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     """Return tables and columns; duckdb-engine's inspector does not work with SQLAlchemy 2.1."""
     import duckdb
 
     with duckdb.connect(path, read_only=True) as connection:
+        schema = connection.execute("SELECT current_database(), current_schema()").fetchone()
         rows = connection.execute(
             "SELECT table_name, column_name, data_type FROM information_schema.columns"
-            " WHERE table_schema = current_schema() ORDER BY table_name, ordinal_position"
-        ).fetchall()
+            " WHERE table_catalog = ? AND table_schema = ? ORDER BY table_name, ordinal_position", schema
+        ).fetchall()  # fmt: skip
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in rows:
-        found.setdefault(table, {})[column] = kind.partition("(")[0]
-    return found
+        found.setdefault(table, {})[column] = kind.partition("(")[0].strip('"').replace("NULL", "TEXT") or "TEXT"
+    return found, schema

@@ -1,14 +1,20 @@
-"""Runs one checked query in a process of its own that can only read, and that can be killed.
+"""Checks a model's query, writes it anew and runs it, in a process of its own that can only read and can be killed.
 
-As a script it reads a job as JSON on stdin and writes the result as JSON on stdout. It imports none of the
-package, so that it starts in a moment and its memory limit is the query's.
+As a script it reads a job as one line of JSON on stdin and writes the result as JSON on stdout; it ends with the
+process that holds the other end of stdin. Of the package it imports what the check needs alone, so that it starts in
+a moment and its memory limit is the query's.
 """
 
 import json
 import os
 import sqlite3
+import shutil
 import sys
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,20 +31,33 @@ class NoReadOnlyMode(Exception):
     """The engine would not take its read-only settings: nothing was run."""
 
 
-def read_only_uri(path: Path) -> str:
-    """Return the URI of an SQLite file for reading alone."""
+@contextmanager
+def readable_sqlite(path: Path) -> Iterator[str]:
+    """Yield the URI of an SQLite file for reading alone, so that no file beside it is made or changed."""
     uri = f"file:{quote(str(path.resolve()))}?mode=ro"
     with path.open("rb") as file:
         header = file.read(20)
-    if header[18:19] == b"\x02" and not Path(f"{path}-wal").exists():
-        # A WAL database that nobody has open: without this, reading makes -wal and -shm files beside it.
-        uri += "&immutable=1"
-    return uri
+    log, index = Path(f"{path.resolve()}-wal"), Path(f"{path.resolve()}-shm")
+    if header[18:19] != b"\x02":
+        yield uri
+    elif not log.exists() or not log.stat().st_size:
+        yield uri + "&immutable=1"  # A WAL database that nobody has open: otherwise -wal and -shm files are made.
+    elif index.exists():
+        # With its index for reading alone, SQLite reads what a process left behind from an index in its own memory.
+        yield uri + "&readonly_shm=1"
+    else:  # A log without index, and SQLite would make one beside it.
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "database"
+            shutil.copyfile(path, copy)
+            shutil.copyfile(log, f"{copy}-wal")
+            with closing(sqlite3.connect(copy)) as connection:
+                connection.execute("PRAGMA wal_checkpoint")
+            yield f"file:{quote(str(copy))}?mode=ro&immutable=1"
 
 
 def run_sqlite(job: dict):
     """Return (columns, rows) from SQLite: read-only file, default-deny authorizer, limits, deadline."""
-    connection = sqlite3.connect(read_only_uri(Path(job["database"])), uri=True, isolation_level=None)
+    connection = sqlite3.connect(job["database"], uri=True, isolation_level=None)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA trusted_schema = OFF")  # no functions with side effects from views
     connection.execute("PRAGMA temp_store = MEMORY")
@@ -61,7 +80,7 @@ def run_sqlite(job: dict):
     connection.set_authorizer(authorize)
     deadline = time.monotonic() + job["timeout"]
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 1000)
-    cursor = connection.execute(job["sql"])
+    cursor = connection.execute(job["sql"], job["parameters"])
     return [column[0] for column in cursor.description or ()], cursor.fetchmany(job["max_rows"] + 1)
 
 
@@ -86,33 +105,41 @@ def _readable(connection: sqlite3.Connection, tables: list[str]) -> set[str]:
 def run_postgresql(job: dict):
     """Return (columns, rows) from PostgreSQL: read-only transaction, statement timeout, server-side cursor, rollback.
 
-    psycopg declares a server-side cursor by the extended protocol, which takes one statement only.
+    psycopg declares a server-side cursor by the extended protocol, which takes one statement only and its texts apart.
     """
     import psycopg
 
     milliseconds = int(job["timeout"] * 1000)
-    options = f"-c default_transaction_read_only=on -c statement_timeout={milliseconds} -c lock_timeout={milliseconds}"
-    with psycopg.connect(**job["connection"], options=options, connect_timeout=10) as connection:
+    ours = {
+        "default_transaction_read_only": "on", "statement_timeout": milliseconds, "lock_timeout": milliseconds,
+        "standard_conforming_strings": "on",
+    }  # fmt: skip
+    given = {"connect_timeout": 10} | job["connection"]
+    # Of two settings of the same name the last one holds.
+    given["options"] = " ".join([given.get("options") or "", *(f"-c {name}={value}" for name, value in ours.items())])
+    with psycopg.connect(**given) as connection:
         connection.read_only = True
-        for setting in ("transaction_read_only", "statement_timeout"):
+        for setting in ("transaction_read_only", "statement_timeout", "standard_conforming_strings"):
             value = connection.execute(f"SHOW {setting}").fetchone()[0]
             if value in ("off", "0"):
                 raise NoReadOnlyMode(f"{setting} is {value}")
-        cursor = connection.cursor(name="answer")
-        cursor.execute(job["sql"])
+        cursor = psycopg.RawServerCursor(connection, "answer")
+        cursor.execute(job["sql"], job["parameters"])
         found = [column.name for column in cursor.description], cursor.fetchmany(job["max_rows"] + 1)
         connection.rollback()
         return found
 
 
 def run_mysql(job: dict):
-    """Return (columns, rows) from MySQL or MariaDB: read-only session and transaction, time limit, rollback."""
+    """Return (columns, rows) from MySQL or MariaDB: read-only session and transaction, time limit, rollback.
+
+    The query is prepared on the server, and its texts are variables: all of them are sent as hexadecimal digits.
+    """
     import pymysql
     from pymysql.cursors import SSCursor
 
-    connection = pymysql.connect(
-        **job["connection"], local_infile=False, connect_timeout=10, read_timeout=job["timeout"] + 5, autocommit=False
-    )
+    ours = {"local_infile": False, "read_timeout": job["timeout"] + 5, "autocommit": False}
+    connection = pymysql.connect(**({"connect_timeout": 10} | job["connection"] | ours))
     with connection.cursor(SSCursor) as cursor:
         try:
             cursor.execute("SET SESSION TRANSACTION READ ONLY")
@@ -121,12 +148,18 @@ def run_mysql(job: dict):
             seconds, milliseconds = job["timeout"], int(job["timeout"] * 1000)
             limit = f"max_statement_time = {seconds}" if maria else f"max_execution_time = {milliseconds}"
             cursor.execute(f"SET SESSION {limit}")
+            # No limit of time holds while the order of joins is sought; all orders of twelve tables take minutes.
+            cursor.execute("SET SESSION optimizer_search_depth = 5")
             # Closing the cursor reads what is left of the result.
             cursor.execute(f"SET SESSION sql_select_limit = {job['max_rows'] + 1}")
             cursor.execute("START TRANSACTION READ ONLY")
         except pymysql.MySQLError as error:
             raise NoReadOnlyMode(str(error)) from error
-        cursor.execute(job["sql"])
+        names = [f"@p{number}" for number in range(len(job["parameters"]))]
+        for variable, text in zip(["@query", *names], [job["sql"], *job["parameters"]], strict=True):
+            cursor.execute(f"SET {variable} = CONVERT(X'{text.encode().hex()}' USING utf8mb4)")
+        cursor.execute("PREPARE answer FROM @query")
+        cursor.execute("EXECUTE answer" + (" USING " if names else "") + ", ".join(names))
         found = [column[0] for column in cursor.description], cursor.fetchmany(job["max_rows"] + 1)
     connection.close()  # With a part of the result unread; nothing is ever committed.
     return found
@@ -144,15 +177,33 @@ def run_duckdb(job: dict):
     connection = duckdb.connect(job["database"], read_only=True, config=settings)
     if len(duckdb.extract_statements(job["sql"])) != 1:
         raise NoReadOnlyMode("DuckDB would run several statements")
-    cursor = connection.execute(job["sql"])
+    cursor = connection.execute(job["sql"], job["parameters"])
     return [column[0] for column in cursor.description], cursor.fetchmany(job["max_rows"] + 1)
 
 
 ENGINES = {"sqlite": run_sqlite, "postgresql": run_postgresql, "mysql": run_mysql, "duckdb": run_duckdb}
 
 
+def answer(job: dict) -> dict:
+    """Return what `run_job` does for a model's SQL, or `{"refused"}` with the reason why it is not sent.
+
+    Args:
+        job: with `sql` of the model, `tables` with their columns and `schema`; see `sql_safety.make_safe`.
+    """
+    from finetune.sql_safety import Refused, make_safe
+
+    deadline = time.monotonic() + job["timeout"]
+    try:
+        statement = make_safe(job["sql"], job["tables"], tuple(job["schema"]), job["engine"])
+    except Refused as refused:
+        return {"refused": str(refused)}
+    left = max(deadline - time.monotonic(), 0.1)
+    found = run_job(job | {"sql": statement.sql, "parameters": statement.parameters, "timeout": left})
+    return found if "error" in found else found | {"columns": statement.headings}
+
+
 def run_job(job: dict) -> dict:
-    """Return `{"columns", "rows", "truncated"}`, or `{"error"}` with what the engine said."""
+    """Return `{"columns", "rows", "truncated"}` of SQL that is sent as it is, or `{"error"}` with what the engine said."""
     try:
         columns, rows = ENGINES[job["engine"]](job)
     except Exception as error:  # Every driver has errors of its own; the parent shows the text.
@@ -179,11 +230,22 @@ def limit_process(megabytes: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-if __name__ == "__main__":
-    given = json.loads(sys.stdin.read())
-    if given["engine"] == "duckdb":
-        # DuckDB maps far more than it uses and dies where it may not; its own memory_limit holds.
-        given["memory_megabytes"] *= 8
-    limit_process(given["memory_megabytes"], given["timeout"])
-    print(json.dumps(run_job(given)), flush=True)
+def end_with_parent() -> None:
+    """Wait for the end of stdin, which comes when the parent is gone, and end."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """Read a job, answer it and end."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    # DuckDB maps far more than it uses and dies where it may not; its own memory_limit holds.
+    limit_process(job["memory_megabytes"] * (8 if job["engine"] == "duckdb" else 1), job["timeout"])
+    print(json.dumps(answer(job)), flush=True)
     os._exit(0)  # No driver's clean-up may take longer than the query.
+
+
+if __name__ == "__main__":
+    main()

@@ -1,110 +1,124 @@
-"""Predicted SQL made safe to send: one query, nothing but allowed syntax, functions and tables, written anew.
+"""A model's SQL checked before anything is sent: one query within its budget, read as a tree and written anew.
 
-This is a filter, not the boundary: the boundary is what the database role may do. What passes here is
-rendered from the checked tree, so that comments and tricks of spelling are never sent.
+No text of the model reaches the database: names are looked up, texts are bound, and everything else is written of the
+closed lists of safe_sql/vocabulary.py. What a role may do in the database stays the boundary.
 """
 
-from metrics.sql_execution.queries import QueryError, Resolver, parse, resolve
-from metrics.sql_execution.schemas import Table
+from dataclasses import dataclass
 
+from finetune.safe_sql import Refused
+from finetune.safe_sql.fragments import Fragment, render
+from finetune.safe_sql.queries import MAX_NESTING, Writer
+from metrics.sql_execution.queries import MAX_CHARACTERS, MAX_JOINS, QueryError, parse
+from metrics.sql_execution.schemas import quote
+
+import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.tokens import Token, TokenType
 
-# Every kind of node that may stand in a tree. What is not named here is refused: INTO, locks, hints,
-# parameters, recursive WITH, table functions, commands.
-SYNTAX = (
-    exp.Select, exp.Union, exp.Except, exp.Intersect, exp.Subquery, exp.With, exp.CTE, exp.From, exp.Join,
-    exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.Offset, exp.Distinct, exp.Table,
-    exp.TableAlias, exp.Alias, exp.Column, exp.Identifier, exp.Star, exp.Literal, exp.Boolean, exp.Null, exp.Paren,
-    exp.Tuple, exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.Between, exp.In,
-    exp.Is, exp.Like, exp.ILike, exp.Escape, exp.Exists, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg,
-    exp.DPipe, exp.Case, exp.If, exp.Cast, exp.DataType, exp.DataTypeParam, exp.Window, exp.WindowSpec, exp.Var,
-    exp.Interval,
-)  # fmt: skip
-FUNCTIONS = (
-    exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Abs, exp.Round, exp.Ceil, exp.Floor, exp.Length, exp.Lower,
-    exp.Upper, exp.Trim, exp.Substring, exp.StrPosition, exp.Coalesce, exp.Nullif, exp.Concat, exp.GroupConcat,
-    exp.RowNumber, exp.Rank, exp.DenseRank, exp.Date, exp.Year, exp.Month, exp.Day, exp.Extract, exp.TimeToStr,
-    exp.TsOrDsToTimestamp, exp.TsOrDsToDate, exp.StrToTime, exp.CurrentDate,
-)  # fmt: skip
-ALLOWED = {*SYNTAX, *FUNCTIONS}
+MAX_TOKENS = 4_000
 MAX_NODES = 2_000
-MAX_SOURCES = 12  # entries of all FROM clauses together
+MAX_PARENTHESES = 50
+QUOTED = (TokenType.STRING, TokenType.IDENTIFIER)
+CASTS = ("CAST", "TRY_CAST", "SAFE_CAST")
+PLACEHOLDERS = {"sqlite": "?", "postgresql": "$", "mysql": "%", "duckdb": "$"}
 
 
-class Refused(ValueError):
-    """The SQL is not sent; the message says why."""
+@dataclass
+class Statement:
+    """What is sent.
+
+    Attributes:
+        sql: words, names of the database, generated aliases, numbers and placeholders.
+        parameters: the texts of the placeholders, in their order.
+        headings: of the columns of the result: the query's aliases and expressions.
+    """
+
+    sql: str
+    parameters: list[str]
+    headings: list[str]
 
 
-def make_safe(sql: str, tables: dict[str, Table], spelling: dict[str, str], dialect: str) -> str:
-    """Return one query rendered from its checked syntax tree, names spelled and quoted as the database has them.
+def make_safe(sql: str, tables: dict[str, list[str]], schema: tuple[str, ...], engine: str) -> Statement:
+    """Return one query written anew.
 
     Args:
-        tables: what may be read, by lower-case name.
-        spelling: lower-case `table` and `table.column` -> the database's own spelling.
-        dialect: sqlglot's name of the engine: sqlite, postgres, mysql, duckdb.
+        tables: the tables that may be read and their columns, in the database's spelling.
+        schema: what stands before a table's name, such as `("public",)`.
+        engine: sqlite, postgresql, mysql or duckdb.
 
     Raises:
-        Refused: anything but one query over these tables with allowed syntax and functions.
+        Refused: anything but one query over these tables, of allowed syntax, functions and types, within its budget.
     """
     try:
+        check_budget(sql)
         tree = parse(sql)
-        # Before names are resolved, which walks the tree several times.
         if sum(1 for _ in tree.walk()) > MAX_NODES:
             raise Refused(f"the query has more than {MAX_NODES} parts")
-        resolver = resolve(tree, tables)
-    except (QueryError, RecursionError) as error:
+        return write_query(tree, tables, schema, engine)
+    except QueryError as error:
         raise Refused(f"not one readable query: {error}") from error
-    for node in tree.walk():
-        _check(node, resolver, tables)
-    if len(list(tree.find_all(exp.Table))) > MAX_SOURCES:
-        raise Refused(f"the query reads more than {MAX_SOURCES} tables at once")
-    _respell(tree, resolver, spelling)
+    except RecursionError as error:
+        raise Refused("not one readable query: nested too deeply") from error
+
+
+def write_query(tree: exp.Query, tables: dict[str, list[str]], schema: tuple[str, ...], engine: str) -> Statement:
+    """Return the statement of a tree.
+
+    Raises:
+        Refused: see `make_safe`.
+    """
+    query = Writer(engine, tables, schema).query(tree, None, {}, depth=1)
+    return Statement(*rendered(query.body, engine), [output.heading for output in query.outputs])
+
+
+def rendered(body: Fragment, engine: str) -> tuple[str, list[str]]:
+    """Return SQL text and parameters of a fragment in an engine's quotes and placeholders."""
+    return render(body, backticks if engine == "mysql" else quote, PLACEHOLDERS[engine])
+
+
+def backticks(name: str) -> str:
+    """Return a name as an identifier of MySQL."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def check_budget(sql: str) -> None:
+    """Look at the tokens before a parser does: some nestings take it time without end.
+
+    Raises:
+        Refused: too many tokens, joins, parentheses or queries in each other, a type in quotes, or an invisible
+            character, which some engines read as a space, outside of quotes.
+    """
     try:
-        return tree.sql(dialect=dialect, comments=False, unsupported_level=None)
-    except (SqlglotError, RecursionError) as error:
-        raise Refused(f"the query cannot be written for {dialect}: {error}") from error
+        tokens = sqlglot.tokenize(sql[: MAX_CHARACTERS + 1], read="sqlite")
+    except SqlglotError as error:
+        raise Refused("not one readable query: cannot be parsed as SQL") from error
+    if len(tokens) > MAX_TOKENS:
+        raise Refused(f"the query has more than {MAX_TOKENS} words")
+    joins = sum(token.token_type in (TokenType.JOIN, TokenType.STRAIGHT_JOIN) for token in tokens)
+    if joins > MAX_JOINS:
+        raise Refused(f"the query has more than {MAX_JOINS} joins")
+    open_: list[dict] = [{"query": False, "cast": False}]
+    for before, token in zip([None, *tokens], tokens, strict=False):
+        if token.token_type == TokenType.L_PAREN:
+            open_.append({"query": False, "cast": before is not None and before.text.upper() in CASTS})
+        elif token.token_type == TokenType.R_PAREN and len(open_) > 1:
+            open_.pop()
+        elif token.token_type == TokenType.SELECT:
+            open_[-1]["query"] = True
+        elif is_quoted_type(before, token, open_[-1]["cast"]):
+            raise Refused(f"the type {token.text[:80]} is not allowed")
+        elif token.token_type not in QUOTED and not token.text.isprintable():
+            raise Refused(f"an invisible character stands in {ascii(token.text[:80])}")
+        if len(open_) > MAX_PARENTHESES:
+            raise Refused(f"the query has more than {MAX_PARENTHESES} parentheses in each other")
+        if sum(each["query"] for each in open_) > MAX_NESTING:
+            raise Refused(f"the query is nested more than {MAX_NESTING} deep")
 
 
-def _check(node: exp.Expression, resolver: Resolver, tables: dict[str, Table]) -> None:
-    with_names = resolver.with_names
-    if isinstance(node, exp.Anonymous):
-        raise Refused(f"the function {node.name} is not allowed")
-    if type(node) not in ALLOWED:  # Not isinstance: a subclass may do more than its parent.
-        what = "function" if isinstance(node, exp.Func) else "syntax"
-        raise Refused(f"the {what} {node.key} is not allowed")
-    if isinstance(node, exp.With) and node.args.get("recursive"):
-        raise Refused("a recursive WITH is not allowed")
-    if isinstance(node, exp.Table):
-        if not isinstance(node.this, exp.Identifier) or node.args.get("db") or node.args.get("catalog"):
-            raise Refused(f"the table {node.sql()[:80]} is not one of {', '.join(tables)}")
-        if node.name.lower() not in tables and node.name.lower() not in with_names:
-            raise Refused(f"the table {node.name} is not one of {', '.join(tables)}")
-        if node.name.lower() in tables and node.name.lower() in with_names:
-            raise Refused(f"WITH {node.name} has the name of a table")
-    if isinstance(node, exp.Column) and not isinstance(node.this, exp.Star) and not _is_known(node, resolver):
-        # PostgreSQL would call a function of that name: t.f is f(t) there.
-        raise Refused(f"no such column: {node.sql()[:80]}")
-
-
-def _is_known(column: exp.Column, resolver: Resolver) -> bool:
-    if column.args.get("db"):
+def is_quoted_type(before: Token | None, token: Token, in_cast: bool) -> bool:
+    """Say whether a token is a type in quotes, which an engine takes for one of its own: "char" is not CHAR."""
+    if before is None or token.token_type != TokenType.IDENTIFIER:
         return False
-    if resolver.find(column):
-        return True
-    return resolver.is_derived(column) if column.table else resolver.is_name(column)
-
-
-def _respell(tree: exp.Query, resolver: Resolver, spelling: dict[str, str]) -> None:
-    """Give tables and columns the database's own spelling, quoted: PostgreSQL folds unquoted names."""
-    for column in list(tree.find_all(exp.Column)):
-        found = resolver.find(column)
-        if found is None or not isinstance(column.this, exp.Identifier):
-            continue
-        (_, alias), table, name = found
-        column.set("this", exp.to_identifier(spelling.get(f"{table}.{name}", name), quoted=True))
-        if column.table and alias == table:
-            column.set("table", exp.to_identifier(spelling.get(table, table), quoted=True))
-    for table in tree.find_all(exp.Table):
-        if table.name.lower() not in resolver.with_names:
-            table.set("this", exp.to_identifier(spelling.get(table.name.lower(), table.name), quoted=True))
+    return before.token_type == TokenType.DCOLON or (in_cast and before.token_type == TokenType.ALIAS)

@@ -142,7 +142,7 @@ def resolve(tree: exp.Query, schema: dict[str, Table]) -> Resolver:
     for column in quoted:
         if id(column) not in unknown:
             continue
-        others = _compared_with(column)
+        others = compared_with(column)
         known = (c for other in others for c in other.find_all(exp.Column))
         if not any(id(c) not in unknown for c in known):
             raise QueryError(f"no such column: {column.name}")
@@ -153,7 +153,8 @@ def resolve(tree: exp.Query, schema: dict[str, Table]) -> Resolver:
     return resolver
 
 
-def _compared_with(column: exp.Column) -> list[exp.Expression]:
+def compared_with(column: exp.Column) -> list[exp.Expression]:
+    """Return what a column is compared with: the other operands of the predicate it stands in."""
     parent = column.parent
     while isinstance(parent, exp.Paren | exp.Lower | exp.Upper | exp.Trim):
         column, parent = parent, parent.parent

@@ -1,0 +1,385 @@
+"""Queries written anew: WITH, FROM, joins, SELECT, set operations, each name looked up and each alias generated."""
+
+import re
+from dataclasses import dataclass, replace
+
+from finetune.safe_sql import Refused, fragments
+from finetune.safe_sql.expressions import Expressions, only
+from finetune.safe_sql.fragments import Fragment, comma_separated, write
+from finetune.safe_sql.scopes import Output, Relation, Scope, Source, find_table, named
+
+from sqlglot import exp
+
+MAX_NESTING = 6
+MAX_SOURCES = 12  # tables named in all FROM clauses together
+MAX_READ = 24  # tables read, those of a WITH entry counted at each reference
+MOST_ROWS = str(2**63 - 1)
+SET_OPERATIONS = {exp.Union: "UNION", exp.Except: "EXCEPT", exp.Intersect: "INTERSECT"}
+SIDES = ("LEFT", "RIGHT", "FULL")
+JOINS = ("", "INNER", "OUTER", "CROSS", "STRAIGHT_JOIN")  # The last is MySQL's INNER JOIN in a fixed order.
+
+
+@dataclass
+class Query:
+    """A query as it will be sent.
+
+    Attributes:
+        is_simple: it can stand beside UNION as it is, without WITH, ORDER BY and LIMIT.
+    """
+
+    body: Fragment
+    outputs: list[Output]
+    is_simple: bool
+
+
+class Writer(Expressions):
+    """Writes one query for one engine.
+
+    Args:
+        tables: columns of each table that may be read, in the database's spelling.
+        schema: what stands before a table's name, such as `("public",)`.
+    """
+
+    def __init__(self, engine: str, tables: dict[str, list[str]], schema: tuple[str, ...]):
+        super().__init__(engine)
+        self.tables, self.schema = tables, schema
+        self.aliases = self.scopes = self.sources = self.read = 0
+        # A generated alias is no name of the database: `GROUP BY c1` could mean a column.
+        names = [name.lower() for table, columns in tables.items() for name in (table, *columns)]
+        self.suffix = ""
+        while any(re.fullmatch(rf"[tcw]{self.suffix}[0-9]+", name) for name in names):
+            self.suffix += "_"
+
+    def alias(self, letter: str) -> Fragment:
+        """Return a new alias: t for an entry of FROM, c for a column, w for an entry of WITH."""
+        self.aliases += 1
+        return fragments.alias(f"{letter}{self.suffix}{self.aliases}")
+
+    def expression(self, node: exp.Expression | None, scope: Scope) -> Fragment:
+        """Return an expression as it will be sent, subqueries among them."""
+        return self.subquery(node, scope) if type(node) is exp.Subquery else super().expression(node, scope)
+
+    def subquery(self, node: exp.Expression, scope: Scope) -> Fragment:
+        """Return a query in parentheses, which sees the names of the query around it."""
+        return write("(", self.query(node, scope, scope.relations, scope.depth + 1).body, ")")
+
+    def query(self, node: exp.Expression, outer: Scope | None, relations: dict[str, Relation], depth: int) -> Query:
+        """Return a query of any kind.
+
+        Args:
+            outer: whose names it sees.
+            relations: WITH entries that it sees.
+            depth: of its nesting, 1 for the outermost.
+        """
+        if depth > MAX_NESTING:
+            raise Refused(f"the query is nested more than {MAX_NESTING} deep")
+        while type(node) in (exp.Subquery, exp.Paren):
+            only(node, "this")
+            node = node.this
+        if type(node) is exp.Select:
+            return self.select(node, outer, relations, depth)
+        if type(node) in SET_OPERATIONS:
+            return self.set_operation(node, outer, relations, depth)
+        raise Refused(f"the syntax {getattr(node, 'key', node)} is not allowed as a query")
+
+    def select(self, node: exp.Select, outer: Scope | None, relations: dict[str, Relation], depth: int) -> Query:
+        only(node, "with_", "expressions", "distinct", "from_", "joins", "where", "group", "having", "order", "limit",
+             "offset")  # fmt: skip
+        with_, relations = self.with_(node.args.get("with_"), outer, relations, depth)
+        self.scopes += 1
+        scope = Scope(outer, relations, self.scopes, depth)
+        parts = [with_, "SELECT", "DISTINCT" if node.args.get("distinct") else None]
+        if node.args.get("distinct"):
+            only(node.args["distinct"])
+        source = self.from_(node, scope)
+        projections, outputs = self.projections(node.expressions, scope)
+        parts += [projections, *(("FROM", source) if source else ())]
+        scope.aliases = {p.alias.lower(): p.this for p in node.expressions if isinstance(p, exp.Alias)}
+        for word, name in (("WHERE", "where"), ("HAVING", "having")):
+            if name == "having" and node.args.get("group"):
+                only(node.args["group"], "expressions")
+                keys = [self.group_key(key, scope, outputs) for key in node.args["group"].expressions]
+                parts += ["GROUP BY", comma_separated(keys)]
+            if node.args.get(name):
+                only(node.args[name], "this")
+                parts += [word, self.expression(node.args[name].this, scope)]
+        if node.args.get("order"):
+            only(node.args["order"], "expressions")
+            parts += ["ORDER BY", self.order(node.args["order"].expressions, scope, outputs)]
+        limits = self.limits(node)
+        is_simple = not (with_ or limits or node.args.get("order"))
+        return Query(write(*parts, *limits), outputs, is_simple)
+
+    def with_(self, node: exp.With | None, outer: Scope | None, relations: dict[str, Relation], depth: int):
+        """Return the WITH clause, if there is one, and the entries that its query sees; each sees those before it."""
+        if node is None:
+            return None, relations
+        only(node, "expressions")
+        relations, parts, seen = dict(relations), [], set()
+        for entry in node.expressions:
+            only(entry, "this", "alias")
+            name, before = entry.alias.lower(), self.read
+            if name in seen:
+                raise Refused(f"WITH names {name[:80]} twice")
+            seen.add(name)
+            query = self.query(entry.this, outer, relations, depth + 1)
+            written = self.alias("w")
+            parts += [",", written, "AS (", query.body, ")"]
+            outputs = self.renamed(query.outputs, entry.args["alias"])
+            relations[name] = Relation(written, outputs, query.body.size, self.read - before)
+        return write("WITH", *parts[1:]), relations
+
+    def renamed(self, outputs: list[Output], alias: exp.Expression | None) -> list[Output]:
+        """Return columns under the names that `AS t(a, b)` gives them, by position."""
+        if alias is None:
+            return outputs
+        only(alias, "this", "columns")
+        names = [column.name for column in alias.args.get("columns") or []]
+        if len(names) > len(outputs):
+            raise Refused(f"{len(names)} names are given to {len(outputs)} columns")
+        given = [replace(o, name=name, heading=name) for o, name in zip(outputs, names, strict=False)]
+        return given + outputs[len(given):]
+
+    # FROM
+
+    def from_(self, node: exp.Select, scope: Scope) -> Fragment | None:
+        from_, joins = node.args.get("from_"), node.args.get("joins") or []
+        if from_ is None:
+            if joins:
+                raise Refused("a join without FROM is not allowed")
+            return None
+        only(from_, "this")
+        return self.joined(from_.this, joins, scope)
+
+    def joined(self, first: exp.Expression, joins: list[exp.Join], scope: Scope) -> Fragment:
+        written = self.entry(first, scope)
+        for join in joins:
+            written = write(written, self.join(join, scope))
+        return written
+
+    def entry(self, node: exp.Expression, scope: Scope) -> Fragment:
+        """Return one entry of FROM and put it among the sources of the scope."""
+        if type(node) is exp.Table:
+            only(node, "this", "alias", "joins")
+            written = self.table(node, scope)
+            return self.grouped(written, node, scope)
+        if type(node) in (exp.Subquery, exp.Paren) and type(node.this) in (exp.Table, exp.Subquery, exp.Paren) and not node.alias:
+            only(node, "this", "joins")
+            return self.grouped(self.entry(node.this, scope), node, scope)
+        if type(node) is not exp.Subquery:
+            raise Refused(f"the syntax {getattr(node, 'key', node)} in FROM is not allowed")
+        only(node, "this", "alias", "joins")
+        query = self.query(node.this, scope.outer, scope.relations, scope.depth + 1)
+        alias = self.alias("t")
+        scope.sources.append(Source(node.alias, alias, self.renamed(query.outputs, node.args.get("alias"))))
+        return self.grouped(write("(", query.body, ") AS", alias), node, scope)
+
+    def grouped(self, written: Fragment, node: exp.Expression, scope: Scope) -> Fragment:
+        """Return an entry with the joins that stand with it in parentheses."""
+        joins = node.args.get("joins")
+        if not joins:
+            return written
+        return write("(", written, *(self.join(join, scope) for join in joins), ")")
+
+    def table(self, node: exp.Table, scope: Scope) -> Fragment:
+        if type(node.this) is not exp.Identifier:
+            raise Refused(f"the syntax {getattr(node.this, 'key', node.this)} in FROM is not allowed")
+        only(node.this, "this", "quoted")
+        relation = scope.relations.get(node.name.lower()) or self.database_table(node.name)
+        self.sources, self.read = self.sources + 1, self.read + relation.tables
+        if self.sources > MAX_SOURCES:
+            raise Refused(f"the query reads more than {MAX_SOURCES} tables at once")
+        if self.read > MAX_READ:
+            raise Refused(f"the query reads more than {MAX_READ} tables, those of WITH counted at each reference")
+        alias = self.alias("t")
+        outputs = self.renamed(relation.outputs, node.args.get("alias"))
+        scope.sources.append(Source(node.alias or node.name, alias, outputs))
+        return write(relation.written, "AS", alias, size=relation.size)
+
+    def database_table(self, name: str) -> Relation:
+        found = find_table(self.tables, name)
+        if found is None:
+            raise Refused(f"the table {name[:80]} is not one of {', '.join(self.tables)}")
+        parts = [part for each in (*self.schema, found) for part in (".", fragments.name(each))]
+        return Relation(write(*parts[1:]), [Output(c, c, fragments.name(c)) for c in self.tables[found]])
+
+    def join(self, node: exp.Join, scope: Scope) -> Fragment:
+        """Return a join; USING and NATURAL become ON, and their columns one."""
+        only(node, "this", "on", "side", "kind", "using", "method")
+        side, kind, method = node.side.upper(), node.kind.upper(), node.method.upper()
+        if side not in ("", *SIDES) or kind not in JOINS or method not in ("", "NATURAL"):
+            raise Refused(f"the join {' '.join(filter(None, (method, side, kind)))} is not allowed")
+        left = scope.sources[:]
+        right = self.entry(node.this, scope)
+        added = scope.sources[len(left):]
+        using = [identifier.name for identifier in node.args.get("using") or []]
+        if method:
+            names = {o.name.lower() for source in left for o in source.outputs if o.name}
+            using = [o.name for source in added for o in source.outputs if o.name and o.name.lower() in names]
+        conditions = [self.merged(name, side, left, added, scope) for name in using]
+        if node.args.get("on"):
+            conditions.append(self.expression(node.args["on"], scope))
+        if not conditions and not side:
+            return write("CROSS JOIN", right)
+        if not conditions:
+            one = fragments.number("1")
+            conditions = [write(one, "=", one)]
+        on = [part for condition in conditions for part in ("AND", condition)]
+        return write(f"{side or 'INNER'} JOIN", right, "ON", *on[1:])
+
+    def merged(self, name: str, side: str, left: list[Source], right: list[Source], scope: Scope) -> Fragment:
+        """Return the condition of a column of USING, and make the two columns one."""
+        own = Scope(None, {}, 0, 0, sources=left, merged=scope.merged).column("", name)
+        other = Scope(None, {}, 0, 0, sources=right).column("", name)
+        if own is None or other is None:
+            raise Refused(f"no such column on both sides of the join: {name[:80]}")
+        scope.merged[name.lower()] = {
+            "RIGHT": other, "FULL": write("COALESCE (", own, ",", other, ")"),
+        }.get(side, own)  # fmt: skip
+        scope.hidden |= {(id(source), name.lower()) for source in (*left, *right)}
+        return write(own, "=", other)
+
+    # SELECT
+
+    def projections(self, nodes: list[exp.Expression], scope: Scope) -> tuple[Fragment, list[Output]]:
+        """Return the SELECT list with a generated alias for each column, and the columns."""
+        written, outputs = [], []
+        for node in nodes:
+            for name, heading, value in self.projected(node, scope):
+                alias = self.alias("c")
+                written.append(write(value, "AS", alias))
+                outputs.append(Output(name, heading, alias, max(value.size, 1), max(value.text, 1)))
+        if not written:
+            raise Refused("a query without columns is not allowed")
+        return comma_separated(written), outputs
+
+    def projected(self, node: exp.Expression, scope: Scope) -> list[tuple[str | None, str, Fragment]]:
+        """Return (name, heading, expression) of one entry of SELECT; a star stands for several."""
+        star = node.this if type(node) is exp.Column else node
+        if type(star) is exp.Star:
+            only(star)
+            only(node, "this", "table")
+            return self.star(node.args.get("table"), scope)
+        if type(node) is exp.Alias:
+            only(node, "this", "alias")
+            return [(node.alias, node.alias, self.expression(node.this, scope))]
+        value = self.expression(node, scope)
+        if type(node) is not exp.Column:
+            return [(None, node.sql(dialect="sqlite", comments=False), value)]
+        last = value.tokens[-1]
+        return [(node.name, last.text if last.kind == "name" else node.name, value)]
+
+    def star(self, qualifier: exp.Identifier | None, scope: Scope) -> list[tuple[str | None, str, Fragment]]:
+        if qualifier is not None:
+            sources = [source for source in scope.sources if source.name.lower() == qualifier.name.lower()]
+            if len(sources) != 1:
+                raise Refused(f"{qualifier.name[:80]}.* names {len(sources)} tables of FROM")
+            return [(o.name, o.heading, sources[0].column(o)) for o in sources[0].outputs]
+        if not scope.sources:
+            raise Refused("a star without FROM is not allowed")
+        found = [(name, self.heading(value, name), value) for name, value in scope.merged.items()]
+        for source in scope.sources:
+            found += [
+                (o.name, o.heading, source.column(o))
+                for o in source.outputs
+                if not (o.name and (id(source), o.name.lower()) in scope.hidden)
+            ]
+        return found
+
+    @staticmethod
+    def heading(value: Fragment, name: str) -> str:
+        last = value.tokens[-1]
+        return last.text if last.kind == "name" else name
+
+    def group_key(self, node: exp.Expression, scope: Scope, outputs: list[Output]) -> Fragment:
+        """Return a key of GROUP BY: a column of the sources before an alias of the SELECT list."""
+        if type(node) is exp.Column and not node.table and isinstance(node.this, exp.Identifier):
+            aliased = [output for output in named(outputs, node.name) if output.name.lower() in scope.aliases]
+            if aliased and scope.column("", node.name) is None:
+                return aliased[0].written
+        return self.expression(node, scope)
+
+    def order(self, nodes: list[exp.Expression], scope: Scope, outputs: list[Output] | None = None) -> Fragment:
+        """Return the terms of an ORDER BY; with outputs, a name means a column of the result first."""
+        terms = []
+        for node in nodes:
+            if type(node) is not exp.Ordered:
+                raise Refused(f"the syntax {node.key} in ORDER BY is not allowed")
+            only(node, "this", "desc", "nulls_first")
+            key = node.this
+            is_name = type(key) is exp.Column and not key.table and isinstance(key.this, exp.Identifier)
+            found = named(outputs or [], key.name) if is_name else []
+            terms.append(self.ordered(found[0].written if found else self.expression(key, scope), node))
+        return comma_separated(terms)
+
+    def limits(self, node: exp.Query) -> list[str | Fragment]:
+        parts: list[str | Fragment] = []
+        for name in ("limit", "offset"):
+            clause = node.args.get(name)
+            if clause is None:
+                continue
+            count = clause.args.get("expression")
+            if type(clause) not in (exp.Limit, exp.Offset) or not isinstance(count, exp.Literal) or not count.is_int:
+                raise Refused(f"{name.upper()} takes a whole number")
+            only(clause, "expression")
+            if name == "offset" and not parts and self.engine in ("sqlite", "mysql"):
+                parts += ["LIMIT", fragments.number(MOST_ROWS)]  # They take OFFSET behind LIMIT only.
+            parts += [name.upper(), fragments.number(count.name)]
+        return parts
+
+    # UNION, EXCEPT, INTERSECT
+
+    def set_operation(self, node: exp.SetOperation, outer: Scope | None, relations: dict[str, Relation], depth: int) -> Query:
+        only(node, "with_", "this", "expression", "distinct", "order", "limit", "offset")
+        with_, relations = self.with_(node.args.get("with_"), outer, relations, depth)
+        left = self.operand(node.this, node, outer, relations, depth)
+        right = self.operand(node.expression, None, outer, relations, depth)
+        every = "ALL" if node.args.get("distinct") is False else None
+        parts = [with_, left.body, SET_OPERATIONS[type(node)], every, right.body]
+        if node.args.get("order"):
+            only(node.args["order"], "expressions")
+            parts += ["ORDER BY", self.order_of_result(node.args["order"].expressions, left.outputs)]
+        limits = self.limits(node)
+        is_simple = not (with_ or limits or node.args.get("order"))
+        return Query(write(*parts, *limits), left.outputs, is_simple)
+
+    def operand(self, node: exp.Expression, parent: exp.SetOperation | None, outer: Scope | None, relations, depth: int) -> Query:
+        """Return one side of a set operation; SQLite takes no parentheses there, so a subquery stands for them.
+
+        Args:
+            parent: the operation, where the operand is its left side and may be such an operation itself.
+        """
+        while type(node) in (exp.Subquery, exp.Paren):
+            only(node, "this")
+            node = node.this
+        # INTERSECT binds more tightly, but not in SQLite.
+        is_flat = type(node) is exp.Select or (
+            parent is not None and isinstance(node, exp.SetOperation)
+            and isinstance(node, exp.Intersect) == isinstance(parent, exp.Intersect)
+        )  # fmt: skip
+        query = self.query(node, outer, relations, depth)
+        if is_flat and query.is_simple:
+            return query
+        alias = self.alias("t")
+        source = Source("", alias, query.outputs)
+        written, outputs = [], []
+        for output in query.outputs:
+            column = self.alias("c")
+            written.append(write(source.column(output), "AS", column))
+            outputs.append(replace(output, written=column))
+        body = write("SELECT", comma_separated(written), "FROM (", query.body, ") AS", alias)
+        return Query(body, outputs, is_simple=True)
+
+    def order_of_result(self, nodes: list[exp.Expression], outputs: list[Output]) -> Fragment:
+        terms = []
+        for node in nodes:
+            only(node, "this", "desc", "nulls_first")
+            key = node.this
+            found = named(outputs, key.name) if type(key) is exp.Column and isinstance(key.this, exp.Identifier) else []
+            if found:
+                terms.append(self.ordered(found[0].written, node))
+            elif isinstance(key, exp.Literal) and key.is_int:
+                terms.append(self.ordered(fragments.number(key.name), node))
+            else:
+                raise Refused("ORDER BY after a set operation takes a column of the result or its number")
+        return comma_separated(terms)
