@@ -21,6 +21,7 @@ from finetune.classifiers import load_classifier
 from finetune.clause_report import clause_report
 from finetune.console import InputError, Parser
 from finetune.data import check_columns
+from finetune.database_roles import check_role
 from finetune.databases import open_database
 from finetune.documents import SUFFIXES as DOCUMENTS
 from finetune.documents import read_document, split_sentences
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse(arguments)
     tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
+    if flags.execute:
+        check_role(database, flags.trust_role)
     logged = open_model(flags.uri)
     task = logged.card["task"]
     check_task_flags(flags, task)
@@ -76,7 +79,7 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
             tokenizer(prompt.render({"question": "", "context": flags.context}))["input_ids"], model, logged
         )
     if flags.execute or flags.interactive:
-        layout = "json" if flags.json else "csv" if flags.csv else "table"
+        layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
         limits = (flags.max_rows, flags.timeout, flags.retries)
         dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
         dialogue.hold(chain(first, rows), partial(write_sql, model, tokenizer, prompt, parameters))
@@ -173,7 +176,9 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
     parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
+    parser.add_argument("--trust-role", action="store_true", help="run it though the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
+    parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
     parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet with the model's columns")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +16,23 @@ from finetune.sql_safety import Refused
 import pandas as pd
 
 logger = logging.getLogger(__name__)
+CSV = ("csv", "csv-safe")
+FORMULA = "=+-@\t\r\n＝＋－＠"  # how a cell begins that a spreadsheet takes for a formula
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+def _finite(value):
+    """Return a value as JSON has it: NaN and Infinity are texts, as PostgreSQL's own JSON has them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value
+
+
+def _defused(value):
+    """Return a text that no spreadsheet takes for a formula, an apostrophe before it where one would."""
+    if isinstance(value, str) and value.startswith(tuple(FORMULA)) and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value
 
 
 @dataclass
@@ -34,8 +53,8 @@ class Answer:
             return found | {"error": self.error}
         if self.result is None:
             return found
-        result = self.result
-        return found | {"columns": result.columns, "rows": result.rows, "truncated": result.truncated}
+        rows = [[_finite(value) for value in row] for row in self.result.rows]
+        return found | {"columns": self.result.columns, "rows": rows, "truncated": self.result.truncated}
 
 
 @dataclass
@@ -45,7 +64,8 @@ class Dialogue:
     Attributes:
         execute: run the SQL; without it, it is shown alone.
         interactive: prompt on stderr, and go on after an error.
-        layout: `table`, `json` (one object an answer) or `csv` (the SQL on stderr).
+        layout: `table`, `json` (one object an answer), `csv` (the SQL on stderr), or `csv-safe`: the same, with the
+            cells that a spreadsheet would take for formulas defused.
         timeout: seconds for each query.
         retries: how often the model is asked again, with the error, where its SQL fails.
     """
@@ -107,19 +127,21 @@ class Dialogue:
         line = " ".join(sql.split())
         if self.layout == "table":
             console.print_result(line)
-        elif self.layout == "csv":
+        elif self.layout in CSV:
             logger.info(line)
 
     def _print(self, answer: Answer) -> None:
         if self.layout == "json":
-            console.print_result(json.dumps(answer.record, ensure_ascii=False))
+            console.print_result(json.dumps(answer.record, ensure_ascii=False, allow_nan=False))
         if answer.error:
             if not self.interactive:
                 raise InputError(f"{answer.error} (retries: {answer.retries}).")
             logger.error(answer.error)
         elif answer.result is not None:
             frame = pd.DataFrame(answer.result.rows, columns=answer.result.columns, dtype=object)
-            if self.layout == "csv":
+            if self.layout == "csv-safe":
+                frame = frame.map(_defused).rename(columns=_defused)
+            if self.layout in CSV:
                 console.print_result(frame.to_csv(index=False).rstrip("\n"))
             elif self.layout == "table":
                 shown = frame.where(frame.notna(), "NULL")

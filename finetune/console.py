@@ -4,9 +4,11 @@ import dataclasses
 import inspect
 import logging
 import os
+import re
 import sys
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+from typing import TextIO
 
 from finetune import stopping
 
@@ -15,6 +17,8 @@ from transformers import HfArgumentParser
 
 logger = logging.getLogger(__name__)
 _results = None
+# All of C0 but tab and newline, C1, and the characters that order text from right to left.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class InputError(Exception):
@@ -119,7 +123,25 @@ class ScriptParser(HfArgumentParser):
 def print_result(text: str) -> None:
     """Write a result line to the real stdout (of the first process only)."""
     if is_main_process():
-        print(text, file=_results or sys.stdout, flush=True)
+        stream = _results or sys.stdout
+        print(for_stream(text, stream), file=stream, flush=True)
+
+
+def for_stream(text: str, stream: TextIO) -> str:
+    """Return text as it is, or for a terminal with its control characters shown.
+
+    A model's text, or a value of a database, may hold sequences that a terminal obeys: that rewrite its lines or its
+    clipboard (ESC, OSC, C1), or that show text in another order than it has. They become \\uXXXX, so that JSON stays
+    JSON.
+    """
+    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if stream.isatty() else text
+
+
+class _StreamFormatter(logging.Formatter):
+    """Formats a message for stderr, see `for_stream`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_stream(super().format(record), sys.stderr)
 
 
 def is_main_process() -> bool:
@@ -138,7 +160,9 @@ def run(main) -> None:
     sys.stdout.flush()
     os.dup2(2, 1)
     level = logging.INFO if is_main_process() else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_StreamFormatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     # The pinned libraries' own deprecations and progress bars say nothing to the user.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
@@ -155,7 +179,7 @@ def run(main) -> None:
         _results.flush()
     except InputError as error:
         if is_main_process():
-            print(f"error: {error}", file=sys.stderr)
+            print(for_stream(f"error: {error}", sys.stderr), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # The reader of stdout has gone, as `| head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())

@@ -135,6 +135,12 @@ def connect_arguments(url: URL) -> dict:
     return url.set(drivername=DRIVER_OF[url.get_backend_name()]).get_dialect()().create_connect_args(url)[1]
 
 
+def driver_engine(url: URL) -> sqlalchemy.Engine:
+    """Return SQLAlchemy's engine for a server, with our driver and no endless wait for an answer."""
+    url = url.set(drivername=DRIVER_OF[url.get_backend_name()])
+    return sqlalchemy.create_engine(url, connect_args={} if "connect_timeout" in url.query else {"connect_timeout": 10})
+
+
 def _written(name: str) -> str:
     return name if name.isidentifier() else quote(name)
 
@@ -212,7 +218,7 @@ def _url(reference: str) -> URL:
 
 def _inspect(url: URL, engine: str, only: list[str] | None) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
     if engine != "sqlite":
-        connection = sqlalchemy.create_engine(url.set(drivername=DRIVER_OF[url.get_backend_name()]))
+        connection = driver_engine(url)
         return _read_mysql(connection) if engine == "mysql" else _tables(connection, only)
     with readable_sqlite(Path(url.database)) as uri:  # Looking at a database must not change it.
         return _tables(

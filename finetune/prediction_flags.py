@@ -9,7 +9,8 @@ def check_spark_flags(flags) -> None:
     """Raise InputError for flags that do not go with --engine spark."""
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
-    names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "text", "split_sentences",
+    names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role",
+             "text", "split_sentences",
              "report", "long_texts", "no_adapter", "token_ids", "json", "merge")  # fmt: skip
     if given := [name for name in names if getattr(flags, name)]:
         raise InputError(
@@ -25,7 +26,18 @@ def check_spark_flags(flags) -> None:
 TASK_FLAGS = {
     TEXT_TO_SQL: (
         "writes SQL",
-        ("question", "context", "database", "tables", "execute", "interactive", "csv", "merge"),
+        (
+            "question",
+            "context",
+            "database",
+            "tables",
+            "execute",
+            "interactive",
+            "csv",
+            "csv_safe",
+            "trust_role",
+            "merge",
+        ),
     ),
     CLASSIFICATION: ("classifies texts", ("split_sentences", "report")),
     SUMMARIZATION: ("summarises articles", ()),
@@ -59,14 +71,17 @@ def check_task_flags(flags, task: str) -> None:
 def check_database_flags(flags) -> None:
     """Raise InputError for flags of --database that do not go together."""
     if flags.database is None:
-        given = [name for name in ("tables", "execute", "interactive", "csv") if getattr(flags, name)]
+        names = ("tables", "execute", "interactive", "csv", "csv_safe", "trust_role")
+        given = [name for name in names if getattr(flags, name)]
         if given:
-            raise InputError(f"--{given[0]} needs --database with the URL or file of a database.")
+            raise InputError(f"--{given[0].replace('_', '-')} needs --database with the URL or file of a database.")
     elif flags.context is not None:
         raise InputError("give --context or --database, not both: the database brings its schema.")
     if (flags.execute or flags.interactive) and (flags.input or flags.output):
         raise InputError("--execute and --interactive take --question or questions on stdin, not --input or --output.")
-    if flags.csv and not flags.execute:
+    if (flags.csv or flags.csv_safe) and not flags.execute:
         raise InputError("--csv is for the rows of a result; it needs --execute.")
+    if flags.trust_role and not flags.execute:
+        raise InputError("--trust-role is for the role that SQL runs as; it needs --execute.")
     if not 0 < flags.timeout <= 3600:
         raise InputError(f"--timeout {flags.timeout:g} must lie between 0 and 3600 seconds.")

@@ -7,8 +7,8 @@ a moment and its memory limit is the query's.
 
 import json
 import os
-import sqlite3
 import shutil
+import sqlite3
 import sys
 import tempfile
 import threading
@@ -203,7 +203,7 @@ def answer(job: dict) -> dict:
 
 
 def run_job(job: dict) -> dict:
-    """Return `{"columns", "rows", "truncated"}` of SQL that is sent as it is, or `{"error"}` with what the engine said."""
+    """Return `{"columns", "rows", "truncated"}` of SQL that is sent as it is, or `{"error"}` of the engine."""
     try:
         columns, rows = ENGINES[job["engine"]](job)
     except Exception as error:  # Every driver has errors of its own; the parent shows the text.

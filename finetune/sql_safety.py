@@ -110,7 +110,7 @@ def check_budget(sql: str) -> None:
         elif is_quoted_type(before, token, open_[-1]["cast"]):
             raise Refused(f"the type {token.text[:80]} is not allowed")
         elif token.token_type not in QUOTED and not token.text.isprintable():
-            raise Refused(f"an invisible character stands in {ascii(token.text[:80])}")
+            raise Refused(f"an invisible character stands in {token.text[:80]!a}")
         if len(open_) > MAX_PARENTHESES:
             raise Refused(f"the query has more than {MAX_PARENTHESES} parentheses in each other")
         if sum(each["query"] for each in open_) > MAX_NESTING:

@@ -95,7 +95,9 @@ class Expressions:
     def concatenation(self, node: exp.DPipe, scope: Scope) -> Fragment:
         only(node, "this", "expression")
         left, right = self.expression(node.this, scope), self.expression(node.expression, scope)
-        return write("CONCAT (", left, ",", right, ")") if self.engine == "mysql" else write("(", left, "||", right, ")")
+        return (
+            write("CONCAT (", left, ",", right, ")") if self.engine == "mysql" else write("(", left, "||", right, ")")
+        )
 
     def concat(self, node: exp.Concat, scope: Scope) -> Fragment:
         only(node, "expressions")
@@ -418,7 +420,9 @@ class Expressions:
         if self.engine == "sqlite":
             raise Refused("SQLite has no INTERVAL")
         if self.engine == "postgresql":
-            return write("CAST (", fragments.text(f"{int(match[1])} {units[0]}", self.place(node, scope)), "AS INTERVAL )")
+            return write(
+                "CAST (", fragments.text(f"{int(match[1])} {units[0]}", self.place(node, scope)), "AS INTERVAL )"
+            )
         sign = "-" if int(match[1]) < 0 else None
         return write("INTERVAL", sign, fragments.number(str(abs(int(match[1])))), units[0])
 

@@ -138,7 +138,7 @@ class Writer(Expressions):
         if len(names) > len(outputs):
             raise Refused(f"{len(names)} names are given to {len(outputs)} columns")
         given = [replace(o, name=name, heading=name) for o, name in zip(outputs, names, strict=False)]
-        return given + outputs[len(given):]
+        return given + outputs[len(given) :]
 
     # FROM
 
@@ -163,7 +163,11 @@ class Writer(Expressions):
             only(node, "this", "alias", "joins")
             written = self.table(node, scope)
             return self.grouped(written, node, scope)
-        if type(node) in (exp.Subquery, exp.Paren) and type(node.this) in (exp.Table, exp.Subquery, exp.Paren) and not node.alias:
+        if (
+            type(node) in (exp.Subquery, exp.Paren)
+            and type(node.this) in (exp.Table, exp.Subquery, exp.Paren)
+            and not node.alias
+        ):
             only(node, "this", "joins")
             return self.grouped(self.entry(node.this, scope), node, scope)
         if type(node) is not exp.Subquery:
@@ -211,7 +215,7 @@ class Writer(Expressions):
             raise Refused(f"the join {' '.join(filter(None, (method, side, kind)))} is not allowed")
         left = scope.sources[:]
         right = self.entry(node.this, scope)
-        added = scope.sources[len(left):]
+        added = scope.sources[len(left) :]
         using = [identifier.name for identifier in node.args.get("using") or []]
         if method:
             names = {o.name.lower() for source in left for o in source.outputs if o.name}
@@ -329,7 +333,9 @@ class Writer(Expressions):
 
     # UNION, EXCEPT, INTERSECT
 
-    def set_operation(self, node: exp.SetOperation, outer: Scope | None, relations: dict[str, Relation], depth: int) -> Query:
+    def set_operation(
+        self, node: exp.SetOperation, outer: Scope | None, relations: dict[str, Relation], depth: int
+    ) -> Query:
         only(node, "with_", "this", "expression", "distinct", "order", "limit", "offset")
         with_, relations = self.with_(node.args.get("with_"), outer, relations, depth)
         left = self.operand(node.this, node, outer, relations, depth)
@@ -343,7 +349,9 @@ class Writer(Expressions):
         is_simple = not (with_ or limits or node.args.get("order"))
         return Query(write(*parts, *limits), left.outputs, is_simple)
 
-    def operand(self, node: exp.Expression, parent: exp.SetOperation | None, outer: Scope | None, relations, depth: int) -> Query:
+    def operand(
+        self, node: exp.Expression, parent: exp.SetOperation | None, outer: Scope | None, relations, depth: int
+    ) -> Query:
         """Return one side of a set operation; SQLite takes no parentheses there, so a subquery stands for them.
 
         Args:

@@ -74,5 +74,14 @@ SQLITE_DATE_FUNCTIONS = ("DATE", "DATETIME", "TIME")  # SQLite's CAST knows no d
 TYPE_PARAMETERS = {DType.DECIMAL: (38, 38), DType.VARCHAR: (1_000,), DType.NVARCHAR: (1_000,), DType.CHAR: (1_000,)}
 
 UNITS = ("YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOW", "DOY", "HOUR", "MINUTE", "SECOND")
-SQLITE_FORMATS = {"YEAR": "%Y", "MONTH": "%m", "DAY": "%d", "DOW": "%w", "DOY": "%j", "HOUR": "%H", "MINUTE": "%M", "SECOND": "%S"}
+SQLITE_FORMATS = {
+    "YEAR": "%Y",
+    "MONTH": "%m",
+    "DAY": "%d",
+    "DOW": "%w",
+    "DOY": "%j",
+    "HOUR": "%H",
+    "MINUTE": "%M",
+    "SECOND": "%S",
+}
 INTERVAL_UNITS = ("YEAR", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND")

@@ -1,0 +1,119 @@
+"""What the role of a database URL may do beside reading: --execute refuses the most, and warns of the rest."""
+
+import logging
+import re
+
+from finetune.console import InputError
+from finetune.databases import Database, driver_engine
+from finetune.sql_safety import backticks
+from metrics.sql_execution.schemas import quote
+
+import sqlalchemy
+from sqlalchemy.exc import SQLAlchemyError
+
+logger = logging.getLogger(__name__)
+FILE_ROLES = ("pg_write_server_files", "pg_execute_server_program", "pg_read_server_files")
+MYSQL_POWERS = ("FILE", "SUPER", "ALL PRIVILEGES")
+MYSQL_WRITES = {"INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "ALL PRIVILEGES"}
+GRANT = re.compile(r"GRANT (?P<privileges>.+?) ON (?P<target>\S+) TO ", re.IGNORECASE)
+
+
+def check_role(database: Database, trusted: bool) -> None:
+    """Look at the role that SQL of a model will run as; files of SQLite and DuckDB have none.
+
+    Args:
+        trusted: warn where it would be refused (--trust-role).
+
+    Raises:
+        InputError: a PostgreSQL superuser, or one who may read or write files of the server; a MySQL user with FILE,
+            SUPER or ALL on everything; or the role cannot be looked at.
+    """
+    look = {"postgresql": _look_at_postgresql, "mysql": _look_at_mysql}.get(database.engine)
+    if look is None:
+        return
+    try:
+        engine = driver_engine(database.url)
+        with engine.connect() as session:
+            powers, writes, reader = look(database, session)
+        engine.dispose()
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        if not trusted:
+            raise InputError(f"--execute: the rights of this role cannot be read ({reason}); --trust-role.") from error
+        powers, writes, reader = f"has rights that cannot be read ({reason})", [], ""
+    if powers and not trusted:
+        raise InputError(
+            f"--execute: the database role {powers}; SQL of a model is for a role that may only read, such as:"
+            f" {reader}. --trust-role goes on all the same."
+        )
+    if powers:
+        logger.warning(f"--trust-role: the database role {powers}.")
+    elif writes:
+        logger.warning(
+            f"the database role may write to {', '.join(writes)}; safer is one that may only read: {reader}."
+        )
+
+
+def _look_at_postgresql(database: Database, session: sqlalchemy.Connection) -> tuple[str, list[str], str]:
+    """Return what the role may that it must not, the tables it may write to, and the lines that make a reader."""
+    # One that may become a superuser is a member of it.
+    found = session.exec_driver_sql(
+        "SELECT current_user, rolname, rolsuper FROM pg_roles WHERE (rolsuper OR rolname = ANY(%s))"
+        " AND pg_has_role(current_user, oid, 'MEMBER') ORDER BY rolname <> current_user, rolsuper DESC, rolname",
+        (list(FILE_ROLES),),
+    ).fetchall()
+    powers = ""
+    if found:
+        role, power, is_super = found[0]
+        kind = "a superuser" if is_super else "of the server's files and programs"
+        powers = f"{role} is {kind}" if role == power else f"{role} is a member of {power}, {kind}"
+    tables = [(name, ".".join(map(quote, (*database.schema, name)))) for name in database.columns]
+    writes = [
+        name
+        for name, full in tables
+        if session.exec_driver_sql(
+            "SELECT has_table_privilege(current_user, %s, 'INSERT, UPDATE, DELETE, TRUNCATE')", (full,)
+        ).scalar()
+    ]
+    reader = (
+        f"CREATE ROLE reader LOGIN PASSWORD '...'; GRANT USAGE ON SCHEMA {quote(database.schema[0])} TO reader;"
+        f" GRANT SELECT ON {', '.join(full for _, full in tables)} TO reader"
+    )
+    return powers, writes, reader
+
+
+def _look_at_mysql(database: Database, session: sqlalchemy.Connection) -> tuple[str, list[str], str]:
+    """The same for MySQL and MariaDB, from SHOW GRANTS."""
+    query = "SHOW GRANTS"
+    roles = session.exec_driver_sql("SELECT CURRENT_ROLE()").scalar()
+    if roles and roles.upper() != "NONE" and not session.dialect.is_mariadb:
+        query = f"SHOW GRANTS FOR CURRENT_USER() USING {roles}"  # MySQL's own text, quoted by it.
+    user = session.exec_driver_sql("SELECT CURRENT_USER()").scalar()
+    powers, writes = [], set()
+    for (line,) in session.exec_driver_sql(query).fetchall():
+        match = GRANT.match(line)
+        if match is None:  # A role that is granted; what it may is listed too.
+            continue
+        privileges = {part.strip().upper() for part in re.sub(r"\(.*?\)", "", match["privileges"]).split(",")}
+        if match["target"] == "*.*":
+            powers += [name for name in MYSQL_POWERS if name in privileges and name not in powers]
+        if privileges & MYSQL_WRITES:
+            writes |= {name for name in database.columns if _covers(match["target"], database.schema[0], name)}
+    full = [f"{backticks(database.schema[0])}.{backticks(name)}" for name in database.columns]
+    reader = "CREATE USER reader IDENTIFIED BY '...'; " + "; ".join(
+        f"GRANT SELECT ON {name} TO reader" for name in full
+    )
+    return f"{user} has {', '.join(powers)} on *.*" if powers else "", sorted(writes), reader
+
+
+def _covers(target: str, schema: str, table: str) -> bool:
+    """Say whether a grant's target, such as `shop`.*, takes in a table; % and _ of a schema stand for any text."""
+    if target == "*.*":
+        return True
+    schemas, _, tables = target.rpartition(".")
+    pattern = re.sub(r"\\\\?([%_])|%|_", _as_pattern, re.escape(schemas.strip("`")))
+    return re.fullmatch(pattern, schema) is not None and tables.strip("`") in ("*", table)
+
+
+def _as_pattern(match: re.Match) -> str:
+    return match[1] or {"%": ".*", "_": "."}[match[0]]
