@@ -19,6 +19,7 @@ from finetune import callbacks
 from finetune.console import InputError
 from finetune.logged_models import logged_models  # noqa: F401 (for the tests)
 
+import database_servers
 import mlflow
 import pytest
 import torch
@@ -41,6 +42,8 @@ SHARED_RUNS = {
     "summarizer_run": "reports", "logged_summarizer": "reports",
 }  # fmt: skip
 
+# Files that share the database servers.
+DATABASES = ("test_databases", "test_sql_safety", "test_safe_sql", "test_database_roles", "test_sql_fuzzer")
 # Files whose slow tests share nothing: whichever process is free takes the next.
 SPREAD = ("test_hub", "test_scripts", "test_adapters", "test_logged_models", "test_bad_input")
 
@@ -51,7 +54,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         groups = [SHARED_RUNS[name] for name in item.fixturenames if name in SHARED_RUNS]
         if groups or item.path.stem not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(groups[0] if groups else item.path.stem))
+            stem = "databases" if item.path.stem in DATABASES else item.path.stem
+            item.add_marker(pytest.mark.xdist_group(groups[0] if groups else stem))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
@@ -65,6 +69,32 @@ def tracking_store(tmp_path_factory):
     for experiment in ("sql-generator", "classifier", "summarizer"):
         mlflow.create_experiment(experiment, artifact_location=(folder / "artifacts").as_uri())
     return folder
+
+
+@pytest.fixture(scope="session")
+def sqlite_database(tmp_path_factory) -> str:
+    """Path of an SQLite file with a planted secret."""
+    return database_servers.sqlite_file(tmp_path_factory.mktemp("sqlite") / "app.db")
+
+
+@pytest.fixture(scope="session")
+def duckdb_database(tmp_path_factory) -> str:
+    """Path of a DuckDB file with a planted secret."""
+    return database_servers.duckdb_file(tmp_path_factory.mktemp("duckdb") / "app.duckdb")
+
+
+@pytest.fixture(scope="session")
+def postgresql_database():
+    """URL of the superuser of a PostgreSQL server of the tests' own."""
+    with database_servers.postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mysql_database():
+    """URL of root of a MariaDB server of the tests' own."""
+    with database_servers.mariadb() as url:
+        yield url
 
 
 def demo_rows(split: str) -> list[dict]:

@@ -310,6 +310,8 @@ class Expressions:
             written = write("GROUP_CONCAT (", words, value, *ordered, ")")
         else:
             name = {"sqlite": "GROUP_CONCAT", "postgresql": "STRING_AGG", "duckdb": "LISTAGG"}[self.engine]
+            if self.engine == "postgresql":  # It joins texts only.
+                value = write("CAST (", value, "AS TEXT )")
             written = write(name, "(", words, value, ",", joined, *ordered, ")")
         return write(written, text=written.text * AGGREGATED_TEXT)
 

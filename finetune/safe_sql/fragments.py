@@ -1,4 +1,4 @@
-"""Pieces of SQL made of words of the vocabulary, names, aliases, numbers and bound texts, with what they may grow to."""
+"""SQL as words of the vocabulary, names, aliases, numbers and bound texts, and what it may grow to."""
 
 import re
 from collections.abc import Callable, Hashable
@@ -125,7 +125,8 @@ def render(fragment: Fragment, quote: Callable[[str], str], placeholder: str) ->
     for token in fragment.tokens:
         if token.kind == "text" and placeholder == "%":
             values.append(token.text)
-            written.append("?")
+            # MariaDB takes all values of a bare parameter for one when it groups: CASE ... THEN ? ELSE ? END.
+            written += ["CONCAT", "(", "?", ")"]
         elif token.kind == "text":
             key = (token.text, token.place)
             if key not in numbers:

@@ -1,4 +1,4 @@
-"""Which table, WITH entry, column or alias a name means: by the scopes of SQL, looked up in the lists of what is there."""
+"""Which table, WITH entry, column or alias a name means: by the scopes of SQL, among what is there."""
 
 from dataclasses import dataclass, field
 

@@ -9,7 +9,7 @@ DType = exp.DataType.Type
 # '' stands behind MySQL's SEPARATOR, which takes no placeholder.
 SYNTAX = frozenset(
     """
-    ( ) , . * + - / % || = <> < > <= >= ''
+    ( ) , . * + - / % & | || = <> < > <= >= ''
     SELECT DISTINCT AS FROM WHERE GROUP BY HAVING ORDER DESC NULLS FIRST LAST LIMIT OFFSET WITH
     UNION ALL EXCEPT INTERSECT INNER LEFT RIGHT FULL CROSS JOIN ON
     AND OR NOT IN IS NULL TRUE FALSE BETWEEN LIKE ILIKE ESCAPE EXISTS CASE WHEN THEN ELSE END
@@ -30,7 +30,7 @@ WORDS = SYNTAX | CALLS
 
 OPERATORS = {
     exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<=", exp.Add: "+", exp.Sub: "-",
-    exp.Mul: "*", exp.Mod: "%",
+    exp.Mul: "*", exp.Mod: "%", exp.BitwiseAnd: "&", exp.BitwiseOr: "|",
 }  # fmt: skip
 # Functions of the same name and arguments in all engines: arguments in the order of SQL.
 FUNCTIONS = {

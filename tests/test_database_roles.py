@@ -1,0 +1,120 @@
+"""What --execute says of the role that a model's SQL would run as."""
+
+import logging
+
+import predict
+from finetune.console import InputError
+from finetune.database_roles import _covers, check_role
+from finetune.databases import open_database
+
+import psycopg
+import pymysql
+import pytest
+from conftest import call
+from database_servers import TABLES
+
+
+@pytest.fixture(scope="module")
+def postgresql_roles(postgresql_database):
+    """URL of a PostgreSQL with roles of several rights; {} stands for the role."""
+    host = postgresql_database.partition("host=")[2]
+    with psycopg.connect(host=host, user="postgres", dbname="postgres") as connection:
+        for statement in (
+            "CREATE ROLE writer LOGIN", "GRANT SELECT, UPDATE ON users TO writer", "GRANT SELECT ON orders TO writer",
+            "CREATE ROLE files", "GRANT pg_read_server_files TO files", "CREATE ROLE clerk LOGIN",
+            "GRANT files TO clerk",
+            "CREATE ROLE heir LOGIN NOINHERIT", "GRANT postgres TO heir",
+            "CREATE ROLE programs LOGIN", "GRANT pg_execute_server_program TO programs",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk, heir, programs",
+        ):  # fmt: skip
+            connection.execute(statement)
+    return postgresql_database.replace("postgres@", "{}@")
+
+
+@pytest.fixture(scope="module")
+def mysql_roles(mysql_database):
+    """URL of a MariaDB with users of several rights; {} stands for the user."""
+    with pymysql.connect(
+        unix_socket=mysql_database.partition("socket=")[2], user="root", autocommit=True
+    ) as connection:
+        for statement in (
+            "CREATE USER writer@localhost", "GRANT SELECT, INSERT ON shop.users TO writer@localhost",
+            "GRANT SELECT ON shop.orders TO writer@localhost",
+            "CREATE USER owner@localhost", "GRANT ALL PRIVILEGES ON `sh_p`.* TO owner@localhost",
+            "CREATE USER clerk@localhost", "GRANT FILE, SELECT ON *.* TO clerk@localhost",
+            "CREATE ROLE powers", "GRANT SUPER ON *.* TO powers", "CREATE USER heir@localhost",
+            "GRANT SELECT ON shop.* TO heir@localhost", "GRANT powers TO heir@localhost",
+            "SET DEFAULT ROLE powers FOR heir@localhost",
+        ):  # fmt: skip
+            connection.cursor().execute(statement)
+    return mysql_database.replace("root@", "{}@")
+
+
+def said(url: str, caplog, trusted: bool = False, tables=("users", "orders")) -> str:
+    """Return the refusal, or the warning, of a role."""
+    caplog.clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            check_role(open_database(url, list(tables)), trusted)
+    except InputError as error:
+        return f"refused: {error}"
+    return caplog.text
+
+
+def test_a_reader_is_taken_in_silence(postgresql_roles, mysql_roles, caplog):
+    for url in (postgresql_roles, mysql_roles):
+        assert said(url.format("reader"), caplog, tables=TABLES) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "reason"),
+    [
+        ("postgres", "the database role postgres is a superuser"),
+        ("heir", "the database role heir is a member of postgres, a superuser"),
+        ("clerk", "the database role clerk is a member of pg_read_server_files, of the server's files and programs"),
+        ("programs", "the database role programs is a member of pg_execute_server_program"),
+    ],
+)
+def test_a_mighty_role_of_postgresql_is_refused_with_the_lines_that_make_a_reader(
+    postgresql_roles, caplog, role, reason
+):
+    refusal = said(postgresql_roles.format(role), caplog)
+    assert refusal.startswith(f"refused: --execute: {reason}")
+    assert 'GRANT USAGE ON SCHEMA "public" TO reader; GRANT SELECT ON "public"."users", "public"."orders"' in refusal
+    assert "\n" not in refusal
+    assert f"--trust-role: {reason}" in said(postgresql_roles.format(role), caplog, trusted=True)
+
+
+@pytest.mark.parametrize(
+    ("user", "reason"),
+    [("root", "has ALL PRIVILEGES on *.*"), ("clerk", "has FILE on *.*"), ("heir", "has SUPER on *.*")],
+)
+def test_a_mighty_user_of_mysql_is_refused(mysql_roles, caplog, user, reason):
+    refusal = said(mysql_roles.format(user), caplog)
+    assert refusal.startswith(f"refused: --execute: the database role {user}@localhost {reason}")
+    assert "GRANT SELECT ON `shop`.`users` TO reader" in refusal
+    assert reason in said(mysql_roles.format(user), caplog, trusted=True)
+
+
+def test_a_role_that_may_write_to_the_tables_is_warned_of(postgresql_roles, mysql_roles, caplog):
+    for url in (postgresql_roles, mysql_roles):
+        assert "may write to users; safer is one that may only read: CREATE" in said(url.format("writer"), caplog)
+    assert "may write to orders, users" in said(mysql_roles.format("owner"), caplog)
+
+
+def test_a_grants_target_covers_tables_by_its_pattern():
+    assert _covers("*.*", "shop", "users")
+    assert _covers("`shop`.*", "shop", "users")
+    assert _covers("`shop`.`users`", "shop", "users")
+    assert _covers("`sh%`.*", "shop", "users")
+    assert not _covers("`shop`.`orders`", "shop", "users")
+    assert not _covers(r"`sh\_p`.*", "shop", "users")
+    assert _covers(r"`sh\_p`.*", "sh_p", "users")
+
+
+def test_execute_refuses_the_superuser_before_a_model_is_loaded(postgresql_database):
+    arguments = ["runs:/0123abc/model", "--question", "q", "--database", postgresql_database, "--tables", *TABLES]
+    assert "is a superuser" in call(predict.main, *arguments, "--execute")
+    for further in (["--execute", "--trust-role"], []):  # The next thing that is wrong is the model.
+        assert "superuser" not in call(predict.main, *arguments, *further)
+    assert "--trust-role is for the role" in call(predict.main, *arguments, "--trust-role")
