@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-classifier demo-summarizer test test-slow faults server lint bench
+.PHONY: setup demo demo-classifier demo-summarizer test test-slow servers faults server lint bench
 
 setup: .venv/installed  ## virtual environment with the pinned requirements
 
@@ -28,6 +28,9 @@ test: setup  ## the tests, on two cores
 
 test-slow: setup .venv/encoder  ## the slow tests, which `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+
+servers:  ## PostgreSQL, MariaDB and Chromium for the tests, from Debian's packages (as root)
+	tests/install_servers.sh
 
 faults: setup  ## kills, outages and a full disk, on two cores: 20 minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults -rA

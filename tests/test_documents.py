@@ -10,6 +10,7 @@ from finetune.documents import read_document, split_sentences
 
 import pytest
 from conftest import LONGEST_WAIT
+from database_servers import missing
 
 PAGE = """<!doctype html><html><head><title>Terms</title><style>p{color:red}</style></head><body>
 <!-- not shown --><script>alert("x")</script><h1>Terms of Service</h1>
@@ -72,9 +73,10 @@ def test_the_report_escapes_the_document_and_marks_the_clause():
     assert "$" not in page
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="needs Chromium")
 def test_the_report_in_a_browser(tmp_path):
     (tmp_path / "report.html").write_text(report(), encoding="utf-8")
+    if not shutil.which("chromium"):
+        missing("Chromium is not installed")
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
         [*command, "--dump-dom", f"file://{tmp_path / 'report.html'}"],
