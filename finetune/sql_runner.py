@@ -23,7 +23,7 @@ MAX_RESULT_BYTES = 20_000_000
 FUNCTIONS = set(
     "count sum total avg min max abs round ceil ceiling floor length lower upper trim ltrim rtrim substr substring"
     " instr coalesce ifnull nullif iif concat group_concat string_agg row_number rank dense_rank date time datetime"
-    " julianday strftime like".split()
+    " julianday strftime current_date like".split()
 )
 
 

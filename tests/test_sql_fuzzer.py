@@ -48,11 +48,11 @@ def mutated(random: Random, pool: list[list[str]]) -> str:
             tokens.insert(place, random.choice(HOSTILE_PARTS))
         else:  # Wrapped as a subquery, a WITH entry, or both sides of a set operation.
             inner = " ".join(tokens)
-            tokens = random.choice([
-                ["SELECT", "*", "FROM", "(", inner, ")", "AS", "z"],
-                ["WITH", "z", "AS", "(", inner, ")", "SELECT * FROM z"], [inner, "UNION", "SELECT", "1"], ["SELECT", "(", inner, ")", "FROM", "users"],
-                ["SELECT", "name", "FROM", "users", "WHERE", "id", "IN", "(", inner, ")"],
-            ])  # fmt: skip
+            wrappers = [
+                "SELECT * FROM ({}) AS z", "WITH z AS ({}) SELECT * FROM z", "{} UNION SELECT 1",
+                "SELECT ({}) FROM users", "SELECT name FROM users WHERE id IN ({})",
+            ]  # fmt: skip
+            tokens = [random.choice(wrappers).format(inner.replace("{", "").replace("}", ""))]
     return random.choice([" ", " ", " ", "\n", "/**/", "\u200b"]).join(tokens)
 
 

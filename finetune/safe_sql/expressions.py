@@ -3,15 +3,19 @@
 import re
 from collections.abc import Hashable
 from dataclasses import replace
+from itertools import islice
 
 from finetune.safe_sql import Refused, fragments
 from finetune.safe_sql.fragments import AGGREGATED_TEXT, Fragment, comma_separated, write
 from finetune.safe_sql.scopes import Scope
 from finetune.safe_sql.vocabulary import (
+    AGGREGATES,
+    COMPARISONS,
     ENGINES,
     FUNCTIONS,
     INTERVAL_UNITS,
     OPERATORS,
+    RANGES,
     SQLITE_DATE_FUNCTIONS,
     SQLITE_FORMATS,
     TYPE_PARAMETERS,
@@ -27,6 +31,7 @@ from sqlglot.time import format_time
 
 # Arguments of nodes that say how sqlglot would write them for other engines, nothing of the query.
 HINTS = {"typed", "safe", "coalesce", "big_int", "over", "zero_start"}
+MAX_COMPARED = 60  # nodes of an expression that is compared with others as text
 INTERVAL = re.compile(r"\s*([+-]?[0-9]{1,9})\s*([a-zA-Z]*)\s*", re.ASCII)
 
 
@@ -37,13 +42,29 @@ def only(node: exp.Expression, *names: str) -> None:
             raise Refused(f"the syntax {node.key} with {name.strip('_')} is not allowed")
 
 
+def check_precedence(node: exp.Expression) -> None:
+    """Raise Refused for an operand that needs parentheses, because sqlglot and SQLite read it differently.
+
+    `a = b IN (c)` is (a = b) IN (c) in SQLite, and `a = NOT b` binds as no one would read it. Chains of one kind,
+    a < b < c, and a = b < c are the same everywhere.
+    """
+    operands = [node.this] if isinstance(node, exp.In) else node.iter_expressions()
+    for operand in operands:
+        if type(operand) is exp.Not or (type(node) in RANGES and type(operand) in COMPARISONS):
+            raise Refused("a comparison of a comparison needs parentheses")
+        if type(operand) in RANGES and type(node) in COMPARISONS:
+            raise Refused("a comparison of a comparison needs parentheses")
+
+
 class Expressions:
     """Writes expressions for one engine; queries.py adds the queries that stand in them."""
 
     def __init__(self, engine: str):
         self.engine = engine
         self.which = ENGINES.index(engine)
-        self._parents: dict[int, str] = {}
+        self.texts = 0  # put together by GROUP_CONCAT
+        self._places: dict[int, str] = {}
+        self._with_column: dict[int, bool] = {}
 
     def subquery(self, node: exp.Expression, scope: Scope) -> Fragment:
         """Return a query in parentheses."""
@@ -56,6 +77,10 @@ class Expressions:
             Refused: a kind of node, function, type or unit that is not in the lists, or an unknown name.
         """
         kind = type(node)  # Not isinstance: a subclass may do more than its parent.
+        if kind in OPERATORS or kind in RANGES or kind in (exp.Div, exp.DPipe, exp.Neg):
+            check_precedence(node)
+        if kind in AGGREGATES and scope.prefers_aliases:
+            scope = replace(scope, prefers_aliases=False)
         if kind in OPERATORS:
             return self.operator(node, scope)
         if kind in FUNCTIONS:
@@ -88,7 +113,8 @@ class Expressions:
     def division(self, node: exp.Div, scope: Scope) -> Fragment:
         only(node, "this", "expression")
         left, right = self.expression(node.this, scope), self.expression(node.expression, scope)
-        if self.engine in ("postgresql", "duckdb"):  # Division by zero is NULL in SQLite, an error there.
+        is_zero = not isinstance(node.expression, exp.Literal) or not node.expression.name.strip("0.")
+        if is_zero and self.engine in ("postgresql", "duckdb"):  # Division by zero is NULL in SQLite, an error there.
             right = write("NULLIF (", right, ", ", fragments.number("0"), ")")
         return write("(", left, "/", right, ")")
 
@@ -102,9 +128,12 @@ class Expressions:
     def concat(self, node: exp.Concat, scope: Scope) -> Fragment:
         only(node, "expressions")
         parts = [self.typed(part, scope) for part in node.expressions]
-        if self.engine == "mysql":  # NULL is skipped elsewhere; a bound '' keeps it so.
+        if self.engine in ("mysql", "sqlite"):  # NULL is skipped elsewhere; SQLite has no CONCAT before 3.44.
             nothing = fragments.text("", "nothing")
             parts = [write("COALESCE (", part, ",", nothing, ")") for part in parts]
+        if self.engine == "sqlite":
+            joined = [each for part in parts for each in ("||", part)]
+            return write("(", *joined[1:], ")")
         return write("CONCAT (", comma_separated(parts), ")")
 
     def typed(self, node: exp.Expression, scope: Scope) -> Fragment:
@@ -153,6 +182,7 @@ class Expressions:
     def like(self, node: exp.Like | exp.ILike, scope: Scope, escape: Fragment | None = None) -> Fragment:
         only(node, "this", "expression", "negate")
         value, pattern = self.expression(node.this, scope), self.expression(node.expression, scope)
+        fragments.searched(value, pattern)
         operator = "LIKE"
         if isinstance(node, exp.ILike):
             if self.engine in ("postgresql", "duckdb"):
@@ -210,11 +240,12 @@ class Expressions:
         parent = node.parent
         while isinstance(parent, exp.Paren):
             parent = parent.parent
-        if parent is None or isinstance(parent, exp.Query):
+        if parent is None or isinstance(parent, exp.Query | exp.Group | exp.Alias):
             return (scope.number, None)
-        if id(parent) not in self._parents:
-            self._parents[id(parent)] = parent.sql(dialect="sqlite", comments=False)
-        return (scope.number, type(parent).__name__, self._parents[id(parent)])
+        if id(parent) not in self._places:
+            is_small = sum(1 for _ in islice(parent.walk(), MAX_COMPARED + 1)) <= MAX_COMPARED
+            self._places[id(parent)] = parent.sql(dialect="sqlite", comments=False) if is_small else str(id(parent))
+        return (scope.number, type(parent).__name__, self._places[id(parent)])
 
     def column(self, node: exp.Column, scope: Scope) -> Fragment:
         only(node, "this", "table")
@@ -231,12 +262,15 @@ class Expressions:
         """Return the column that a name means: of the innermost query that has one, of its aliases otherwise."""
         qualifier, name = node.table, node.name
         while scope is not None:
+            is_alias = not qualifier and name.lower() in scope.aliases
+            if is_alias and scope.prefers_aliases and name.lower() not in scope.keys:
+                return self.expression(scope.aliases[name.lower()], replace(scope, aliases={}))
             found = scope.column(qualifier, name)
             if found is not None:
                 return found
             if qualifier and any(source.name.lower() == qualifier.lower() for source in scope.sources):
                 return None
-            if not qualifier and name.lower() in scope.aliases:
+            if is_alias:
                 # Written out: not every engine takes an alias in WHERE and HAVING.
                 return self.expression(scope.aliases[name.lower()], replace(scope, aliases={}))
             scope = scope.outer
@@ -248,8 +282,14 @@ class Expressions:
         SQLite reads "name" as a text wherever there is no such column, and text-to-SQL data is written so. What
         stands against a column in a comparison is a text; anything else is a name, and has to exist.
         """
-        others = (column for other in compared_with(node) for column in other.find_all(exp.Column))
-        return any(isinstance(c.this, exp.Identifier) and self.find(c, scope) is not None for c in others)
+        others = compared_with(node)
+        if not others:
+            return False
+        predicate = others[0].parent
+        if id(predicate) not in self._with_column:
+            columns = (c for c in predicate.find_all(exp.Column) if isinstance(c.this, exp.Identifier))
+            self._with_column[id(predicate)] = any(self.find(column, scope) is not None for column in columns)
+        return self._with_column[id(predicate)]
 
     # Functions
 
@@ -262,7 +302,7 @@ class Expressions:
             given += value if isinstance(value, list) else [value] if value is not None else []
         if len(given) == 1 and isinstance(given[0], exp.Distinct):
             return write(name, "(", self.distinct(given[0], scope), ")")
-        return write(name, "(", self.listed(given, scope), ")")
+        return write(name, "(", self.listed(given, scope), ")", size=1)
 
     def distinct(self, node: exp.Distinct, scope: Scope) -> Fragment:
         only(node, "expressions")
@@ -313,6 +353,7 @@ class Expressions:
             if self.engine == "postgresql":  # It joins texts only.
                 value = write("CAST (", value, "AS TEXT )")
             written = write(name, "(", words, value, ",", joined, *ordered, ")")
+        self.texts += 1
         return write(written, text=written.text * AGGREGATED_TEXT)
 
     def length(self, node: exp.Length, scope: Scope) -> Fragment:
@@ -326,6 +367,8 @@ class Expressions:
             raise Refused("TRIM takes LEADING, TRAILING or BOTH")
         value = self.expression(node.this, scope)
         characters = self.expression(node.expression, scope) if node.expression else None
+        if characters is not None:
+            fragments.searched(value, characters)
         if self.engine == "mysql":
             source = (characters, "FROM", value) if characters else ("FROM", value) if position else (value,)
             return write("TRIM (", position, *source, ")")
@@ -336,6 +379,7 @@ class Expressions:
     def position(self, node: exp.StrPosition, scope: Scope) -> Fragment:
         only(node, "this", "substr")
         value, sought = self.expression(node.this, scope), self.expression(node.args["substr"], scope)
+        fragments.searched(value, sought)
         if self.engine == "mysql":
             return write("LOCATE (", sought, ",", value, ")")
         return write("INSTR (" if self.engine == "sqlite" else "STRPOS (", value, ",", sought, ")")

@@ -11,8 +11,11 @@ from finetune.safe_sql.vocabulary import CALLS, WORDS
 # A planner puts the expression of a subquery's column in the place of each reference to it, so that a short query can
 # become a huge one: PostgreSQL and MariaDB obey no time limit while they plan.
 MAX_SIZE = 10_000  # of a query after that, in columns, literals and rows of subqueries read
-MAX_TEXT = 50_000  # of one value, in columns put together
+MAX_TOKENS = 40_000  # of what is sent
+MAX_TEXT = 50_000  # of one value, in columns put together; 20 characters of a literal count as a column
 AGGREGATED_TEXT = 1_000  # GROUP_CONCAT is counted as so many
+# Of a text times what is sought in it. PostgreSQL and MariaDB obey no time limit within one LIKE or INSTR.
+MAX_SEARCH = 500
 INTEGER = re.compile(r"[0-9]{1,38}", re.ASCII)
 DECIMAL = re.compile(r"([0-9]{0,38})\.([0-9]{0,38})", re.ASCII)
 FLOAT = re.compile(r"([0-9]{1,38})(?:\.([0-9]{0,38}))?[eE]([+-]?[0-9]{1,3})", re.ASCII)
@@ -57,11 +60,17 @@ def write(*parts: str | Fragment, size: int = 0, text: int = 0) -> Fragment:
             text += part.text
         elif part is not None:
             tokens += [word(each) for each in part.split(" ") if each]
-    if size > MAX_SIZE:
+    if size > MAX_SIZE or len(tokens) > MAX_TOKENS:
         raise Refused("the query would grow too large where its subqueries are put in place")
     if text > MAX_TEXT:
         raise Refused("the query would make texts too long")
     return Fragment(tuple(tokens), size, text)
+
+
+def searched(value: Fragment, sought: Fragment) -> None:
+    """Raise Refused where it would take too long to look for one text in another."""
+    if value.text * sought.text > MAX_SEARCH:
+        raise Refused("the query would seek long texts in long texts")
 
 
 def word(text: str) -> Token:

@@ -12,6 +12,7 @@ from sqlglot import exp
 
 MAX_NESTING = 6
 MAX_SOURCES = 12  # tables named in all FROM clauses together
+MAX_TEXTS = 2  # GROUP_CONCAT over joins: PostgreSQL takes up to a gigabyte for each, whatever its limits
 MAX_READ = 24  # tables read, those of a WITH entry counted at each reference
 MOST_ROWS = str(2**63 - 1)
 SET_OPERATIONS = {exp.Union: "UNION", exp.Except: "EXCEPT", exp.Intersect: "INTERSECT"}
@@ -49,6 +50,17 @@ class Writer(Expressions):
         self.suffix = ""
         while any(re.fullmatch(rf"[tcw]{self.suffix}[0-9]+", name) for name in names):
             self.suffix += "_"
+
+    def statement(self, tree: exp.Expression) -> Query:
+        """Return the whole query.
+
+        Raises:
+            Refused: see `sql_safety.make_safe`.
+        """
+        query = self.query(tree, None, {}, depth=1)
+        if self.engine == "postgresql" and self.texts > MAX_TEXTS and self.read > 1:
+            raise Refused(f"the query has more than {MAX_TEXTS} GROUP_CONCAT over several tables")
+        return query
 
     def alias(self, letter: str) -> Fragment:
         """Return a new alias: t for an entry of FROM, c for a column, w for an entry of WITH."""
@@ -95,14 +107,18 @@ class Writer(Expressions):
         projections, outputs = self.projections(node.expressions, scope)
         parts += [projections, *(("FROM", source) if source else ())]
         scope.aliases = {p.alias.lower(): p.this for p in node.expressions if isinstance(p, exp.Alias)}
-        for word, name in (("WHERE", "where"), ("HAVING", "having")):
-            if name == "having" and node.args.get("group"):
-                only(node.args["group"], "expressions")
-                keys = [self.group_key(key, scope, outputs) for key in node.args["group"].expressions]
-                parts += ["GROUP BY", comma_separated(keys)]
-            if node.args.get(name):
-                only(node.args[name], "this")
-                parts += [word, self.expression(node.args[name].this, scope)]
+        where, group, having = (node.args.get(name) for name in ("where", "group", "having"))
+        if where:
+            only(where, "this")
+            parts += ["WHERE", self.expression(where.this, scope)]
+        if group:
+            only(group, "expressions")
+            parts += ["GROUP BY", comma_separated([self.group_key(key, scope, outputs) for key in group.expressions])]
+            scope.keys = frozenset(key.name.lower() for key in group.expressions)
+        if having:
+            only(having, "this")
+            inner = replace(scope, prefers_aliases=self.engine in ("mysql", "duckdb"))
+            parts += ["HAVING", self.expression(having.this, inner)]
         if node.args.get("order"):
             only(node.args["order"], "expressions")
             parts += ["ORDER BY", self.order(node.args["order"].expressions, scope, outputs)]
@@ -233,14 +249,15 @@ class Writer(Expressions):
 
     def merged(self, name: str, side: str, left: list[Source], right: list[Source], scope: Scope) -> Fragment:
         """Return the condition of a column of USING, and make the two columns one."""
-        own = Scope(None, {}, 0, 0, sources=left, merged=scope.merged).column("", name)
-        other = Scope(None, {}, 0, 0, sources=right).column("", name)
-        if own is None or other is None:
+        first = next((source for source in left if named(source.outputs, name)), None)  # as in SQLite
+        other = Scope(None, {}, 0, 0, right).column("", name)
+        if first is None or other is None:
             raise Refused(f"no such column on both sides of the join: {name[:80]}")
+        own = scope.merged.get(name.lower(), first.column(named(first.outputs, name)[0]))
         scope.merged[name.lower()] = {
             "RIGHT": other, "FULL": write("COALESCE (", own, ",", other, ")"),
         }.get(side, own)  # fmt: skip
-        scope.hidden |= {(id(source), name.lower()) for source in (*left, *right)}
+        scope.hidden |= {(id(source), name.lower()) for source in (first, *right)}
         return write(own, "=", other)
 
     # SELECT
@@ -252,7 +269,8 @@ class Writer(Expressions):
             for name, heading, value in self.projected(node, scope):
                 alias = self.alias("c")
                 written.append(write(value, "AS", alias))
-                outputs.append(Output(name, heading, alias, max(value.size, 1), max(value.text, 1)))
+                source = node.unalias().sql(dialect="sqlite", comments=False)
+                outputs.append(Output(name, heading, alias, max(value.size, 1), max(value.text, 1), value, source))
         if not written:
             raise Refused("a query without columns is not allowed")
         return comma_separated(written), outputs
@@ -281,13 +299,17 @@ class Writer(Expressions):
             return [(o.name, o.heading, sources[0].column(o)) for o in sources[0].outputs]
         if not scope.sources:
             raise Refused("a star without FROM is not allowed")
-        found = [(name, self.heading(value, name), value) for name, value in scope.merged.items()]
+        merged = dict(scope.merged)
+        found = []
+        if self.engine in ("postgresql", "mysql"):  # SQLite and DuckDB show them where the first table has them.
+            found = [(name, self.heading(merged.pop(name), name), scope.merged[name]) for name in scope.merged]
         for source in scope.sources:
-            found += [
-                (o.name, o.heading, source.column(o))
-                for o in source.outputs
-                if not (o.name and (id(source), o.name.lower()) in scope.hidden)
-            ]
+            for output in source.outputs:
+                name = (output.name or "").lower()
+                if (id(source), name) not in scope.hidden:
+                    found.append((output.name, output.heading, source.column(output)))
+                elif name in merged:
+                    found.append((output.name, output.heading, merged.pop(name)))
         return found
 
     @staticmethod
@@ -301,7 +323,10 @@ class Writer(Expressions):
             aliased = [output for output in named(outputs, node.name) if output.name.lower() in scope.aliases]
             if aliased and scope.column("", node.name) is None:
                 return aliased[0].written
-        return self.expression(node, scope)
+        key = self.expression(node, scope)
+        # Not every engine groups by a parameter, or knows the expression of SELECT by it.
+        same = [output.written for output in outputs if output.value.tokens == key.tokens]
+        return same[0] if same and any(token.kind == "text" for token in key.tokens) else key
 
     def order(self, nodes: list[exp.Expression], scope: Scope, outputs: list[Output] | None = None) -> Fragment:
         """Return the terms of an ORDER BY; with outputs, a name means a column of the result first."""
@@ -384,7 +409,8 @@ class Writer(Expressions):
             only(node, "this", "desc", "nulls_first")
             key = node.this
             found = named(outputs, key.name) if type(key) is exp.Column and isinstance(key.this, exp.Identifier) else []
-            if found:
+            found = found or [o for o in outputs if o.source == key.sql(dialect="sqlite", comments=False)]
+            if found and not isinstance(key, exp.Literal):
                 terms.append(self.ordered(found[0].written, node))
             elif isinstance(key, exp.Literal) and key.is_int:
                 terms.append(self.ordered(fragments.number(key.name), node))

@@ -19,6 +19,8 @@ class Output:
         heading: what stands over it in a result.
         written: its name as it is written: a name of the database, or a generated alias.
         size, text: of the expression behind it, see fragments.MAX_SIZE.
+        value: the expression, as it is written in SELECT.
+        source: the expression, as the query has it.
     """
 
     name: str | None
@@ -26,6 +28,8 @@ class Output:
     written: Fragment
     size: int = 1
     text: int = 1
+    value: Fragment | None = None
+    source: str = ""
 
 
 @dataclass
@@ -68,6 +72,8 @@ class Scope:
         merged: columns that USING or NATURAL made one, by lower-case name.
         hidden: (id of a source, lower-case name) of the columns that a star shows merged only.
         aliases: expressions of the SELECT list by lower-case alias.
+        keys: lower-case names in GROUP BY.
+        prefers_aliases: a name means an alias before a column, unless it is a key: HAVING of MySQL and DuckDB.
     """
 
     outer: "Scope | None"
@@ -78,6 +84,8 @@ class Scope:
     merged: dict[str, Fragment] = field(default_factory=dict)
     hidden: set[tuple[int, str]] = field(default_factory=set)
     aliases: dict[str, exp.Expression] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    prefers_aliases: bool = False
 
     def column(self, qualifier: str, name: str) -> Fragment | None:
         """Return a reference to a column of this query's sources, None where there is none.
@@ -95,9 +103,13 @@ class Scope:
 
 
 def named(outputs: list[Output], name: str) -> list[Output]:
-    """Return the columns of a name: those spelled so, otherwise those that differ in letter case only."""
+    """Return the columns of a name: those spelled so, otherwise those that differ in letter case only.
+
+    Of a subquery's columns of one name the first one is meant, as in SQLite.
+    """
     exact = [output for output in outputs if output.name == name]
-    return exact or [output for output in outputs if output.name is not None and output.name.lower() == name.lower()]
+    found = exact or [output for output in outputs if output.name is not None and output.name.lower() == name.lower()]
+    return found[:1] if found and found[0].written.tokens[0].kind == "alias" else found
 
 
 def find_table(tables: dict[str, list[str]], name: str) -> str | None:

@@ -14,8 +14,8 @@ SYNTAX = frozenset(
     UNION ALL EXCEPT INTERSECT INNER LEFT RIGHT FULL CROSS JOIN ON
     AND OR NOT IN IS NULL TRUE FALSE BETWEEN LIKE ILIKE ESCAPE EXISTS CASE WHEN THEN ELSE END
     OVER PARTITION ROWS RANGE UNBOUNDED PRECEDING FOLLOWING CURRENT ROW LEADING TRAILING BOTH SEPARATOR
-    CURRENT_DATE INTERVAL INTEGER INT BIGINT SMALLINT TINYINT SIGNED UNSIGNED REAL DOUBLE PRECISION FLOAT TEXT BOOLEAN
-    TIMESTAMP TIMESTAMPTZ YEAR QUARTER MONTH WEEK DAY DOW DOY HOUR MINUTE SECOND
+    CURRENT_DATE INTERVAL INTEGER INT BIGINT SMALLINT TINYINT SIGNED UNSIGNED REAL NUMERIC DOUBLE PRECISION FLOAT TEXT
+    BOOLEAN TIMESTAMP TIMESTAMPTZ YEAR QUARTER MONTH WEEK DAY DOW DOY HOUR MINUTE SECOND
     """.split()
 )
 # Words with a parenthesis right behind them: MySQL takes `COUNT (` for a function of the user's own.
@@ -32,6 +32,8 @@ OPERATORS = {
     exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<=", exp.Add: "+", exp.Sub: "-",
     exp.Mul: "*", exp.Mod: "%", exp.BitwiseAnd: "&", exp.BitwiseOr: "|",
 }  # fmt: skip
+RANGES = (exp.Is, exp.In, exp.Like, exp.ILike, exp.Between)
+COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, *RANGES)
 # Functions of the same name and arguments in all engines: arguments in the order of SQL.
 FUNCTIONS = {
     exp.Sum: ("SUM", ("this",)), exp.Avg: ("AVG", ("this",)), exp.Min: ("MIN", ("this",)), exp.Max: ("MAX", ("this",)),
@@ -53,13 +55,13 @@ TYPES = {
     DType.BIGINT: ("INTEGER", "BIGINT", "SIGNED", "BIGINT"),
     DType.FLOAT: ("REAL", "REAL", "FLOAT", "REAL"),
     DType.DOUBLE: ("REAL", "DOUBLE PRECISION", "DOUBLE", "DOUBLE"),
-    DType.DECIMAL: ("REAL", "DECIMAL", "DECIMAL", "DECIMAL"),
+    DType.DECIMAL: ("NUMERIC", "DECIMAL", "DECIMAL", "DECIMAL"),
     DType.TEXT: ("TEXT", "TEXT", "CHAR", "TEXT"),
     DType.LONGTEXT: ("TEXT", "TEXT", "CHAR", "TEXT"),
     DType.VARCHAR: ("TEXT", "VARCHAR", "CHAR", "TEXT"),
     DType.NVARCHAR: ("TEXT", "VARCHAR", "CHAR", "TEXT"),
     DType.CHAR: ("TEXT", "CHAR", "CHAR", "TEXT"),
-    DType.BOOLEAN: ("INTEGER", "BOOLEAN", "SIGNED", "BOOLEAN"),
+    DType.BOOLEAN: ("NUMERIC", "BOOLEAN", "SIGNED", "BOOLEAN"),
     DType.DATE: ("DATE", "DATE", "DATE", "DATE"),
     DType.DATETIME: ("DATETIME", "TIMESTAMP", "DATETIME", "TIMESTAMP"),
     DType.TIMESTAMP: ("DATETIME", "TIMESTAMP", "DATETIME", "TIMESTAMP"),

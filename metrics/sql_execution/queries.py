@@ -6,7 +6,6 @@ from functools import reduce
 
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 
 from .schemas import Table
 
@@ -34,7 +33,7 @@ def parse(text: str) -> exp.Query:
         raise QueryError("more than 10 joins")
     try:
         statements = [tree for tree in sqlglot.parse(text, read="sqlite") if tree is not None]
-    except (SqlglotError, RecursionError) as error:
+    except Exception as error:  # sqlglot raises errors of its own, RecursionError, and ValueError for empty names.
         raise QueryError("cannot be parsed as SQL") from error
     if len(statements) != 1:
         raise QueryError(f"{len(statements)} statements instead of one")
