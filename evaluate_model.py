@@ -15,13 +15,15 @@ from finetune import console, reports, tracking
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifiers import load_classifier
 from finetune.console import InputError, Parser
-from finetune.data import check_columns, read_rows
+from finetune.data import check_columns, check_texts, complete_rows, part_of
 from finetune.distractors import distract
 from finetune.generation import BATCH_SIZE
-from finetune.labelled_texts import LabelledTexts, drop_empty
+from finetune.labelled_texts import LabelledTexts
+from finetune.labels import spell_out
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
+from finetune.reading import read_rows
 from finetune.scorecard import compare, log_scorecard
 from finetune.sql_cleaning import clean_rows
 from finetune.summarization import drop_empty as drop_empty_rows
@@ -52,7 +54,10 @@ def main(arguments: list[str] | None = None) -> None:
 def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
     refuse_sql_flags(flags)
-    rows = drop_empty(rows, f"the rows of {flags.dataset}")
+    what, names = f"the rows of {flags.dataset}", list(logged.card["labels"]["names"])
+    check_columns(rows, ("text",), what)
+    columns = names if not {"labels", "label"} & set(rows[0]) and set(names) <= set(rows[0]) else None
+    rows, _ = spell_out(complete_rows(rows, ("text",), what), names, columns, what)
     classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
     card = classifier.card
     window = (flags.long_texts or card["long_texts"]) == "window"
@@ -73,7 +78,9 @@ def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
     trained = logged.card["columns"]
     article = "article" if any("article" in row for row in rows) else trained["article"]
     summary = "summary" if any("summary" in row for row in rows) else trained["summary"]
-    rows = select_columns(rows, find_columns(rows, article, summary, f"the rows of {flags.dataset}"))
+    columns = find_columns(rows, article, summary, f"the rows of {flags.dataset}")
+    check_texts(rows, tuple(columns.values()), f"the rows of {flags.dataset}")
+    rows = select_columns(rows, columns)
     full = drop_empty_rows(rows)
     if len(full) < len(rows):
         logger.warning(f"{len(rows) - len(full)} of {len(rows)} rows have no article or no summary and are left out.")
@@ -130,6 +137,7 @@ def parse(arguments: list[str] | None):
     parser = Parser(description=__doc__)
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
+    parser.add_argument("--encoding", default="utf-8", help="of the file's text")
     parser.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
     parser.add_argument("--max-rows", type=int, help="score the first so many rows only")
     parser.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
@@ -169,12 +177,13 @@ def load(flags) -> list[dict]:
     Raises:
         InputError: no such file or part.
     """
-    rows = read_rows(flags.dataset)
+    rows = read_rows(flags.dataset, flags.encoding)
     if any("split" in row for row in rows):
-        parts = sorted({str(row.get("split")) for row in rows})
-        rows = [row for row in rows if row.get("split") == flags.split]
+        wanted = part_of({"split": flags.split}, "--split")
+        parts = [part_of(row, f"row {number} of {flags.dataset}") for number, row in enumerate(rows, start=1)]
+        rows = [row for row, part in zip(rows, parts, strict=True) if part == wanted]
         if not rows:
-            raise InputError(f"{flags.dataset} has no rows of --split {flags.split}; it has {', '.join(parts)}.")
+            raise InputError(f"{flags.dataset} has no rows of --split {flags.split}; it has {', '.join(set(parts))}.")
     return rows[: flags.max_rows]
 
 
@@ -185,6 +194,7 @@ def clean(rows: list[dict], flags) -> tuple[list[dict], list[dict]]:
         InputError: no such column, or nothing left to score.
     """
     check_columns(rows, COLUMNS, f"the rows of {flags.dataset}")
+    rows = complete_rows(rows, COLUMNS, f"the rows of {flags.dataset}")
     if not flags.clean:
         return rows, []
     cleaning = clean_rows(rows)

@@ -28,9 +28,10 @@ from finetune.documents import read_document, split_sentences
 from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
-from finetune.predictions import Writer, check_output, read_lines, stream_rows
+from finetune.predictions import Writer, check_output, read_lines
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
+from finetune.reading import stream_rows
 from finetune.summarization import warn_of_long_articles
 from finetune.summarizers import load_summarizer
 
@@ -180,6 +181,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
     parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet with the model's columns")
+    parser.add_argument("--encoding", default="utf-8", help="of the text of --input")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
     parser.add_argument("--base-model", metavar="FOLDER", help="of the base model, where it has moved")
@@ -243,7 +245,7 @@ def read_input(flags, columns: list[str]) -> Iterator[dict]:
             raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
         yield {"question": flags.question, "context": flags.context}
         return
-    source = _read_questions(flags.context) if flags.input is None else stream_rows(flags.input)
+    source = _read_questions(flags.context) if flags.input is None else stream_rows(flags.input, flags.encoding)
     what = f"the rows of {flags.input or 'stdin'}"
     for number, row in enumerate(source, start=1):
         if flags.database is not None:
@@ -276,7 +278,7 @@ def read_texts(flags, column: str, trained: str | None = None) -> Iterator[dict]
     if flags.text is not None:
         source, what = [{column: flags.text}], "--text"
     elif flags.input is not None:
-        source = stream_rows(flags.input)
+        source = stream_rows(flags.input, flags.encoding)
     else:
         source = ({column: line} if isinstance(line, str) else line for _, line in read_lines())
     for number, row in enumerate(source, start=1):

@@ -20,8 +20,8 @@ from finetune.classifiers import Classifier, load_classifier
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.encoders import EncoderClassifier
-from finetune.labelled_texts import LabelledTexts, drop_empty
-from finetune.labels import TASKS, Labels, balanced_sample, find_labels, read_names
+from finetune.labelled_texts import LabelledTexts
+from finetune.labels import TASKS, Labels, balanced_sample, count_labels, find_labels, read_names, spell_out
 from finetune.logged_models import CLASSIFICATION
 from finetune.preflight import preflight
 from finetune.quantization import DTYPES, is_sharded
@@ -62,6 +62,10 @@ class Flags(SharedFlags):
     )
     labels: list[str] | None = field(
         default=None, metadata={"help": "names of the labels 0, 1, ..., or a .txt file with one a line"}
+    )
+    label_columns: list[str] | None = field(
+        default=None,
+        metadata={"help": "columns of 0 and 1, one a label, in place of `labels`"},
     )
     max_length: int = field(default=256, metadata={"help": "tokens of a text; longer ones are counted"})
     long_texts: str = field(
@@ -121,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     revision, tokenizer = open_base(flags, "encoder")
     with args.main_process_first(desc="loading the data set"):
-        rows = load_rows(flags.dataset, ("text",), None, args.seed)
+        rows = load_rows(flags.dataset, ("text",), None, args.seed, flags.encoding)
     labels, splits = encode(rows, flags, args, tokenizer)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -182,9 +186,13 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
     Raises:
         InputError: no texts, labels that do not fit, or a metric that the task does not have.
     """
+    names = read_names(flags.labels) or rows.label_names
+    is_multi_hot = None
     for name, part in rows.parts.items():
-        setattr(rows, name, drop_empty(part, f"{name} rows"))
-    labels = find_labels(rows.train, flags.task, read_names(flags.labels) or rows.label_names)
+        part, is_multi_hot = spell_out(part, names, flags.label_columns, f"{name} rows", is_multi_hot)
+        setattr(rows, name, part)
+    labels = find_labels(rows.train, flags.task, flags.label_columns or names)
+    logger.info(count_labels(rows.train, labels))
     check_metric(args, labels)
     splits = {}
     for name, part in rows.parts.items():

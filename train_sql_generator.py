@@ -236,7 +236,7 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     Raises:
         InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
     """
-    rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed)
+    rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed, flags.encoding)
     findings = clean_parts(rows) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.validation)
     summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]

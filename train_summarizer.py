@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
     revision, tokenizer = open_base(flags, "encoder-decoder")
     prompt = Prompt.load("summarize")
     with args.main_process_first(desc="loading the data set"):
-        rows = load_rows(flags.dataset, (), None, args.seed)
+        rows = load_rows(flags.dataset, (), None, args.seed, flags.encoding)
     splits, data = encode(rows, flags, prompt, tokenizer)
     report = audit(splits, tokenizer)
     logger.info(format_audit(report))

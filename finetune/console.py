@@ -156,7 +156,7 @@ def run(main) -> None:
     Python, mixes with the results. Ctrl-C exits with 130 and SIGTERM with 143.
     """
     global _results
-    _results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    _results = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
     sys.stdout.flush()
     os.dup2(2, 1)
     level = logging.INFO if is_main_process() else logging.ERROR

@@ -1,6 +1,7 @@
 """Rows from a Hub data set, a local file or a folder, and the split into training and validation rows."""
 
-import json
+import glob
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -8,13 +9,18 @@ from pathlib import Path
 from random import Random
 
 from finetune.console import InputError
+from finetune.reading import SUFFIXES, kind_of, read_rows
 
-import pandas as pd
 from datasets import Features, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+logger = logging.getLogger(__name__)
 PARTS = ("train", "validation", "test")
+# How the parts are called in a column `split` and in names of files, whatever their letter case.
+SPELLINGS = {
+    "train": ("train", "training"), "validation": ("validation", "valid", "val", "dev", "development", "eval"),
+    "test": ("test", "testing"),
+}  # fmt: skip
 
 
 @dataclass
@@ -39,73 +45,69 @@ class Rows:
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def load_rows(dataset: str, columns: tuple[str, ...], validation_fraction: float | None, seed: int) -> Rows:
+def load_rows(
+    dataset: str, columns: tuple[str, ...], validation_fraction: float | None, seed: int, encoding: str = "utf-8"
+) -> Rows:
     """Load a data set and split it.
 
-    `dataset` is a .jsonl/.json/.csv/.parquet file, a folder that holds train.* and validation.* (and
-    test.*), or a Hub id, `id:configuration` for one of several. Validation rows are, in this order of
-    preference: the folder's or the Hub's own `validation` part, the rows whose column `split` says
-    `validation`, or a share of `validation_fraction` of the rows, split by schema so that no validation
-    schema was trained on. Without a fraction, data that has no validation part is refused.
+    `dataset` is a file of rows (see reading.py), a pattern of several such as `data/*.jsonl`, a folder that
+    holds train.* and validation.* (and test.*), or a Hub id, `id:configuration` for one of several.
+    Validation rows are, in this order of preference: the folder's or the Hub's own `validation` part, the
+    rows whose column `split` says `validation`, or a share of `validation_fraction` of the training rows, split
+    by schema so that no validation schema was trained on. Without a fraction, data that has no validation
+    part is refused. Rows marked test never train.
+
+    Args:
+        columns: of text; rows that lack one of them are left out and counted.
 
     Raises:
-        InputError: unreadable file (with the line), missing column, no rows, unreachable Hub id.
+        InputError: unreadable file (with the line), missing column, a part that is not known, no text where one
+            must be, no rows, unreachable Hub id.
     """
     path = Path(dataset)
+    files = [] if path.exists() else sorted(map(Path, glob.glob(dataset, recursive=True)))
     if path.is_dir():
-        train, validation = (_read_part(path, part) for part in ("train", "validation"))
-        test = _read_part(path, "test") if any(path.glob("test.*")) else None
+        train, validation = (_read_part(path, part, encoding) for part in ("train", "validation"))
+        test = _read_part(path, "test", encoding) if _files_of(path, "test") else None
         rows = Rows(train, validation, str(path.resolve()), "folder", test=test)
-    elif path.suffix in SUFFIXES or path.exists():
-        rows = _split_file(read_rows(path), path, columns, validation_fraction, seed)
+    elif files:
+        found = [row for file in files for row in read_rows(file, encoding)]
+        rows = _split_file(found, path, columns, validation_fraction, seed)
+    elif kind_of(path) or path.exists():
+        rows = _split_file(read_rows(path, encoding), path, columns, validation_fraction, seed)
     else:
         rows = _load_from_hub(dataset, columns, validation_fraction, seed)
     for name, part in rows.parts.items():
-        check_columns(part, columns, f"the {'training' if name == 'train' else name} rows of {dataset}")
+        what = f"the {'training' if name == 'train' else name} rows of {dataset}"
+        check_columns(part, columns, what)
+        setattr(rows, name, complete_rows(part, columns, what))
     return rows
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Return the rows of one .jsonl/.json/.csv/.parquet file.
+def check_texts(rows: list[dict], columns: tuple[str, ...], what: str) -> None:
+    """Raise InputError for a number, list or other value where a text must be; a missing value is none."""
+    kinds = {bool: "a truth value", int: "a number", float: "a number"}
+    for number, row in enumerate(rows, start=1):
+        for name in columns:
+            value = row.get(name)
+            if value is not None and not isinstance(value, str):
+                kind = kinds.get(type(value), f"a {type(value).__name__}")
+                raise InputError(f"row {number} of {what}: {name} is {str(value)[:80]}, {kind}; expected a text.")
+
+
+def complete_rows(rows: list[dict], columns: tuple[str, ...], what: str) -> list[dict]:
+    """Return the rows that have a text in each of the columns; the others are counted in the log.
 
     Raises:
-        InputError: when it is missing, unreadable, or of another kind.
+        InputError: a number, list or other value where a text must be, or no row is left.
     """
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path} is not a kind of file that can be read; expected {', '.join(SUFFIXES)}.")
-    if not path.is_file():
-        raise InputError(f"there is no file {path}.")
-    if path.suffix == ".jsonl":
-        return list(_read_json_lines(path))
-    try:
-        if path.suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-                raise InputError(f"{path} must hold a JSON list of objects.")
-            return rows
-        # keep_default_na: an answer "None" or "NA" is text, not a missing value.
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as {path.suffix[1:]}: {reason}.") from error
-    return frame.to_dict("records")
-
-
-def _read_json_lines(path: Path):
-    with path.open(encoding="utf-8") as lines:
-        number = 0
-        try:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise InputError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
-                yield row
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: not valid JSON ({error.msg}); is the file truncated?") from error
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}, after line {number}: not UTF-8 text.") from error
+    check_texts(rows, columns, what)
+    kept = [row for row in rows if all((row.get(name) or "").strip() for name in columns)]
+    if len(kept) < len(rows):
+        logger.warning(f"{what}: {len(rows) - len(kept)} of {len(rows)} lack {' or '.join(columns)} and are left out.")
+    if columns and not kept:
+        raise InputError(f"{what}: there are none with {' and '.join(columns)}.")
+    return kept
 
 
 def check_columns(rows: list[dict], columns: tuple[str, ...], what: str) -> None:
@@ -119,27 +121,57 @@ def check_columns(rows: list[dict], columns: tuple[str, ...], what: str) -> None
         )
 
 
-def _read_part(folder: Path, part: str) -> list[dict]:
-    files = sorted(path for path in folder.glob(f"{part}.*") if path.suffix in SUFFIXES)
-    if len(files) != 1:
+def _files_of(folder: Path, part: str) -> list[Path]:
+    """Return a part's files in a folder: train.csv, or train-00000-of-00002.parquet and its like."""
+    names = "|".join(SPELLINGS[part])
+    pattern = re.compile(rf"({names})(-\d+-of-\d+)?(\.\w+)+", re.IGNORECASE)
+    return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name) and kind_of(path))
+
+
+def _read_part(folder: Path, part: str, encoding: str) -> list[dict]:
+    files = _files_of(folder, part)
+    if len(files) != 1 and not (files and all("-of-" in path.name for path in files)):
         found = ", ".join(path.name for path in files) or "none"
         raise InputError(
-            f"the folder {folder} must hold exactly one {part} file ({part}.jsonl, .json, .csv or .parquet);"
+            f"the folder {folder} must hold exactly one {part} file ({', '.join(part + each for each in SUFFIXES)});"
             f" found {found}. To hold rows out of one file, give the file itself."
         )
-    return read_rows(files[0])
+    return [row for file in files for row in read_rows(file, encoding)]
+
+
+def part_of(row: dict, where: str) -> str:
+    """Return the part that a row's column `split` names: train, validation or test.
+
+    Raises:
+        InputError: another value, or none.
+    """
+    given = str(row.get("split") or "").strip().lower()
+    for part, spellings in SPELLINGS.items():
+        if given in spellings:
+            return part
+    raise InputError(
+        f"{where}: split is {row.get('split')!r}; expected train, validation or test (also"
+        f" {', '.join(each for part in SPELLINGS.values() for each in part[1:])})."
+    )
 
 
 def _split_file(rows: list[dict], path: Path, columns: tuple[str, ...], fraction: float | None, seed: int) -> Rows:
     source = str(path.resolve())
     check_columns(rows, columns, f"the rows of {path}")
-    parts = {row.get("split") for row in rows}
-    if {"train", "validation"} <= parts:
-        train, validation, test = ([row for row in rows if row.get("split") == part] for part in PARTS)
-        return Rows(train, validation, source, "column `split`", test=test or None)
+    test, how = None, "schema"
+    if any("split" in row for row in rows):
+        parts: dict[str, list[dict]] = {name: [] for name in PARTS}
+        for number, row in enumerate(rows, start=1):
+            parts[part_of(row, f"row {number} of {path}")].append(row)
+        if not parts["train"]:
+            raise InputError(f"{path}: its column `split` marks no row train.")
+        test = parts["test"] or None
+        if parts["validation"]:
+            return Rows(parts["train"], parts["validation"], source, "column `split`", test=test)
+        rows, how = parts["train"], "column `split` for test, and schema"
     _refuse_no_validation(str(path), fraction)
     train, validation = split_by_schema(rows, fraction, seed)
-    return Rows(train, validation, source, f"schema, {fraction:.0%} held out")
+    return Rows(train, validation, source, f"{how}, {fraction:.0%} held out", test=test)
 
 
 def _refuse_no_validation(dataset: str, fraction: float | None) -> None:
@@ -205,7 +237,8 @@ def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float | Non
         return Rows(rows["train"], rows["validation"], dataset, how, True, rows.get("test"), names)
     _refuse_no_validation(dataset, fraction)
     check_columns(rows["train"], columns, f"the rows of {dataset}")
-    return Rows(*split_by_schema(rows["train"], fraction, seed), dataset, f"schema, {fraction:.0%} held out", True)
+    how = f"schema, {fraction:.0%} held out"
+    return Rows(*split_by_schema(rows["train"], fraction, seed), dataset, how, True, rows.get("test"))
 
 
 def _class_names(features: Features) -> list[str] | None:

@@ -4,7 +4,7 @@ import logging
 import re
 
 from finetune.console import InputError
-from finetune.databases import Database, driver_engine
+from finetune.databases import Database, driver_engine, first_line
 from finetune.sql_safety import backticks
 from metrics.sql_execution.schemas import quote
 
@@ -15,7 +15,8 @@ logger = logging.getLogger(__name__)
 FILE_ROLES = ("pg_write_server_files", "pg_execute_server_program", "pg_read_server_files")
 MYSQL_POWERS = ("FILE", "SUPER", "ALL PRIVILEGES")
 MYSQL_WRITES = {"INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "ALL PRIVILEGES"}
-GRANT = re.compile(r"GRANT (?P<privileges>.+?) ON (?P<target>\S+) TO ", re.IGNORECASE)
+NAME = r"`(?:[^`]|``)*`|\*"
+GRANT = re.compile(rf"GRANT (?P<privileges>.+?) ON (?P<schema>{NAME})\.(?P<table>{NAME}) TO ", re.IGNORECASE)
 
 
 def check_role(database: Database, trusted: bool) -> None:
@@ -37,7 +38,7 @@ def check_role(database: Database, trusted: bool) -> None:
             powers, writes, reader = look(database, session)
         engine.dispose()
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = first_line(getattr(error, "orig", None) or error)
         if not trusted:
             raise InputError(f"--execute: the rights of this role cannot be read ({reason}); --trust-role.") from error
         powers, writes, reader = f"has rights that cannot be read ({reason})", [], ""
@@ -58,21 +59,25 @@ def _look_at_postgresql(database: Database, session: sqlalchemy.Connection) -> t
     """Return what the role may that it must not, the tables it may write to, and the lines that make a reader."""
     # One that may become a superuser is a member of it.
     found = session.exec_driver_sql(
-        "SELECT current_user, rolname, rolsuper FROM pg_roles WHERE (rolsuper OR rolname = ANY(%s))"
+        "SELECT current_user, rolname, rolsuper, rolcreaterole FROM pg_roles"
+        " WHERE (rolsuper OR rolcreaterole OR rolname = ANY(%s))"
         " AND pg_has_role(current_user, oid, 'MEMBER') ORDER BY rolname <> current_user, rolsuper DESC, rolname",
         (list(FILE_ROLES),),
     ).fetchall()
     powers = ""
     if found:
-        role, power, is_super = found[0]
-        kind = "a superuser" if is_super else "of the server's files and programs"
+        role, power, is_super, makes_roles = found[0]
+        # Before PostgreSQL 16 who may create roles may grant any of them.
+        kind = "a superuser" if is_super else "one that may create roles" if makes_roles else "of the server's files"
         powers = f"{role} is {kind}" if role == power else f"{role} is a member of {power}, {kind}"
     tables = [(name, ".".join(map(quote, (*database.schema, name)))) for name in database.columns]
     writes = [
         name
         for name, full in tables
         if session.exec_driver_sql(
-            "SELECT has_table_privilege(current_user, %s, 'INSERT, UPDATE, DELETE, TRUNCATE')", (full,)
+            "SELECT has_table_privilege(current_user, %s, 'DELETE, TRUNCATE')"
+            " OR has_any_column_privilege(current_user, %s, 'INSERT, UPDATE')",
+            (full, full),
         ).scalar()
     ]
     reader = (
@@ -95,10 +100,11 @@ def _look_at_mysql(database: Database, session: sqlalchemy.Connection) -> tuple[
         if match is None:  # A role that is granted; what it may is listed too.
             continue
         privileges = {part.strip().upper() for part in re.sub(r"\(.*?\)", "", match["privileges"]).split(",")}
-        if match["target"] == "*.*":
+        if match["schema"] == "*":
             powers += [name for name in MYSQL_POWERS if name in privileges and name not in powers]
         if privileges & MYSQL_WRITES:
-            writes |= {name for name in database.columns if _covers(match["target"], database.schema[0], name)}
+            target = (match["schema"], match["table"])
+            writes |= {name for name in database.columns if _covers(*target, database.schema[0], name)}
     full = [f"{backticks(database.schema[0])}.{backticks(name)}" for name in database.columns]
     reader = "CREATE USER reader IDENTIFIED BY '...'; " + "; ".join(
         f"GRANT SELECT ON {name} TO reader" for name in full
@@ -106,13 +112,16 @@ def _look_at_mysql(database: Database, session: sqlalchemy.Connection) -> tuple[
     return f"{user} has {', '.join(powers)} on *.*" if powers else "", sorted(writes), reader
 
 
-def _covers(target: str, schema: str, table: str) -> bool:
-    """Say whether a grant's target, such as `shop`.*, takes in a table; % and _ of a schema stand for any text."""
-    if target == "*.*":
+def _covers(schemas: str, tables: str, schema: str, table: str) -> bool:
+    """Say whether a grant on `shop`.* takes in a table; % and _ of a schema stand for any text."""
+    if schemas == "*":
         return True
-    schemas, _, tables = target.rpartition(".")
-    pattern = re.sub(r"\\\\?([%_])|%|_", _as_pattern, re.escape(schemas.strip("`")))
-    return re.fullmatch(pattern, schema) is not None and tables.strip("`") in ("*", table)
+    pattern = re.sub(r"\\\\?([%_])|%|_", _as_pattern, re.escape(_bare(schemas)))
+    return re.fullmatch(pattern, schema) is not None and (tables == "*" or _bare(tables) == table)
+
+
+def _bare(name: str) -> str:
+    return name[1:-1].replace("``", "`")
 
 
 def _as_pattern(match: re.Match) -> str:

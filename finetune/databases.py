@@ -79,12 +79,15 @@ class Database:
             "engine": self.engine, "sql": sql, "tables": self.tables, "schema": self.schema, "max_rows": max_rows,
             "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES, "connection": connect_arguments(self.url),
         }  # fmt: skip
-        with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
-            found = _in_process(job | {"database": uri or self.url.database})
+        try:
+            with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
+                found = _in_process(job | {"database": uri or self.url.database})
+        except (OSError, sqlite3.Error) as error:  # The file has gone, or there is no room to copy it.
+            raise QueryFailed(f"{type(error).__name__}: {error}") from error
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
-            if "interrupted" in found["error"]:
+            if (self.engine, found["error"]) == ("sqlite", "OperationalError: interrupted"):
                 raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(
@@ -141,6 +144,11 @@ def driver_engine(url: URL) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(url, connect_args={} if "connect_timeout" in url.query else {"connect_timeout": 10})
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _written(name: str) -> str:
     return name if name.isidentifier() else quote(name)
 
@@ -167,7 +175,7 @@ def open_database(reference: str, only: list[str] | None = None) -> Database:
     try:
         found, schema = _read_duckdb(url.database) if engine == "duckdb" else _inspect(url, engine, only)
     except Exception as error:  # SQLAlchemy wraps its own; DuckDB and the drivers raise others.
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = first_line(getattr(error, "orig", None) or error)
         raise InputError(f"--database {shown} cannot be read: {reason}.") from error
     if not found:
         raise InputError(f"--database {shown} has no tables.")
@@ -229,18 +237,20 @@ def _inspect(url: URL, engine: str, only: list[str] | None) -> tuple[dict[str, d
 def _tables(connection: sqlalchemy.Engine, only: list[str] | None, schema: str | None = None):
     """Return the tables and views with their columns and types, and the schema they are in."""
     inspector = sqlalchemy.inspect(connection)
-    names = sorted([*inspector.get_table_names(), *inspector.get_view_names()])
+    # One schema: without its name PostgreSQL lists those of the whole search_path.
+    schema = schema or inspector.default_schema_name
+    names = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
     wanted = {name.lower() for name in only or names}
     # With too many tables their columns are not asked for: there would be one query for each.
     few = len(wanted) <= MAX_TABLES
     found = {
-        name: {column["name"]: _type_name(column["type"]) for column in inspector.get_columns(name)}
+        name: {column["name"]: _type_name(column["type"]) for column in inspector.get_columns(name, schema)}
         if few and name.lower() in wanted
         else {}
         for name in names
     }
     connection.dispose()
-    return found, (schema or inspector.default_schema_name,)
+    return found, (schema,)
 
 
 def _type_name(kind: sqlalchemy.types.TypeEngine) -> str:

@@ -1,16 +1,12 @@
 """Labelled texts: read from rows, those without a text left out, and encoded."""
 
-import logging
 from dataclasses import dataclass
 
 from finetune.classification import Encoded, encode_texts, warn_of_long_texts
-from finetune.data import check_columns
 from finetune.labels import Labels
 
 import numpy as np
 from datasets import Dataset
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,17 +37,3 @@ class LabelledTexts:
         return Dataset.from_list(
             [piece | {"labels": target} for piece, target in zip(self.encoded.pieces, targets, strict=True)]
         )
-
-
-def drop_empty(rows: list[dict], what: str) -> list[dict]:
-    """Return the rows that have a text; the others are counted in the log.
-
-    Raises:
-        InputError: when there is no column `text`, or no text at all.
-    """
-    check_columns(rows, ("text",), what)
-    kept = [row for row in rows if isinstance(row.get("text"), str) and row["text"].strip()]
-    if len(kept) < len(rows):
-        logger.warning(f"{what}: {len(rows) - len(kept)} of {len(rows)} have no text and are left out.")
-    check_columns(kept, ("text",), f"{what} with a text")
-    return kept

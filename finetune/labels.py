@@ -2,14 +2,17 @@
 
 import json
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.data import check_columns
 
 import numpy as np
 
 logger = logging.getLogger(__name__)
+NUMBER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 TASKS = ("multilabel", "binary", "multiclass")
 
 
@@ -55,38 +58,142 @@ class Labels:
         return found
 
     def _id(self, label, where: str) -> int:
-        text = str(int(label) if isinstance(label, bool | np.bool_) else label)
+        text = as_name(label, where)
         if text in self.names:
             return self.names.index(text)
-        if text.isdigit() and int(text) < len(self.names):
+        # A number counts the names, unless the names are numbers themselves.
+        if NUMBER.fullmatch(text) and 0 <= int(text) < len(self.names) and not any(map(NUMBER.fullmatch, self.names)):
             return int(text)
+        ids = "" if any(map(NUMBER.fullmatch, self.names)) else f", or a number from 0 to {len(self.names) - 1}"
         raise InputError(
-            f"{where} has the label {label!r}; expected one of {', '.join(self.names)}, or a number from 0 to"
-            f" {len(self.names) - 1}. Mend the row, or give all names with --label-names."
+            f"{where} has the label {label!r}; expected one of {', '.join(self.names)}{ids}. Mend the row, or give all"
+            " names with --labels."
         )
 
 
-def labels_of(row: dict, where: str) -> list:
-    """Return the labels of a row: its list `labels` (in CSV, a JSON list), or its single `label`.
+def as_name(label, where: str) -> str:
+    """Return a label as the name of a class: 1, 1.0 and True are "1".
 
     Raises:
-        InputError: when it has neither, or `labels` is not a list.
+        InputError: a number with a fraction, or no single value.
+    """
+    if isinstance(label, bool | np.bool_):
+        return str(int(label))
+    if isinstance(label, float | np.floating):
+        if not float(label).is_integer():
+            raise InputError(f"{where} has the label {label}; a class is a name or a whole number.")
+        return str(int(label))
+    if not isinstance(label, str | int | np.integer):
+        raise InputError(f"{where} has the label {label!r}; expected a name or a number.")
+    return str(label).strip() if isinstance(label, str) else str(label)
+
+
+def labels_of(row: dict, where: str) -> list:
+    """Return the labels of a row: its `labels`, or its single `label`.
+
+    `labels` is a list; in a cell of text it is a JSON list such as ["billing", "bug"] or [0, 3], or names with
+    semicolons between them: billing;bug.
+
+    Raises:
+        InputError: when it has neither, `labels` is something else, or `label` is a list.
     """
     if "labels" not in row:
-        if row.get("label") is None or row["label"] == "":
+        label = row.get("label")
+        if label is None or (isinstance(label, str) and not label.strip()):
             raise InputError(f"{where} has no label.")
-        return [row["label"]]
+        if isinstance(label, list | dict) or (isinstance(label, str) and label.lstrip().startswith("[")):
+            raise InputError(f"{where}: label is {label!r}; a list of labels belongs into a column `labels`.")
+        return [label]
     value = row["labels"]
     if isinstance(value, str):
-        try:
-            value = json.loads(value or "[]")
-        except json.JSONDecodeError:
-            value = None
+        value = _read_cell(value)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if not isinstance(value, list):
-        raise InputError(f"{where}: labels must be a list such as [0, 3], not {row['labels']!r}.")
+        raise InputError(
+            f'{where}: labels must be a list such as ["billing", "bug"] or [0, 3], or names with semicolons'
+            f" between them, billing;bug; not {row['labels']!r}."
+        )
     return value
+
+
+def _read_cell(text: str) -> list | None:
+    """Return the labels of a cell of text; None where it looks like a list and is none."""
+    if not text.lstrip().startswith(("[", "{")):
+        return [name.strip() for name in text.split(";") if name.strip()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def spell_out(
+    rows: list[dict], names: list[str] | None, columns: list[str] | None, what: str, is_multi_hot: bool | None = None
+) -> tuple[list[dict], bool]:
+    """Return rows whose 0 and 1, one a label, are lists of labels; and whether `labels` held them.
+
+    Args:
+        names: of the labels, in the order of their 0 and 1.
+        columns: of 0 and 1, one a label (--label-columns).
+        is_multi_hot: what was found in the training rows, None to find it.
+
+    Raises:
+        InputError: 0 and 1 without as many names, a value that is neither, or a missing column.
+    """
+    if columns:
+        check_columns(rows, tuple(columns), what)
+        return [
+            row | {"labels": [name for name in columns if _is_on(row.get(name), f"row {number} of {what}: {name}")]}
+            for number, row in enumerate(rows, start=1)
+        ], False
+    if not any("labels" in row for row in rows):
+        return rows, False
+    found = [labels_of(row, f"row {number} of {what}") for number, row in enumerate(rows, start=1)]
+    expected = is_multi_hot
+    if is_multi_hot is None:
+        is_multi_hot = _are_multi_hot(found)
+    if not is_multi_hot:
+        return rows, False
+    if not names or (expected is None and len(names) != len(found[0])):
+        raise InputError(
+            f"{what}: labels are lists of {len(found[0])} zeros and ones, one a label, and --labels gives"
+            f" {len(names or [])} names; give {len(found[0])}, in the order of the lists, for example --labels"
+            ' billing bug ..., or write the labels as names or numbers: ["bug"] or [2].'
+        )
+    for number, values in enumerate(found, start=1):
+        if len(values) != len(names) or not all(value in (0, 1) for value in values):
+            raise InputError(f"row {number} of {what}: labels are {values}; expected {len(names)} zeros and ones.")
+    return [
+        row | {"labels": [name for name, value in zip(names, values, strict=True) if value]}
+        for row, values in zip(rows, found, strict=True)
+    ], True
+
+
+def _are_multi_hot(found: list[list]) -> bool:
+    """Say whether lists hold a 0 or 1 for each label: of one length, and a value twice, or true and 0.0, in some."""
+    if len({len(values) for values in found}) != 1 or len(found[0]) < 2:
+        return False
+    if not all(isinstance(value, bool | int | float) and value in (0, 1) for values in found for value in values):
+        return False
+    are_numbers = all(type(value) is int for values in found for value in values)
+    return not are_numbers or any(len(set(values)) < len(values) for values in found)
+
+
+def _is_on(value, where: str) -> bool:
+    text = str(value).strip().lower() if value is not None else ""
+    if text not in ("0", "1", "0.0", "1.0", "true", "false"):
+        raise InputError(f"{where} is {value!r}; expected 0 or 1.")
+    return text in ("1", "1.0", "true")
+
+
+def count_labels(rows: list[dict], labels: Labels) -> str:
+    """Return one line: how many rows have each label."""
+    actual = labels.encode(rows, "the training rows")
+    counts = [f"{name} {int(count)}" for name, count in zip(labels.scored, actual.sum(axis=0), strict=True)]
+    if labels.task == "binary":
+        counts = [f"{labels.names[0]} {int((actual == 0).sum())}", *counts]
+    none = f", none of them {int((actual.sum(axis=1) == 0).sum())}" if labels.task == "multilabel" else ""
+    return f"Labels of {len(rows)} training rows: {', '.join(counts)}{none}"
 
 
 def read_names(given: list[str] | None) -> list[str] | None:
@@ -98,10 +205,10 @@ def read_names(given: list[str] | None) -> list[str] | None:
     names = given
     if given and len(given) == 1 and given[0].endswith(".txt"):
         if not Path(given[0]).is_file():
-            raise InputError(f"--label-names: there is no file {given[0]}.")
+            raise InputError(f"--labels: there is no file {given[0]}.")
         names = [line.strip() for line in Path(given[0]).read_text(encoding="utf-8").splitlines() if line.strip()]
     if names and len(set(names)) < len(names):
-        raise InputError(f"--label-names has a name twice: {', '.join(sorted(names))}.")
+        raise InputError(f"--labels has a name twice: {', '.join(sorted(names))}.")
     return names
 
 
@@ -120,15 +227,19 @@ def find_labels(rows: list[dict], task: str | None, names: list[str] | None) -> 
         raise InputError("--task multilabel needs a list `labels` in each row; the rows have a single `label`.")
     if task == "multiclass" and several:
         raise InputError("--task multiclass needs one `label` in each row; the rows have lists `labels`.")
+    _refuse_mixed(rows, several)
     found = [labels_of(row, f"row {number} of the training rows") for number, row in enumerate(rows, start=1)]
-    values = {str(int(label) if isinstance(label, bool | np.bool_) else label) for labels in found for label in labels}
+    values = {as_name(label, "a training row") for labels in found for label in labels}
     _refuse_single_class(found, values, several)
+    negative = [value for value in sorted(values) if NUMBER.fullmatch(value) and int(value) < 0]
+    if negative and several and names is None:
+        raise InputError(f"the lists of labels hold the label {negative[0]}; expected names, or numbers from 0.")
     task = task or ("multilabel" if several else "binary" if len(values) == 2 else "multiclass")
     if task == "binary" and several:
         return Labels(task, tuple(names if names and len(names) == 2 else ("no", "yes")))
     if names is None:
-        numbers = all(value.removeprefix("-").isdigit() for value in values)
-        names = [str(n) for n in range(max([0, *map(int, values)]) + 1)] if numbers else sorted(values)
+        # The values that occur: numbers may be years or postcodes.
+        names = sorted(values, key=int) if all(map(NUMBER.fullmatch, values)) else sorted(values)
         names = ["no", "yes"] if task == "binary" and names == ["0", "1"] else names
     if task == "binary" and len(names) != 2:
         raise InputError(f"--task binary needs two labels, those of no and of yes; there are {', '.join(names)}.")
@@ -138,6 +249,15 @@ def find_labels(rows: list[dict], task: str | None, names: list[str] | None) -> 
     if never:
         logger.warning(f"in no training row, and kept: the labels {', '.join(never)}. They cannot be learned.")
     return labels
+
+
+def _refuse_mixed(rows: list[dict], several: bool) -> None:
+    """Raise InputError for texts among lists: a cell of text is read by a rule of its own."""
+    kinds = [isinstance(row.get("labels"), str) for row in rows]
+    if several and any(kinds) and not all(kinds):
+        place = kinds.index(True)
+        where, value = f"row {place + 1} of the training rows", rows[place]["labels"]
+        raise InputError(f"{where}: labels must be a list as in other rows, not {value!r}.")
 
 
 def _refuse_single_class(found: list[list], values: set[str], several: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finetune import console
 from finetune.console import InputError
-from finetune.data import SUFFIXES, check_writable, read_rows
+from finetune.data import check_writable
 
 import pandas as pd
 import pyarrow as pa
@@ -25,18 +25,6 @@ def check_output(path: Path | None) -> None:
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}.")
     check_writable(str(path.parent))
-
-
-def stream_rows(path: Path) -> Iterator[dict]:
-    """Yield the rows of a .jsonl/.json/.csv/.parquet file, the large kinds piece by piece."""
-    if not path.is_file() or path.suffix not in SUFFIXES or path.suffix in (".jsonl", ".json"):
-        yield from read_rows(path)
-    elif path.suffix == ".parquet":
-        for batch in pq.ParquetFile(path).iter_batches(1024):
-            yield from batch.to_pylist()
-    else:
-        for frame in pd.read_csv(path, dtype=str, keep_default_na=False, chunksize=1024):
-            yield from frame.to_dict("records")
 
 
 def read_lines() -> Iterator[tuple[int, str | dict]]:

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
 # Another value of these trains the same weights. Rows and base are compared by what they hold.
 FREE = {
-    "dataset", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
+    "dataset", "encoding", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
     "accelerator_config",
     "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
     "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name",

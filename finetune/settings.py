@@ -17,6 +17,7 @@ LORA_INITS = ("default", "gaussian", "loftq", "eva")
 class SharedFlags:
     """Flags that mean the same in every training script; the script's own `Flags` adds the others."""
 
+    encoding: str = field(default="utf-8", metadata={"help": "of the text of --dataset, such as latin-1 or utf-16"})
     base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
     load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base is not quantised"})
     compute_dtype: str = field(

@@ -224,10 +224,15 @@ def limit_process(megabytes: int, seconds: float) -> None:
     """Take from this process all it does not need: memory, processor time, and the writing of files."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 2,) * 2)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # No file can grow by a byte, whatever was let through.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limits = {
+        resource.RLIMIT_AS: megabytes * 2**20, resource.RLIMIT_CPU: int(seconds) + 2,
+        resource.RLIMIT_FSIZE: 0,  # No file can grow by a byte, whatever was let through.
+        resource.RLIMIT_CORE: 0,
+    }  # fmt: skip
+    for kind, limit in limits.items():
+        highest = resource.getrlimit(kind)[1]
+        limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def end_with_parent() -> None:
@@ -241,9 +246,13 @@ def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
-    # DuckDB maps far more than it uses and dies where it may not; its own memory_limit holds.
-    limit_process(job["memory_megabytes"] * (8 if job["engine"] == "duckdb" else 1), job["timeout"])
-    print(json.dumps(answer(job)), flush=True)
+    try:
+        # DuckDB maps far more than it uses and dies where it may not; its own memory_limit holds.
+        limit_process(job["memory_megabytes"] * (8 if job["engine"] == "duckdb" else 1), job["timeout"])
+        found = answer(job)
+    except Exception as error:  # Nobody would see a traceback.
+        found = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(found), flush=True)
     os._exit(0)  # No driver's clean-up may take longer than the query.
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from finetune.console import InputError
-from finetune.data import Rows, check_columns
+from finetune.data import Rows, check_columns, check_texts
 from finetune.documents import split_sentences
 from finetune.prompts import Prompt
 from finetune.supervision import Supervision
@@ -58,6 +58,7 @@ def name_columns(rows: Rows, article: str | None, summary: str) -> dict[str, str
     columns = find_columns(rows.train, article, summary, f"the train rows of {rows.source}")
     for name, part in rows.parts.items():
         check_columns(part, tuple(columns.values()), f"the {name} rows of {rows.source}")
+        check_texts(part, tuple(columns.values()), f"the {name} rows of {rows.source}")
         setattr(rows, name, select_columns(part, columns))
     return columns
 

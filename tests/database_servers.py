@@ -113,7 +113,7 @@ def mariadb() -> Iterator[str]:
     )
     try:
         deadline = time.monotonic() + 900
-        while not socket.exists() and time.monotonic() < deadline:
+        while not socket.exists() and server.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         with closing(pymysql.connect(unix_socket=str(socket), user="root", autocommit=True)) as connection:
             for statement in ["CREATE DATABASE shop", "USE shop", *SETUP, *READER_OF_MYSQL]:

@@ -76,7 +76,7 @@ def test_truncated_and_unreadable_files(tmp_path):
     data.write_text("\n".join(lines)[:-20])
     train_refused(tmp_path, ["--dataset", data], "line 5", "not valid JSON")
     data.write_bytes(b"\xff\xfe broken")
-    train_refused(tmp_path, ["--dataset", data], "not UTF-8")
+    train_refused(tmp_path, ["--dataset", data], "is not utf-8 text")
     train_refused(tmp_path, ["--dataset", tmp_path / "none.jsonl"], "there is no file")
     (tmp_path / "rows.parquet").write_text("no parquet")
     train_refused(tmp_path, ["--dataset", tmp_path / "rows.parquet"], "cannot be read as parquet")
@@ -99,7 +99,7 @@ def test_rows_of_which_cleaning_leaves_none(tmp_path):
 def test_scoring_of_rows_that_are_not_there(tmp_path, logged_model):
     score = partial(call, evaluate_model.main, logged_model["uri"], "--dataset")
     refused(score(tmp_path / "none.jsonl"), "there is no file")
-    refused(score(DEMO_DATA, "--split", "holdout"), "no rows of --split holdout; it has test, train, validation")
+    refused(score(DEMO_DATA, "--split", "holdout"), "--split: split is 'holdout'; expected train, validation or test")
     refused(score(DEMO_DATA, "--max-rows", 0), "--max-rows 0 must be at least 1")
     refused(score(jsonl(tmp_path / "rows.jsonl", [{"question": "q"}])), "no column context, answer")
     corrupt = [{"question": "q", "context": "CREATE TABLE t (a INT)", "answer": "SELECT b FROM t"}]

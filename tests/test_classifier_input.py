@@ -97,7 +97,7 @@ def test_empty_and_long_texts_are_counted(terms, tiny_roberta, tmp_path, caplog)
     write_rows(folder / "validation.jsonl", rows)
     arguments = ("--base-model", tiny_roberta, "--dataset", folder, "--output-dir", tmp_path / "o", "--max-length", 64)
     assert call(train_classifier.main, *arguments, "--target-modules", "none", "--long-texts", "window") is not None
-    assert "train rows: 2 of 22 have no text and are left out" in caplog.text
+    assert "2 of 22 lack text and are left out" in caplog.text
     assert "validation rows: 1 of 20 are longer than 64 tokens and are scored in windows" in caplog.text
 
 

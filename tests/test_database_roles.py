@@ -24,8 +24,10 @@ def postgresql_roles(postgresql_database):
             "CREATE ROLE files", "GRANT pg_read_server_files TO files", "CREATE ROLE clerk LOGIN",
             "GRANT files TO clerk",
             "CREATE ROLE heir LOGIN NOINHERIT", "GRANT postgres TO heir",
+            "CREATE ROLE keeper LOGIN CREATEROLE", "CREATE ROLE editor LOGIN",
+            "GRANT SELECT, UPDATE (age) ON users TO editor", "GRANT SELECT ON orders TO editor",
             "CREATE ROLE programs LOGIN", "GRANT pg_execute_server_program TO programs",
-            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk, heir, programs",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk, heir, programs, keeper",
         ):  # fmt: skip
             connection.execute(statement)
     return postgresql_database.replace("postgres@", "{}@")
@@ -71,7 +73,8 @@ def test_a_reader_is_taken_in_silence(postgresql_roles, mysql_roles, caplog):
     [
         ("postgres", "the database role postgres is a superuser"),
         ("heir", "the database role heir is a member of postgres, a superuser"),
-        ("clerk", "the database role clerk is a member of pg_read_server_files, of the server's files and programs"),
+        ("clerk", "the database role clerk is a member of pg_read_server_files, of the server's files"),
+        ("keeper", "the database role keeper is one that may create roles"),
         ("programs", "the database role programs is a member of pg_execute_server_program"),
     ],
 )
@@ -99,17 +102,18 @@ def test_a_mighty_user_of_mysql_is_refused(mysql_roles, caplog, user, reason):
 def test_a_role_that_may_write_to_the_tables_is_warned_of(postgresql_roles, mysql_roles, caplog):
     for url in (postgresql_roles, mysql_roles):
         assert "may write to users; safer is one that may only read: CREATE" in said(url.format("writer"), caplog)
+    assert "may write to users; safer" in said(postgresql_roles.format("editor"), caplog)
     assert "may write to orders, users" in said(mysql_roles.format("owner"), caplog)
 
 
 def test_a_grants_target_covers_tables_by_its_pattern():
-    assert _covers("*.*", "shop", "users")
-    assert _covers("`shop`.*", "shop", "users")
-    assert _covers("`shop`.`users`", "shop", "users")
-    assert _covers("`sh%`.*", "shop", "users")
-    assert not _covers("`shop`.`orders`", "shop", "users")
-    assert not _covers(r"`sh\_p`.*", "shop", "users")
-    assert _covers(r"`sh\_p`.*", "sh_p", "users")
+    assert _covers("*", "*", "shop", "users")
+    assert _covers("`shop`", "*", "shop", "users")
+    assert _covers("`shop`", "`users`", "shop", "users")
+    assert _covers("`sh%`", "*", "shop", "users")
+    assert not _covers("`shop`", "`orders`", "shop", "users")
+    assert not _covers(r"`sh\_p`", "*", "shop", "users")
+    assert _covers(r"`sh\_p`", "*", "sh_p", "users")
 
 
 def test_execute_refuses_the_superuser_before_a_model_is_loaded(postgresql_database):

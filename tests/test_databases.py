@@ -213,6 +213,7 @@ def test_the_process_of_a_query_ends_with_the_one_that_asked(sqlite_database):
     deadline = time.monotonic() + LONGEST_WAIT
     while not (running := [pid for pid in children() if is_running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert running
     asking.kill()
     asking.wait()
     while is_running(running[0]) and time.monotonic() < deadline:

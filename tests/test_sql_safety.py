@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -140,15 +141,14 @@ def test_sqlite_alone_stops_every_attack(sqlite_database, monkeypatch):
     assert {attack.strip(" ;").partition(" ")[0] for attack in harmless} <= {"", "SELECT", "VALUES", "REINDEX"}
 
 
-def test_the_process_of_a_query_can_write_no_file_and_not_all_memory():
+def test_the_process_of_a_query_can_write_no_file_and_not_all_memory(tmp_path):
     code = (
-        "import sys; sys.path.insert(0, 'finetune'); from sql_runner import limit_process; limit_process(300, 5);"
-        "import os, pathlib\n"
-        "try: os.write(os.open('/tmp/stolen', os.O_WRONLY | os.O_CREAT), b'x')\n"
+        "import os, sys; from finetune.sql_runner import limit_process; limit_process(300, 5)\n"
+        "try: os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), b'x')\n"
         "except OSError as error: print(error.errno)\n"
-        "pathlib.Path('/tmp/stolen').unlink(missing_ok=True)\n"
         "try: bytearray(10**9)\n"
         "except MemoryError: print('memory')"
     )
-    done = subprocess.run(["python3", "-B", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, "-B", "-c", code, str(tmp_path / "stolen")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.split() == ["27", "memory"], done.stderr  # 27: EFBIG

@@ -18,6 +18,7 @@ from finetune.safe_sql.vocabulary import (
     RANGES,
     SQLITE_DATE_FUNCTIONS,
     SQLITE_FORMATS,
+    TIME_LETTERS,
     TYPE_PARAMETERS,
     TYPES,
     UNITS,
@@ -26,8 +27,6 @@ from finetune.safe_sql.vocabulary import (
 from metrics.sql_execution.queries import compared_with
 
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
-from sqlglot.time import format_time
 
 # Arguments of nodes that say how sqlglot would write them for other engines, nothing of the query.
 HINTS = {"typed", "safe", "coalesce", "big_int", "over", "zero_start"}
@@ -77,7 +76,7 @@ class Expressions:
             Refused: a kind of node, function, type or unit that is not in the lists, or an unknown name.
         """
         kind = type(node)  # Not isinstance: a subclass may do more than its parent.
-        if kind in OPERATORS or kind in RANGES or kind in (exp.Div, exp.DPipe, exp.Neg):
+        if kind in OPERATORS or kind in RANGES or kind in (exp.Div, exp.Mod, exp.DPipe, exp.Neg):
             check_precedence(node)
         if kind in AGGREGATES and scope.prefers_aliases:
             scope = replace(scope, prefers_aliases=False)
@@ -110,13 +109,13 @@ class Expressions:
             parts += [word, self.expression(operand, scope)]
         return write("(", *parts[1:], ")")
 
-    def division(self, node: exp.Div, scope: Scope) -> Fragment:
+    def division(self, node: exp.Div | exp.Mod, scope: Scope) -> Fragment:
         only(node, "this", "expression")
         left, right = self.expression(node.this, scope), self.expression(node.expression, scope)
         is_zero = not isinstance(node.expression, exp.Literal) or not node.expression.name.strip("0.")
         if is_zero and self.engine in ("postgresql", "duckdb"):  # Division by zero is NULL in SQLite, an error there.
             right = write("NULLIF (", right, ", ", fragments.number("0"), ")")
-        return write("(", left, "/", right, ")")
+        return write("(", left, "/" if isinstance(node, exp.Div) else "%", right, ")")
 
     def concatenation(self, node: exp.DPipe, scope: Scope) -> Fragment:
         only(node, "this", "expression")
@@ -242,6 +241,8 @@ class Expressions:
             parent = parent.parent
         if parent is None or isinstance(parent, exp.Query | exp.Group | exp.Alias):
             return (scope.number, None)
+        if isinstance(parent, exp.Tuple):  # Each has the type of its own column.
+            return (scope.number, id(node))
         if id(parent) not in self._places:
             is_small = sum(1 for _ in islice(parent.walk(), MAX_COMPARED + 1)) <= MAX_COMPARED
             self._places[id(parent)] = parent.sql(dialect="sqlite", comments=False) if is_small else str(id(parent))
@@ -326,7 +327,7 @@ class Expressions:
         only(node, "this", "separator")
         inner, order = node.this, None
         if isinstance(inner, exp.Order):
-            order, inner = self.order(inner.expressions, scope), inner.this
+            order, inner = self.order(inner, scope), inner.this
         is_distinct = isinstance(inner, exp.Distinct)
         if is_distinct:
             only(inner, "expressions")
@@ -334,7 +335,7 @@ class Expressions:
                 raise Refused("GROUP_CONCAT of several columns is not allowed")
             inner = inner.expressions[0]
             if isinstance(inner, exp.Order):
-                order, inner = self.order(inner.expressions, scope), inner.this
+                order, inner = self.order(inner, scope), inner.this
         value, separator = self.expression(inner, scope), node.args.get("separator")
         if separator is not None and not separator.is_string:
             raise Refused("the separator of GROUP_CONCAT must be a text")
@@ -402,10 +403,13 @@ class Expressions:
             raise Refused(f"the type {str(given or getattr(node.this, 'value', node.this))[:80]} is not allowed")
         limits, parameters = TYPE_PARAMETERS.get(key, ()), []
         for place, parameter in enumerate(node.expressions):
+            only(parameter, "this")
             value = parameter.this.name if isinstance(parameter, exp.DataTypeParam) else ""
             if not value.isdecimal() or place >= len(limits) or not 0 <= int(value) <= limits[place]:
                 raise Refused(f"the parameters of the type {names[self.which]} are not allowed")
             parameters.append(fragments.number(value))
+        if not parameters and (key, self.engine) == (exp.DataType.Type.CHAR, "postgresql"):
+            return write("TEXT")  # Its CHAR is CHAR(1).
         if not parameters or self.engine == "sqlite":
             return write(names[self.which])
         width = int(node.expressions[0].this.name) // 20 if key != exp.DataType.Type.DECIMAL else 0  # CHAR(n) is padded
@@ -413,7 +417,7 @@ class Expressions:
 
     def date(self, node: exp.Date, scope: Scope) -> Fragment:
         only(node, "this")
-        value = self.expression(node.this, scope)
+        value = self.moment(node.this, scope)
         return write("CAST (", value, "AS DATE )") if self.engine == "duckdb" else write("DATE (", value, ")")
 
     def part_of_date(self, node: exp.Func, scope: Scope) -> Fragment:
@@ -429,6 +433,8 @@ class Expressions:
         if unit not in UNITS or (self.engine == "sqlite" and unit not in SQLITE_FORMATS):
             raise Refused(f"the unit {unit[:80]} is not allowed")
         value = self.expression(node, scope)
+        if self.engine in ("postgresql", "duckdb") and [token.kind for token in value.tokens] == ["text"]:
+            value = write("CAST (", value, "AS TIMESTAMP )")
         if self.engine == "sqlite":
             code = fragments.text(SQLITE_FORMATS[unit], ("unit", unit))
             return write("CAST ( STRFTIME (", code, ",", value, ") AS INTEGER )")
@@ -441,16 +447,35 @@ class Expressions:
         if not form.is_string or type(moment) is not exp.TsOrDsToTimestamp:
             raise Refused("STRFTIME takes a format in quotes and a date or time")
         only(moment, "this")
-        value, place = self.expression(moment.this, scope), self.place(form, scope)
+        value, letters = (
+            self.moment(moment.this, scope),
+            fragments.text(self.letters(form.name), self.place(form, scope)),
+        )
         if self.engine == "sqlite":
-            return write("STRFTIME (", fragments.text(form.name, place), ",", value, ")")
-        if self.engine == "duckdb":
-            return write("STRFTIME ( CAST (", value, "AS TIMESTAMP ) ,", fragments.text(form.name, place), ")")
-        dialect = Dialect.get_or_raise("mysql" if self.engine == "mysql" else "postgres")
-        letters = format_time(form.name, dialect.INVERSE_TIME_MAPPING, dialect.INVERSE_TIME_TRIE) or ""
+            return write("STRFTIME (", letters, ",", value, ")")
         if self.engine == "mysql":
-            return write("DATE_FORMAT (", value, ",", fragments.text(letters, place), ")")
-        return write("TO_CHAR ( CAST (", value, "AS TIMESTAMP ) ,", fragments.text(letters, place), ")")
+            return write("DATE_FORMAT (", value, ",", letters, ")")
+        name = "STRFTIME" if self.engine == "duckdb" else "TO_CHAR"
+        return write(name, "( CAST (", value, "AS TIMESTAMP ) ,", letters, ")")
+
+    def moment(self, node: exp.Expression, scope: Scope) -> Fragment:
+        """Return a date or time; SQLite's 'now' is the present everywhere."""
+        if node.is_string and node.name.lower() == "now" and self.engine != "sqlite":
+            return write("CURRENT_TIMESTAMP", size=1)
+        return self.expression(node, scope)
+
+    def letters(self, form: str) -> str:
+        """Return a format of STRFTIME in the engine's letters; text between them stays text."""
+        if self.engine == "sqlite":
+            return form
+        parts = []
+        for part in re.findall(r"%.?|[^%]+", form, re.DOTALL):
+            known = TIME_LETTERS.get(part, (None,) * 3)[self.which - 1] if part.startswith("%") else part
+            if known is None or (self.engine == "postgresql" and set(part) & set('"\\')):
+                raise Refused(f"the format {part[:20]} of STRFTIME is not allowed")
+            is_word = self.engine == "postgresql" and not part.startswith("%") and re.search(r"\w", part)
+            parts.append(f'"{known}"' if is_word else known)
+        return "".join(parts)
 
     def today(self, node: exp.CurrentDate, scope: Scope) -> Fragment:
         only(node)
@@ -482,7 +507,7 @@ class Expressions:
         if node.args.get("partition_by"):
             parts += ["PARTITION BY", self.listed(node.args["partition_by"], scope)]
         if node.args.get("order"):
-            parts += ["ORDER BY", self.order(node.args["order"].expressions, scope)]
+            parts += ["ORDER BY", self.order(node.args["order"], scope)]
         if node.args.get("spec"):
             parts.append(self.frame(node.args["spec"]))
         return write(self.expression(node.this, scope), "OVER (", *parts, ")")
@@ -508,7 +533,7 @@ class Expressions:
             return write(node.args["kind"], "BETWEEN", sides[0], "AND", sides[1])
         return write(node.args["kind"], *sides)
 
-    def order(self, nodes: list[exp.Expression], scope: Scope) -> Fragment:
+    def order(self, node: exp.Order, scope: Scope) -> Fragment:
         """Return the terms of an ORDER BY."""
         raise NotImplementedError
 
@@ -526,7 +551,8 @@ class Expressions:
 METHODS = {
     exp.And: Expressions.connector, exp.Or: Expressions.connector, exp.Not: Expressions.negation,
     exp.Neg: Expressions.minus, exp.Paren: Expressions.parentheses, exp.Tuple: Expressions.row,
-    exp.Div: Expressions.division, exp.DPipe: Expressions.concatenation, exp.Concat: Expressions.concat,
+    exp.Div: Expressions.division, exp.Mod: Expressions.division,
+    exp.DPipe: Expressions.concatenation, exp.Concat: Expressions.concat,
     exp.Between: Expressions.between, exp.In: Expressions.membership, exp.Is: Expressions.is_,
     exp.Like: Expressions.like, exp.ILike: Expressions.like, exp.Escape: Expressions.escape,
     exp.Exists: Expressions.exists, exp.Case: Expressions.case, exp.If: Expressions.condition,

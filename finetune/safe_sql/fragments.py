@@ -106,15 +106,17 @@ def number(text: str) -> Fragment:
     Raises:
         Refused: anything else, or more than 38 digits.
     """
+    exponent = 0
     if INTEGER.fullmatch(text):
         written = str(int(text))
     elif (match := DECIMAL.fullmatch(text)) and (match[1] or match[2]):
         written = f"{int(match[1] or 0)}.{match[2] or 0}"
-    elif (match := FLOAT.fullmatch(text)) and abs(int(match[3])) <= 300:
+    elif (match := FLOAT.fullmatch(text)) and abs(exponent := int(match[3])) <= 300:
         written = f"{int(match[1])}.{match[2] or 0}e{int(match[3])}"
     else:
         raise Refused(f"the number {text[:80]} is not allowed")
-    return Fragment((Token("number", written),), size=1)
+    # PostgreSQL multiplies numbers to thousands of digits, and they can become a text.
+    return Fragment((Token("number", written),), size=1, text=1 + (len(written) + abs(exponent)) // 20)
 
 
 def text(value: str, place: Hashable) -> Fragment:

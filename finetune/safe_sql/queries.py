@@ -120,8 +120,7 @@ class Writer(Expressions):
             inner = replace(scope, prefers_aliases=self.engine in ("mysql", "duckdb"))
             parts += ["HAVING", self.expression(having.this, inner)]
         if node.args.get("order"):
-            only(node.args["order"], "expressions")
-            parts += ["ORDER BY", self.order(node.args["order"].expressions, scope, outputs)]
+            parts += ["ORDER BY", self.order(node.args["order"], scope, outputs)]
         limits = self.limits(node)
         is_simple = not (with_ or limits or node.args.get("order"))
         return Query(write(*parts, *limits), outputs, is_simple)
@@ -227,7 +226,12 @@ class Writer(Expressions):
         """Return a join; USING and NATURAL become ON, and their columns one."""
         only(node, "this", "on", "side", "kind", "using", "method")
         side, kind, method = node.side.upper(), node.kind.upper(), node.method.upper()
-        if side not in ("", *SIDES) or kind not in JOINS or method not in ("", "NATURAL"):
+        if (
+            side not in ("", *SIDES)
+            or kind not in JOINS
+            or (kind == "OUTER" and not side)
+            or method not in ("", "NATURAL")
+        ):
             raise Refused(f"the join {' '.join(filter(None, (method, side, kind)))} is not allowed")
         left = scope.sources[:]
         right = self.entry(node.this, scope)
@@ -328,18 +332,38 @@ class Writer(Expressions):
         same = [output.written for output in outputs if output.value.tokens == key.tokens]
         return same[0] if same and any(token.kind == "text" for token in key.tokens) else key
 
-    def order(self, nodes: list[exp.Expression], scope: Scope, outputs: list[Output] | None = None) -> Fragment:
-        """Return the terms of an ORDER BY; with outputs, a name means a column of the result first."""
+    def order(self, node: exp.Order, scope: Scope | None, outputs: list[Output] | None = None) -> Fragment:
+        """Return the terms of an ORDER BY.
+
+        Args:
+            scope: whose names the terms use; None behind a set operation, which has the names of its result only.
+            outputs: the columns of the result: a name means one of these first, a number always.
+        """
+        only(node, "this", "expressions")
         terms = []
-        for node in nodes:
-            if type(node) is not exp.Ordered:
-                raise Refused(f"the syntax {node.key} in ORDER BY is not allowed")
-            only(node, "this", "desc", "nulls_first")
-            key = node.this
-            is_name = type(key) is exp.Column and not key.table and isinstance(key.this, exp.Identifier)
-            found = named(outputs or [], key.name) if is_name else []
-            terms.append(self.ordered(found[0].written if found else self.expression(key, scope), node))
+        for term in node.expressions:
+            if type(term) is not exp.Ordered:
+                raise Refused(f"the syntax {term.key} in ORDER BY is not allowed")
+            only(term, "this", "desc", "nulls_first")
+            key = self.output_of(term.this, outputs or [], has_scope=scope is not None)
+            terms.append(self.ordered(key or self.expression(term.this, scope), term))
         return comma_separated(terms)
+
+    def output_of(self, key: exp.Expression, outputs: list[Output], has_scope: bool) -> Fragment | None:
+        """Return the column of the result that a term of ORDER BY means: by its number, its name, or its expression."""
+        if outputs and isinstance(key, exp.Literal) and key.is_int:
+            if not 1 <= int(key.name) <= len(outputs):
+                raise Refused(f"ORDER BY {key.name[:20]}: the result has {len(outputs)} columns")
+            return outputs[int(key.name) - 1].written
+        is_name = type(key) is exp.Column and isinstance(key.this, exp.Identifier) and not (has_scope and key.table)
+        found = named(outputs, key.name) if is_name else []
+        if not has_scope:
+            found = found or [
+                output for output in outputs if output.source == key.sql(dialect="sqlite", comments=False)
+            ]
+            if not found:
+                raise Refused("ORDER BY after a set operation takes a column of the result or its number")
+        return found[0].written if found else None
 
     def limits(self, node: exp.Query) -> list[str | Fragment]:
         parts: list[str | Fragment] = []
@@ -368,8 +392,7 @@ class Writer(Expressions):
         every = "ALL" if node.args.get("distinct") is False else None
         parts = [with_, left.body, SET_OPERATIONS[type(node)], every, right.body]
         if node.args.get("order"):
-            only(node.args["order"], "expressions")
-            parts += ["ORDER BY", self.order_of_result(node.args["order"].expressions, left.outputs)]
+            parts += ["ORDER BY", self.order(node.args["order"], None, left.outputs)]
         limits = self.limits(node)
         is_simple = not (with_ or limits or node.args.get("order"))
         return Query(write(*parts, *limits), left.outputs, is_simple)
@@ -402,18 +425,3 @@ class Writer(Expressions):
             outputs.append(replace(output, written=column))
         body = write("SELECT", comma_separated(written), "FROM (", query.body, ") AS", alias)
         return Query(body, outputs, is_simple=True)
-
-    def order_of_result(self, nodes: list[exp.Expression], outputs: list[Output]) -> Fragment:
-        terms = []
-        for node in nodes:
-            only(node, "this", "desc", "nulls_first")
-            key = node.this
-            found = named(outputs, key.name) if type(key) is exp.Column and isinstance(key.this, exp.Identifier) else []
-            found = found or [o for o in outputs if o.source == key.sql(dialect="sqlite", comments=False)]
-            if found and not isinstance(key, exp.Literal):
-                terms.append(self.ordered(found[0].written, node))
-            elif isinstance(key, exp.Literal) and key.is_int:
-                terms.append(self.ordered(fragments.number(key.name), node))
-            else:
-                raise Refused("ORDER BY after a set operation takes a column of the result or its number")
-        return comma_separated(terms)

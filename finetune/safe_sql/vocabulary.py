@@ -14,8 +14,9 @@ SYNTAX = frozenset(
     UNION ALL EXCEPT INTERSECT INNER LEFT RIGHT FULL CROSS JOIN ON
     AND OR NOT IN IS NULL TRUE FALSE BETWEEN LIKE ILIKE ESCAPE EXISTS CASE WHEN THEN ELSE END
     OVER PARTITION ROWS RANGE UNBOUNDED PRECEDING FOLLOWING CURRENT ROW LEADING TRAILING BOTH SEPARATOR
-    CURRENT_DATE INTERVAL INTEGER INT BIGINT SMALLINT TINYINT SIGNED UNSIGNED REAL NUMERIC DOUBLE PRECISION FLOAT TEXT
-    BOOLEAN TIMESTAMP TIMESTAMPTZ YEAR QUARTER MONTH WEEK DAY DOW DOY HOUR MINUTE SECOND
+    CURRENT_DATE CURRENT_TIMESTAMP INTERVAL
+    INTEGER INT BIGINT SMALLINT TINYINT SIGNED UNSIGNED REAL NUMERIC DOUBLE PRECISION FLOAT TEXT BOOLEAN
+    TIMESTAMP TIMESTAMPTZ YEAR QUARTER MONTH WEEK DAY DOW DOY HOUR MINUTE SECOND
     """.split()
 )
 # Words with a parenthesis right behind them: MySQL takes `COUNT (` for a function of the user's own.
@@ -30,7 +31,7 @@ WORDS = SYNTAX | CALLS
 
 OPERATORS = {
     exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<=", exp.Add: "+", exp.Sub: "-",
-    exp.Mul: "*", exp.Mod: "%", exp.BitwiseAnd: "&", exp.BitwiseOr: "|",
+    exp.Mul: "*", exp.BitwiseAnd: "&", exp.BitwiseOr: "|",
 }  # fmt: skip
 RANGES = (exp.Is, exp.In, exp.Like, exp.ILike, exp.Between)
 COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, *RANGES)
@@ -76,6 +77,11 @@ SQLITE_DATE_FUNCTIONS = ("DATE", "DATETIME", "TIME")  # SQLite's CAST knows no d
 TYPE_PARAMETERS = {DType.DECIMAL: (38, 38), DType.VARCHAR: (1_000,), DType.NVARCHAR: (1_000,), DType.CHAR: (1_000,)}
 
 UNITS = ("YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "DOW", "DOY", "HOUR", "MINUTE", "SECOND")
+# Letters of STRFTIME as PostgreSQL, MySQL and DuckDB have them. %w is from 0, and PostgreSQL's D from 1.
+TIME_LETTERS = {
+    "%Y": ("YYYY", "%Y", "%Y"), "%m": ("MM", "%m", "%m"), "%d": ("DD", "%d", "%d"), "%H": ("HH24", "%H", "%H"),
+    "%M": ("MI", "%i", "%M"), "%S": ("SS", "%s", "%S"), "%j": ("DDD", "%j", "%j"), "%w": (None, "%w", "%w"),
+}  # fmt: skip
 SQLITE_FORMATS = {
     "YEAR": "%Y",
     "MONTH": "%m",
