@@ -5,17 +5,13 @@ of the query, with INTEGER where it aggregates. A model learns that and fails on
 """
 
 import re
-import sqlite3
-from functools import lru_cache
 from random import Random
 
 from finetune.spelling import Spelling, canonical
-from metrics.sql_execution.ddl import Statement, statements
+from metrics.sql_execution.ddl import Statement, is_bare_name, statements
 from metrics.sql_execution.schemas import Table, quote, read_schema
 
 from sqlglot import exp
-
-PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 
 
 def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0, dialect: str = "sqlite") -> list[dict]:
@@ -103,16 +99,5 @@ def _written(name: str) -> str:
     return name if _is_name(name) else quote(name)
 
 
-@lru_cache(maxsize=65536)
 def _is_name(written: str) -> bool:
-    """Say whether a column can be called so without being taken for a keyword of SQL."""
-    if not PLAIN_NAME.fullmatch(written):
-        return written[:1] in ('"', "`", "[")
-    try:
-        with sqlite3.connect(":memory:") as connection:
-            connection.execute(f"CREATE TABLE t ({written} VARCHAR)")
-    except sqlite3.Error:
-        return False
-    finally:
-        connection.close()
-    return True
+    return written[:1] in ('"', "`", "[") or is_bare_name(written)

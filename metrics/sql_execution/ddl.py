@@ -5,7 +5,9 @@ numbers, and its keys; of types, options and clauses each dialect has some that 
 """
 
 import re
+import sqlite3
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
@@ -16,6 +18,7 @@ NUMBER = re.compile(
     r"U?(TINY|SMALL|MEDIUM|BIG|HUGE)?INT(EGER|\d+)?$|(?!ENUM).*(SERIAL|REAL|FLOAT|DOUBLE|NUM|DEC|BOOL|YEAR|MONEY)|BIT$",
     re.IGNORECASE,
 )
+PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 CONSTRAINTS = {"PRIMARY", "UNIQUE", "FOREIGN", "CONSTRAINT", "CHECK", "EXCLUDE"}
 ALSO_NAMES = {"KEY", "INDEX", "FULLTEXT", "SPATIAL", "PERIOD", "LIKE"}  # of columns too, where a type follows
 # Statements of dumps and migrations that create no table.
@@ -148,6 +151,21 @@ def tables(text: str, dialect: str) -> list[tuple[Statement, str]]:
         parts = [f"{_quote(column)} {kind}" for column, kind in columns] + keys
         found.append((statement, f"CREATE TABLE {_quote(name)} ({', '.join(parts)})"))
     return found
+
+
+@lru_cache(maxsize=65536)
+def is_bare_name(name: str) -> bool:
+    """Say whether SQLite takes a name without quotes for a column, and not for a keyword."""
+    if not PLAIN_NAME.fullmatch(name):
+        return False
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute(f"CREATE TABLE t ({name} TEXT)")
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 def _name(token: Token, dialect: str) -> str:

@@ -6,7 +6,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.time import format_time
 
-from .ddl import SQLITE
+from .ddl import SQLITE, is_bare_name
 
 PARTS = {"YEAR": "%Y", "MONTH": "%m", "DAY": "%d", "DAYOFMONTH": "%d", "HOUR": "%H", "MINUTE": "%M", "SECOND": "%S",
          "DOY": "%j", "DAYOFYEAR": "%j", "DOW": "%w", "WEEK": "%W", "EPOCH": "%s"}  # fmt: skip
@@ -55,6 +55,8 @@ def transpile(tree: exp.Query, dialect: str) -> str:
             new = _for_sqlite(node, dialect)
             if new is not node:
                 node.replace(new)
+        for name in tree.find_all(exp.Identifier):
+            name.set("quoted", name.args.get("quoted") or not is_bare_name(name.name))  # Its keywords are others.
         written = tree.sql(dialect=SQLITE, unsupported_level=sqlglot.ErrorLevel.RAISE, comments=False)
     except Exception as error:  # UnsupportedError, and what a strange tree makes of sqlglot.
         raise ValueError(f"SQLite: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
