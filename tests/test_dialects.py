@@ -111,7 +111,7 @@ QUERIES = [
      " WHERE YEAR(d) = 2020 OR LEN(N) > 3 OR N = N'x' ORDER BY [Price] DESC"),
     ("bigquery", BIGQUERY, "SELECT `p-1.ds.t`.s, COUNTIF(id > 2) FROM `p-1.ds.t` WHERE s = \"x\" OR id > 3 GROUP BY s"),
     ("bigquery", BIGQUERY, "SELECT TIMESTAMP_TRUNC(ts, QUARTER), SAFE_DIVIDE(id, 2) FROM `p-1`.ds.t"),
-    ("mysql", "CREATE TABLE t (index_no INT, nothing INT, notnull VARCHAR(3))", "SELECT nothing FROM t WHERE notnull = 'x'"),
+    ("mysql", "CREATE TABLE t (nothing INT, plan VARCHAR(3))", "SELECT nothing FROM t WHERE plan = 'x'"),
     ("snowflake", "CREATE TABLE d.s.t (x INT, y TIMESTAMP_NTZ)",
      "SELECT x FROM d.s.t QUALIFY ROW_NUMBER() OVER (PARTITION BY x ORDER BY y) = 1"),
 ]  # fmt: skip
