@@ -25,7 +25,7 @@ from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
 from finetune.reading import read_rows
 from finetune.scorecard import compare, log_scorecard
-from finetune.sql_cleaning import clean_rows
+from finetune.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
 from finetune.summarization import drop_empty as drop_empty_rows
 from finetune.summarization import find_columns, select_columns
 from finetune.summarizers import load_summarizer
@@ -101,13 +101,15 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
     if flags.long_texts:
         raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
-    rows, skipped = clean(rows, flags)
+    dialect = flags.dialect or logged.card.get("dialect", "sqlite")
+    rows, skipped = clean(rows, flags, dialect)
     prompt = Prompt(logged.card["prompt"])
     model, tokenizer = load_model(logged, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
     sets = {flags.name: rows}
     if distractor_columns:
-        sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0)
-    cards = {name: compare(model, tokenizer, prompt, part, flags.batch_size) for name, part in sets.items()}
+        sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0, dialect=dialect)
+    options = flags.batch_size, dialect
+    cards = {name: compare(model, tokenizer, prompt, part, *options) for name, part in sets.items()}
     if flags.log:
         run_id, dataset = log_rows(flags, logged, rows, COLUMNS)
         for name, card in cards.items():
@@ -121,8 +123,8 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
 
 def refuse_sql_flags(flags) -> None:
     """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    if flags.distractor_columns or not flags.clean:
-        raise InputError("--distractor-columns and --no-clean are for text-to-SQL only.")
+    if flags.distractor_columns or not flags.clean or flags.dialect:
+        raise InputError("--distractor-columns, --no-clean and --dialect are for text-to-SQL only.")
 
 
 def refuse_no_change(shares: list[float]) -> None:
@@ -145,6 +147,7 @@ def parse(arguments: list[str] | None):
         "--distractor-columns", type=int, help="foreign columns a table in the second scorecard of SQL [4]; 0: none"
     )
     parser.add_argument("--no-clean", dest="clean", action="store_false", help="keep rows whose gold is corrupt")
+    parser.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument(
@@ -168,6 +171,8 @@ def parse(arguments: list[str] | None):
         value = getattr(flags, name)
         if value is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least {least}.")
+    if flags.dialect:
+        check_dialect(flags.dialect)
     return flags
 
 
@@ -187,7 +192,7 @@ def load(flags) -> list[dict]:
     return rows[: flags.max_rows]
 
 
-def clean(rows: list[dict], flags) -> tuple[list[dict], list[dict]]:
+def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]]:
     """Return the questions to score, and those that cleaning left out.
 
     Raises:
@@ -196,11 +201,14 @@ def clean(rows: list[dict], flags) -> tuple[list[dict], list[dict]]:
     check_columns(rows, COLUMNS, f"the rows of {flags.dataset}")
     rows = complete_rows(rows, COLUMNS, f"the rows of {flags.dataset}")
     if not flags.clean:
-        return rows, []
-    cleaning = clean_rows(rows)
+        full = [row for row in rows if all(str(row.get(name) or "").strip() for name in COLUMNS)]
+        if len(full) < len(rows):
+            logger.warning(f"{len(rows) - len(full)} of {len(rows)} rows have an empty column and are left out.")
+        check_columns(full, COLUMNS, f"the rows of {flags.dataset} with all of them")
+        return full, []
+    cleaning = clean_rows(rows, dialect)
     logger.info(f"Cleaning: {cleaning.summary()}")
-    if not cleaning.rows:
-        raise InputError(f"no row of {flags.dataset} is left to score ({cleaning.summary()['dropped']}); mend its SQL.")
+    refuse_nothing_left(cleaning, f"row of {flags.dataset}", dialect)
     return cleaning.rows, cleaning.dropped
 
 

@@ -26,9 +26,9 @@ from finetune.packing import CompletionCollator, PackingCollator
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, is_sharded, storage_dtype
-from finetune.scorecard import Scorecard, answer_rows, compare, log_scorecard
+from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
-from finetune.sql_cleaning import clean_parts
+from finetune.sql_cleaning import check_dialect, clean_parts
 from finetune.supervision import audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
@@ -73,6 +73,10 @@ class Flags(SharedFlags):
     max_train_rows: int | None = field(default=None, metadata={"help": "train on the first so many rows only"})
     max_validation_rows: int = field(default=500, metadata={"help": "evaluate on the first so many held-out rows"})
     clean: bool = field(default=True, metadata={"help": "leave out rows with corrupt SQL, mend quotes and letter case"})
+    dialect: str = field(
+        default="sqlite",
+        metadata={"help": "SQL of the data: postgres, mysql, tsql, bigquery, ...; cleaned and scored in SQLite"},
+    )
     allow_leaks: bool = field(
         default=False,
         metadata={"help": "train although over 1 %% of the validation rows share rows with training"},
@@ -171,6 +175,8 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
     )
     trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
+    trainer.dialect = flags.dialect
+    check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
     if flags.preflight_only:
         return console.print_result(plan.to_json())
@@ -192,10 +198,11 @@ class SqlTrainer(Trainer):
     """Trainer that takes the packs of a batch one after the other, and can select by answering held-out questions.
 
     With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
-    over the processes. Set `prompt` and `score_rows` before training.
+    over the processes. Set `prompt`, `score_rows` and their `dialect` before training.
     """
 
     prompt: Prompt
+    dialect: str
     score_rows: list[dict]
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
@@ -223,7 +230,8 @@ class SqlTrainer(Trainer):
         metrics = super().evaluate(*args, **kwargs)
         if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
             model = self.accelerator.unwrap_model(self.model)
-            verdicts = answer_rows(model, self.processing_class, self.prompt, self.score_rows).verdicts
+            about = self.prompt, self.score_rows
+            verdicts = answer_rows(model, self.processing_class, *about, dialect=self.dialect).verdicts
             score = {"eval_exec_accuracy": summarize(verdicts)["exec_accuracy"]}
             self.log(score)
             metrics |= score
@@ -237,13 +245,13 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
         InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
     """
     rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed, flags.encoding)
-    findings = clean_parts(rows) if flags.clean else {"cleaning": {}, "skipped": []}
+    findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.validation)
     summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
     logger.info("\n".join([*summaries, format_leaks(findings["leaks"])]))
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
-    rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5)
+    rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
     return rows, findings
 
 
@@ -294,6 +302,7 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
         found.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1")
     if found:
         raise InputError("; ".join(found) + ".")
+    check_dialect(flags.dialect)
     parse_duration(flags.max_time)
     check_writable(args.output_dir)
 
@@ -302,6 +311,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[d
     """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
     return start_card(TEXT_TO_SQL, flags, revision, quantization) | {
         "prompt": prompt.text,
+        "dialect": flags.dialect,
         "sample": [
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
@@ -332,12 +342,13 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
             "no scorecards: a base that FSDP has cut up cannot generate; evaluate_model.py does it, on one GPU."
         )
         return {}
-    sets = {"validation": rows, "validation_distractors": distract(rows, distractor_columns, trainer.args.seed)}
+    distracted = distract(rows, distractor_columns, trainer.args.seed, dialect=trainer.dialect)
+    sets = {"validation": rows, "validation_distractors": distracted}
     if not distractor_columns:
         sets.pop("validation_distractors")
     model = trainer.accelerator.unwrap_model(trainer.model)
     return {
-        name: compare(model, trainer.processing_class, trainer.prompt, questions)
+        name: compare(model, trainer.processing_class, trainer.prompt, questions, dialect=trainer.dialect)
         for name, questions in sets.items()
         if questions
     }

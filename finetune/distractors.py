@@ -7,52 +7,97 @@ of the query, with INTEGER where it aggregates. A model learns that and fails on
 import re
 from random import Random
 
-from metrics.sql_execution.schemas import quote, read_schema
+from finetune.spelling import Spelling, canonical
+from metrics.sql_execution.ddl import Statement, is_bare_name, statements
+from metrics.sql_execution.schemas import Table, quote, read_schema
 
-PLAIN_NAME = re.compile(r"[^\W\d]\w*")
+from sqlglot import exp
 
 
-def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0) -> list[dict]:
+def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0, dialect: str = "sqlite") -> list[dict]:
     """Return the rows with `columns` foreign columns in each table, columns and tables shuffled, types scrubbed.
 
-    Foreign columns come from the other rows given, so give rows of one split only. Types become VARCHAR
-    throughout. A row is left as it is where its schema cannot be read.
+    Foreign columns come from the other rows given, so give rows of one split only; they are spelled as the
+    table spells its own. Types become VARCHAR throughout. A row is left as it is where its schema cannot be read.
 
     Args:
         share: of the rows that are changed, drawn by `seed`; the others keep their schemas.
+        dialect: of the schemas, as sqlglot names it.
     """
     if columns < 1:
         return rows
     random = Random(seed)
-    schemas = {}
+    schemas: dict[str, tuple[dict[str, Table], dict[str, dict[str, str]]]] = {}
     for context in {str(row.get("context") or ""): None for row in rows}:
         try:
-            schemas[context] = read_schema(context)
+            schemas[context] = read_schema(context, dialect), _spelled(context, dialect)
         except ValueError:
             continue
-    pool = sorted({column for schema in schemas.values() for table in schema.values() for column in table.columns})
+    pool: dict[str, str] = {}
+    for schema, spelled in schemas.values():
+        for table in schema.values():
+            for column in table.columns:
+                pool.setdefault(column, _unquoted(spelled.get(table.name, {}).get(column, column)))
+    names = [pool[name] for name in sorted(pool)]
+    # SQLite's own rows have always had VARCHAR, which it reads as TEXT.
+    kind = "VARCHAR" if dialect == "sqlite" else exp.DataType.build("VARCHAR").sql(dialect=dialect)
     return [
-        _distract_row(row, schemas[row["context"]], pool, columns, random)
+        _distract_row(row, *schemas[row["context"]], names, columns, random, kind)
         if row.get("context") in schemas and random.random() < share
         else row
         for row in rows
     ]
 
 
-def _distract_row(row: dict, schema: dict, pool: list[str], columns: int, random: Random) -> dict:
+def _distract_row(
+    row: dict, schema: dict, spelled: dict, pool: list[str], columns: int, random: Random, kind: str
+) -> dict:
     # A foreign column that a join or the answer names would change what the query means.
-    taken = {column for table in schema.values() for column in table.columns} | set(schema)
-    taken |= set(re.findall(r"\w+", str(row.get("answer")).lower()))
-    spelling = {name.lower(): name for name in re.findall(r"\w+", row["context"])}
-    statements = []
+    taken = {canonical(column) for table in schema.values() for column in table.columns}
+    taken |= set(map(canonical, schema)) | set(map(canonical, re.findall(r"\w+", str(row.get("answer")))))
+    # A name in quotes may have blanks: what stands between the quotes, too.
+    taken |= set(map(canonical, re.findall(r"[`\"\[]([^`\"\]]+)[`\"\]]", str(row.get("answer")))))
+    parts = []
     for table in random.sample(list(schema.values()), len(schema)):
-        foreign = [name for name in random.sample(pool, min(len(pool), 3 * columns)) if name not in taken][:columns]
-        taken |= set(foreign)
-        names = random.sample([*table.columns, *foreign], len(table.columns) + len(foreign))
-        listed = ", ".join(f"{_written(spelling.get(name, name))} VARCHAR" for name in names)
-        statements.append(f"CREATE TABLE {_written(spelling.get(table.name, table.name))} ({listed})")
-    return row | {"context": "; ".join(statements)}
+        own = spelled.get(table.name, {})
+        raw = {name: own.get(name) or _written(name) for name in table.columns}
+        spelling = Spelling(list(raw.values()))
+        foreign: list[str] = []
+        for name in random.sample(pool, min(len(pool), 3 * columns)):
+            written = spelling.write(name)
+            if len(foreign) < columns and canonical(written) not in taken and _is_name(written):
+                foreign.append(written)
+                taken.add(canonical(written))
+        names = random.sample([*raw.values(), *foreign], len(raw) + len(foreign))
+        listed = ", ".join(f"{name} {kind}" for name in names)
+        parts.append(f"CREATE TABLE {own.get('') or _written(table.name)} ({listed})")
+    return row | {"context": "; ".join(parts)}
+
+
+def _spelled(context: str, dialect: str) -> dict[str, dict[str, str]]:
+    """Return, by table, its columns as they are written, quotes included, by their names; "" is its own name."""
+    found: dict[str, dict[str, str]] = {}
+    for statement in statements(context, dialect):
+        if statement.kind == "TABLE":
+            first, last = statement.name
+            names = _columns(statement) | {"": statement.raw(first, last)}
+            name = statement.tokens[last].text.lower()
+            found[name.rpartition(".")[2] if dialect == "bigquery" else name] = names
+    return found
+
+
+def _columns(statement: Statement) -> dict[str, str]:
+    starts = [part[0] for part in statement.definitions if statement.is_column(part)]
+    return {statement.tokens[start].text.lower(): statement.raw(start, start) for start in starts}
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1] if name[0] in "\"`['" and len(name) > 2 else name
 
 
 def _written(name: str) -> str:
-    return name if PLAIN_NAME.fullmatch(name) else quote(name)
+    return name if _is_name(name) else quote(name)
+
+
+def _is_name(written: str) -> bool:
+    return written[:1] in ('"', "`", "[") or is_bare_name(written)

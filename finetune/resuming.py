@@ -87,6 +87,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     if before and hasattr(flags, "packing"):
         before.setdefault("packing", False)  # A run from before there was packing.
+        before.setdefault("dialect", "sqlite")  # All data was, once.
     if before:
         before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}

@@ -1,10 +1,12 @@
 """The scorecard: the same questions answered by the bare base and by the adapter, and compared."""
 
+import logging
 import math
 import time
 from dataclasses import dataclass
 
 from finetune import reports, tracking
+from finetune.console import InputError
 from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.prompts import Prompt
 from finetune.sharing import share_out
@@ -14,6 +16,7 @@ from metrics.sql_execution.sql_execution import Verdict, judge, summarize
 from mlflow.data.dataset import Dataset
 from scipy.stats import binomtest
 
+logger = logging.getLogger(__name__)
 SHARES = ("exec_accuracy", "exec_accuracy_case_sensitive", "exact_ast", "valid", "ended")
 
 
@@ -92,6 +95,10 @@ class Scorecard:
         """Return the scorecard as a table for the terminal."""
         before, after = self.base.scores, self.adapter.scores
         lines = [f"{title}: {after['rows']} rows, {after['rows_scored']} with usable gold"]
+        if not after["rows_scored"]:
+            reason = next((verdict.reason for verdict in self.adapter.verdicts if verdict.reason), "there are no rows")
+            lines.append(f"  nothing is scored: {reason}; {self.changed:.0%} of the answers changed")
+            return "\n".join(lines)
         lines.append(f"  {'':<30}{'base':>9}{'adapter':>9}{'delta':>9}")
         for name in SHARES:
             delta = after[name] - before[name]
@@ -114,7 +121,35 @@ def verdict_text(verdict: Verdict) -> str:
     return "right" if verdict.right else verdict.reason
 
 
-def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE) -> Answers:
+def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
+    """Warn where no row can be scored: none has gold that SQLite can run, written for it from its dialect.
+
+    Args:
+        is_needed: by the choice of the best checkpoint.
+
+    Raises:
+        InputError: where it is needed.
+    """
+    reasons = []
+    for row in rows:
+        verdict = judge(str(row["answer"]), str(row["answer"]), str(row["context"]), dialect=dialect)
+        if verdict.usable:
+            return
+        reasons.append(verdict.reason)
+    if not reasons:
+        return
+    found = f"none of the {len(rows)} rows to score can be scored ({reasons[0]}; read as --dialect {dialect})"
+    if is_needed:
+        raise InputError(
+            f"{found}, and --metric-for-best-model exec_accuracy goes by the score; give the dialect that they are in,"
+            " or another metric."
+        )
+    logger.warning(f"{found}: training goes on unscored. Give the dialect that they are in with --dialect.")
+
+
+def answer_rows(
+    model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE, dialect: str = "sqlite"
+) -> Answers:
     """Answer rows greedily, all processes of a training together, and judge the answers.
 
     Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
@@ -125,19 +160,24 @@ def answer_rows(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: 
     options = {"batch_size": batch_size, "max_new_tokens": longest + 32}
     found = share_out(prompts, lambda mine: generate_all(model, tokenizer, mine, **options))
     seconds = time.perf_counter() - start
-    verdicts = [judge(g.text, row["answer"], row["context"]) for g, row in zip(found, rows, strict=True)]
+    verdicts = [
+        judge(g.text, row["answer"], row["context"], dialect=dialect) for g, row in zip(found, rows, strict=True)
+    ]
     return Answers(found, verdicts, seconds)
 
 
-def compare(model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE) -> Scorecard:
+def compare(
+    model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE, dialect: str = "sqlite"
+) -> Scorecard:
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
     Args:
         model: a PeftModel.
+        dialect: of schemas, gold and answers, as sqlglot names it.
     """
-    after = answer_rows(model, tokenizer, prompt, rows, batch_size)
+    after = answer_rows(model, tokenizer, prompt, rows, batch_size, dialect)
     with model.disable_adapter():
-        before = answer_rows(model, tokenizer, prompt, rows, batch_size)
+        before = answer_rows(model, tokenizer, prompt, rows, batch_size, dialect)
     return Scorecard(rows, before, after)
 
 
@@ -153,5 +193,7 @@ def log_scorecard(
     tracking.log_metrics(metrics, step, run_id, dataset, model_id)
     reports.log_table(card.table, f"scorecard/{name}", run_id)
     scores = card.base.scores, card.adapter.scores
+    if not scores[1]["rows_scored"]:  # There is nothing to draw.
+        return
     reports.log_figure(reports.before_and_after(*scores, name), f"{name}_scorecard", run_id)
     reports.log_figure(reports.accuracy_by_shape(*scores, name), f"{name}_by_shape", run_id)

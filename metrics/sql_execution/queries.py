@@ -7,6 +7,8 @@ from functools import reduce
 import sqlglot
 from sqlglot import exp
 
+from .ddl import SQLITE
+from .dialects import transpile
 from .schemas import Table
 
 MAX_CHARACTERS = 20_000  # a parser in Python takes seconds for more
@@ -19,8 +21,11 @@ class QueryError(ValueError):
     """The text is not one query, or names what the schema does not have."""
 
 
-def parse(text: str) -> exp.Query:
+def parse(text: str, dialect: str = SQLITE) -> exp.Query:
     """Return the tree of exactly one query.
+
+    Args:
+        dialect: that it is read in, as sqlglot names it.
 
     Raises:
         QueryError: prose, nothing, several statements, or a statement that is no query.
@@ -32,7 +37,7 @@ def parse(text: str) -> exp.Query:
     if len(re.findall(r"\bJOIN\b", text, re.IGNORECASE)) > MAX_JOINS:
         raise QueryError("more than 10 joins")
     try:
-        statements = [tree for tree in sqlglot.parse(text, read="sqlite") if tree is not None]
+        statements = [tree for tree in sqlglot.parse(text, read=dialect) if tree is not None]
     except Exception as error:  # sqlglot raises errors of its own, RecursionError, and ValueError for empty names.
         raise QueryError("cannot be parsed as SQL") from error
     if len(statements) != 1:
@@ -40,6 +45,22 @@ def parse(text: str) -> exp.Query:
     if not isinstance(statements[0], exp.Query):
         raise QueryError("not a query")
     return statements[0]
+
+
+def for_sqlite(text: str, dialect: str) -> str:
+    """Return one query of a dialect as SQLite runs it; SQLite's own as it stands.
+
+    Raises:
+        QueryError: it is not one query, or asks for what SQLite does not have.
+    """
+    if dialect == SQLITE:
+        return text
+    try:
+        return transpile(parse(text, dialect), dialect)
+    except QueryError:
+        raise
+    except ValueError as error:
+        raise QueryError(str(error)) from error
 
 
 class Resolver:

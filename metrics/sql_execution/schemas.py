@@ -5,6 +5,8 @@ import sqlite3
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from .ddl import SQLITE, tables
+
 NUMERIC_TYPE = re.compile(r"INT|REAL|FLOA|DOUB|NUM|DEC|BOOL|YEAR", re.IGNORECASE)
 # All that a CREATE TABLE does to the catalogue; ATTACH, triggers and the like are denied.
 CREATE_TABLE_ACTIONS = {
@@ -37,28 +39,60 @@ class Table:
 
 
 @lru_cache(maxsize=4096)
-def read_schema(context: str) -> dict[str, Table]:
+def read_schema(context: str, dialect: str = SQLITE) -> dict[str, Table]:
     """Return the tables of CREATE TABLE statements by name.
 
+    Statements may stand apart by a semicolon or by a new line. A view is a table of its columns.
+
+    Args:
+        dialect: that they are written in, as sqlglot names it; SQLite reads what is left of them.
+
     Raises:
-        ValueError: when SQLite refuses the statements, or they create no table.
+        ValueError: when SQLite refuses the statements, or they create no table; with SQLite's reason.
     """
+    if dialect != SQLITE:
+        try:
+            return _run(";\n".join(written for _, written in tables(context, dialect)))
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise ValueError(f"SQLite: {error}") from error
+    try:
+        return _run(context)
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        first, apart = error, _set_apart(context)
+    if apart:
+        try:
+            return _run(apart)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            first = error
+    raise ValueError(f"SQLite: {first}") from first
+
+
+def _set_apart(context: str) -> str | None:
+    """Return statements with semicolons between them, views as tables, what creates no table left out; or None."""
+    try:
+        found = tables(context, SQLITE)
+    except ValueError:
+        return None
+    # Temporary tables are a catalogue of their own.
+    is_plain = [s.kind == "TABLE" and not {"TEMP", "TEMPORARY"} & set(s.words[:2]) for s, _ in found]
+    return ";\n".join(s.text if plain else written for plain, (s, written) in zip(is_plain, found, strict=True))
+
+
+def _run(script: str) -> dict[str, Table]:
     connection = sqlite3.connect(":memory:")
     connection.set_authorizer(
         lambda action, *_: sqlite3.SQLITE_OK if action in CREATE_TABLE_ACTIONS else sqlite3.SQLITE_DENY
     )
     try:
-        connection.executescript(context)
+        connection.executescript(script)
         connection.set_authorizer(None)
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        tables = {name.lower(): _read_table(connection, name) for name in names if not name.startswith("sqlite_")}
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        raise ValueError(f"the schema cannot be read: {error}") from error
+        found = {name.lower(): _read_table(connection, name) for name in names if not name.startswith("sqlite_")}
     finally:
         connection.close()
-    if not tables:
+    if not found:
         raise ValueError("the schema creates no table")
-    return tables
+    return found
 
 
 def _read_table(connection: sqlite3.Connection, name: str) -> Table:

@@ -24,9 +24,11 @@ from sqlglot import exp
 # evaluate copies only the files that this one imports, so conditions has to be among them.
 from .conditions import Atom
 from .databases import Generator
+from .ddl import SQLITE
+from .dialects import known_dialects
 from .execution import Connection, Unfinished, is_empty, same_result
 from .profiles import Profile, read_profile
-from .queries import SHAPES, QueryError, is_ordered, normalize, parse, resolve, shapes
+from .queries import SHAPES, QueryError, for_sqlite, is_ordered, normalize, parse, resolve, shapes
 from .schemas import Database, read_schema
 
 VERSION = "1"  # part of every seed: a change of the generator changes the databases knowingly
@@ -67,8 +69,9 @@ class _Query:
     normalized: str
 
     @classmethod
-    def read(cls, text: str, schema: dict) -> "_Query":
-        """Parse and resolve a query."""
+    def read(cls, text: str, schema: dict, dialect: str = SQLITE) -> "_Query":
+        """Parse and resolve a query; of another dialect what SQLite makes of it."""
+        text = for_sqlite(text, dialect)
         tree = parse(text)
         resolver = resolve(tree, schema)
         return cls(text, tree, read_profile(tree, resolver), normalize(tree))
@@ -87,28 +90,29 @@ class _Query:
 
 
 @lru_cache(maxsize=1024)
-def _read_gold(gold: str, context: str) -> _Query:
-    return _Query.read(gold, read_schema(context))
+def _read_gold(gold: str, context: str, dialect: str) -> _Query:
+    return _Query.read(gold, read_schema(context, dialect), dialect)
 
 
-def judge(prediction: str, gold: str, context: str, databases: int = DATABASES) -> Verdict:
+def judge(prediction: str, gold: str, context: str, databases: int = DATABASES, dialect: str = SQLITE) -> Verdict:
     """Compare a predicted query with gold on databases generated for both.
 
     Args:
         context: CREATE TABLE statements.
+        dialect: that all three are written in, as sqlglot names it; they are run as SQLite.
         databases: how many to compare on; fewer where gold leaves too many empty.
     """
     verdict = Verdict()
     try:
-        schema = read_schema(context)
-        wanted = _read_gold(gold, context)
+        schema = read_schema(context, dialect)
+        wanted = _read_gold(gold, context, dialect)
     except ValueError as error:
         verdict.reason = f"gold is unusable: {error}"
         return verdict
     verdict.shapes = shapes(wanted.tree)
     given, problem = None, ""
     try:
-        given = _Query.read(prediction, schema)
+        given = _Query.read(prediction, schema, dialect)
         verdict.exact = given.normalized == wanted.normalized
     except QueryError as error:
         problem = str(error)
@@ -235,10 +239,14 @@ class SqlExecution(evaluate.Metric):
     """Execution accuracy on generated databases.
 
     `compute(predictions, references, schemas)` takes three equally long lists of texts: predicted SQL, gold
-    SQL and CREATE TABLE statements. It returns shares from 0 to 1 of the rows whose gold is usable:
-    `exec_accuracy` (with its Wilson 95 % interval `exec_accuracy_low`, `exec_accuracy_high`),
-    `exec_accuracy_case_sensitive`, `exact_ast`, `valid`; the share of usable rows as `coverage`; `rows`,
-    `rows_scored`, `by_shape` and the counted `reasons` of what is not right.
+    SQL and CREATE TABLE statements; `dialect` names what they are written in (default `sqlite`). It returns
+    shares from 0 to 1 of the rows whose gold is usable: `exec_accuracy` (with its Wilson 95 % interval
+    `exec_accuracy_low`, `exec_accuracy_high`), `exec_accuracy_case_sensitive`, `exact_ast`, `valid`; the share
+    of usable rows as `coverage`; `rows`, `rows_scored`, `by_shape` and the counted `reasons` of what is not
+    right.
+
+    Raises:
+        ValueError: sqlglot has no such dialect.
     """
 
     def _info(self) -> evaluate.MetricInfo:
@@ -250,6 +258,15 @@ class SqlExecution(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text, "schemas": text}),
         )
 
-    def _compute(self, predictions: list[str], references: list[str], schemas: list[str], databases: int = DATABASES):
+    def _compute(
+        self,
+        predictions: list[str],
+        references: list[str],
+        schemas: list[str],
+        databases: int = DATABASES,
+        dialect: str = SQLITE,
+    ):
+        if dialect not in known_dialects():
+            raise ValueError(f"dialect {dialect!r} is none of sqlglot's: {', '.join(known_dialects())}.")
         rows = zip(predictions, references, schemas, strict=True)
-        return summarize([judge(*row, databases=databases) for row in rows])
+        return summarize([judge(*row, databases=databases, dialect=dialect) for row in rows])
