@@ -44,6 +44,7 @@ NOT_HERE = {
     "hub_revision": HUB,
     "resume_from_checkpoint": "--resume RUN goes on with a run from its last checkpoint",
     "do_predict": "a test part is scored where the script scores one; evaluate_model.py scores any",
+    "save_only_model": "a run goes on with the state of its optimiser, which checkpoints would lack; leave it out",
     "remove_unused_columns": WHOLE,
     "length_column_name": "lengths are counted by the script; leave it out",
 }  # fmt: skip
