@@ -5,7 +5,7 @@ import json
 from finetune.console import InputError
 
 import pyarrow.compute as pc
-from transformers import Trainer
+from transformers import GenerationMixin, Trainer
 
 
 def check_trainer(trainer: Trainer, is_whole: bool) -> None:
@@ -38,7 +38,9 @@ def incomplete_batches(trainer: Trainer) -> list[str]:
         )
     rows, processes = len(trainer.eval_dataset), args.world_size
     left = rows % (args.eval_batch_size * processes)
-    if args.eval_strategy != "no" and left:
+    # A classifier is evaluated row by row, not in the Trainer's batches.
+    in_batches = isinstance(trainer.model.get_base_model(), GenerationMixin)
+    if in_batches and args.eval_strategy != "no" and left:
         fitting = [size for size in range(1, args.eval_batch_size) if rows % (size * processes) == 0]
         instead = f", or give --per-device-eval-batch-size {fitting[-1]}" if fitting else ""
         found.append(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
+from transformers.utils import is_liger_kernel_available
 
 logger = logging.getLogger(__name__)
 SEEDS = 2**32  # NumPy takes the seeds below
@@ -30,6 +31,7 @@ CHOICES = {
     "logging_strategy": IntervalStrategy,
     "save_strategy": SaveStrategy,
     # Not batch_rebalance: its order of rows cannot be taken up again by a run that goes on.
+    "torch_compile_mode": ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
 }
 OBJECTS = (
@@ -44,6 +46,7 @@ NOT_HERE = {
     "hub_revision": HUB,
     "resume_from_checkpoint": "--resume RUN goes on with a run from its last checkpoint",
     "do_predict": "a test part is scored where the script scores one; evaluate_model.py scores any",
+    "eval_delay": "each checkpoint is evaluated, the first ones too; leave it out",
     "save_only_model": "a run goes on with the state of its optimiser, which checkpoints would lack; leave it out",
     "remove_unused_columns": WHOLE,
     "length_column_name": "lengths are counted by the script; leave it out",
@@ -92,7 +95,7 @@ def _reset(values: dict, defaults: dict, refused: dict) -> None:
     names = set(refused)
     if names & {"save_steps", "eval_steps", "save_strategy", "eval_strategy"}:  # One without the other will not do.
         names |= {"save_steps", "eval_steps", "save_strategy", "eval_strategy"}
-    for name in names & set(defaults):
+    for name in names:
         values[name] = defaults[name]
 
 
@@ -150,6 +153,13 @@ def _contradictions(values: dict) -> dict[str, str]:
     if values["fp16_full_eval"] and values["bf16_full_eval"]:
         found["fp16_full_eval"] = "--fp16-full-eval and --bf16-full-eval are two types to compute in; leave one out"
         values["bf16_full_eval"] = False
+    metric, greater = values["metric_for_best_model"] or "loss", values["greater_is_better"]
+    if greater is not None and greater == metric.endswith("loss"):
+        found["greater_is_better"] = f"--greater-is-better {greater} would choose the worst checkpoint by {metric}"
+    if values["use_liger_kernel"] and not is_liger_kernel_available():
+        found["use_liger_kernel"] = "--use-liger-kernel needs a package: `pip install liger-kernel`"
+    if not values["output_dir"]:
+        found["output_dir"] = "--output-dir is empty; expected a folder"
     workers = values["dataloader_num_workers"]
     for name in ("dataloader_prefetch_factor", "dataloader_persistent_workers", "dataloader_multiprocessing_context"):
         if values[name] and workers == 0:
@@ -222,6 +232,8 @@ def _steps_apart(values: dict, given: set[str]) -> dict[str, str]:
             else:  # A run from before goes on as it was.
                 logger.warning(text)
     save, evaluate = _name(values["save_strategy"]), _name(values["eval_strategy"])
+    if save == "no":
+        found["save_strategy"] = "--save-strategy no: the model is a checkpoint, and there would be none; leave it out"
     if found or not values["load_best_model_at_end"]:
         return found
     if save == "best" and evaluate == "no":
@@ -230,10 +242,6 @@ def _steps_apart(values: dict, given: set[str]) -> dict[str, str]:
         found["save_strategy"] = (
             f"--save-strategy {save} and --eval-strategy {evaluate}: the best checkpoint is one that was evaluated;"
             " give the same to both, or --load-best-model-at-end false"
-        )
-    elif save == evaluate == "no":
-        found["save_strategy"] = (
-            "--save-strategy no and --eval-strategy no leave no checkpoint to choose; give steps or epoch to both"
         )
     elif save == "steps" and not _go_together(values):
         evaluate = values["eval_steps"] or values["logging_steps"]
