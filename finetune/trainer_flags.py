@@ -40,12 +40,16 @@ OBJECTS = (
 OBJECTS_OR_FILES = ("accelerator_config", "fsdp_config", "deepspeed")
 HUB = "the model goes to MLflow: log_model.py RUN; leave it out"
 WHOLE = "all of a dataset is trained on and evaluated as it stands; leave it out"
+METRICS = "the script computes the metrics of its task, over all rows at once; leave it out"
 # What these scripts do themselves, or do not do, and what does it.
 NOT_HERE = {
     "push_to_hub": HUB, "hub_model_id": HUB, "hub_strategy": HUB, "hub_private_repo": HUB, "hub_always_push": HUB,
     "hub_revision": HUB,
     "resume_from_checkpoint": "--resume RUN goes on with a run from its last checkpoint",
     "do_predict": "a test part is scored where the script scores one; evaluate_model.py scores any",
+    "prediction_loss_only": METRICS,
+    "batch_eval_metrics": METRICS,
+    "eval_do_concat_batches": METRICS,
     "eval_delay": "each checkpoint is evaluated, the first ones too; leave it out",
     "save_only_model": "a run goes on with the state of its optimiser, which checkpoints would lack; leave it out",
     "remove_unused_columns": WHOLE,

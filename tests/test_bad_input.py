@@ -174,6 +174,7 @@ def test_unknown_flags_and_impossible_values(tmp_path):
         (["--greater-is-better", "true"], ["--greater-is-better True would choose the worst checkpoint by eval_loss"]),
         (["--torch-compile-mode", "nonsense"], ["--torch-compile-mode nonsense is none of default"]),
         (["--save-strategy", "no"], ["--save-strategy no", "there would be none"]),
+        (["--prediction-loss-only"], ["--prediction-loss-only", "over all rows at once"]),
         (["--eval-delay", 100], ["--eval-delay", "each checkpoint is evaluated"]),
         (["--save-only-model"], ["--save-only-model", "optimiser"]),
         (["--do-train", "false"], ["--do-train false", "evaluate_model.py"]),
