@@ -238,9 +238,9 @@ class ClassifierTrainer(Trainer):
 
 def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    least = {"max_length": 8, "early_stopping_patience": 0, "debug_sample": 2}
+    least = {"max_length": 8, "early_stopping_patience": 0, "early_stopping_threshold": 0, "debug_sample": 2}
     choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("mean", "cls")}
-    found = problems(flags, least, choices)
+    found = problems(flags, args, least, choices)
     if is_sharded():
         found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")
     if not 0 <= flags.imbalance_power <= 1:

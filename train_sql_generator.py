@@ -293,11 +293,13 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1}
-    found = problems(flags, least)
+    found = problems(flags, args, least)
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")
+    if (args.metric_for_best_model or "loss").removeprefix("eval_") not in ("loss", "exec_accuracy"):
+        found.append(f"--metric-for-best-model {args.metric_for_best_model} is none of loss, exec_accuracy")
     if not 0 < flags.validation_fraction < 1:
         found.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1")
     if found:

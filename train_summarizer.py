@@ -191,7 +191,7 @@ def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> tuple[dict[st
 def check_flags(flags: Flags, args: SummarizerTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "max_target_length": 2, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0}
-    found = problems(flags, least, {"long_texts": ("truncate", "window")})
+    found = problems(flags, args, least, {"long_texts": ("truncate", "window")})
     if is_sharded():
         found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")
     known = ("loss", *ROUGE)  # Of the others neither more nor less is better by itself.

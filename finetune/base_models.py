@@ -8,6 +8,7 @@ from finetune.attention import attention_for_packing
 from finetune.console import InputError
 from finetune.memory import keep_freed_memory
 from finetune.quantization import compute_in, is_sharded, keep_trainable_on_cpu
+from finetune.tokenizer_repairs import end_openly, fit_to_vocabulary
 
 import torch
 import transformers
@@ -73,11 +74,20 @@ def open_base(flags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
         kind: as for `load_config`.
 
     Raises:
-        InputError: as `load_config`, or where the base has no positions for inputs of `max_length` tokens.
+        InputError: as `load_config`, or where the base has no positions for inputs of `max_length` tokens, or a
+            tokenizer that does not fit.
     """
     config = load_config(flags.base_model, flags.base_revision, kind)
     revision = resolved_revision(flags.base_model, flags.base_revision)
     tokenizer = load_tokenizer(flags.base_model, revision, kind)
+    if kind == "decoder" and end_openly(tokenizer, flags.base_model) and not Path(flags.base_model).is_dir():
+        # A decoder's logged model takes base and tokenizer from the Hub as they are there.
+        raise InputError(
+            f"the tokenizer of {flags.base_model} puts EOS behind every prompt, which a model that is logged with the"
+            f" Hub's tokenizer would do too; give a folder: `hf download {flags.base_model} --local-dir FOLDER`, and"
+            " --base-model FOLDER."
+        )
+    fit_to_vocabulary(tokenizer, config, flags.base_model)
     limit = longest_input(config, tokenizer)
     if limit and flags.max_length > limit:
         raise InputError(f"--max-length {flags.max_length}: {flags.base_model} takes at most {limit} tokens.")

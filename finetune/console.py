@@ -10,7 +10,7 @@ import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
-from finetune import stopping
+from finetune import stopping, trainer_flags
 
 import transformers
 from transformers import HfArgumentParser
@@ -73,8 +73,11 @@ class ScriptParser(HfArgumentParser):
         self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
         self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
 
-    def parse(self, arguments: list[str] | None) -> tuple:
-        """Return one instance of each dataclass.
+    def parse(self, arguments: list[str] | None, kept: list[str] = ()) -> tuple:
+        """Return one instance of each dataclass; the last has what cannot be of its flags in `refused`.
+
+        Args:
+            kept: further arguments, which a run was begun with.
 
         Raises:
             InputError: for an unknown flag or a value of the wrong type.
@@ -84,15 +87,27 @@ class ScriptParser(HfArgumentParser):
         if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
             print_result(self.format_help() if "--help-all" in arguments else self.format_own_help())
             raise SystemExit(0)
-        try:
-            *parsed, unknown = self.parse_args_into_dataclasses(
-                arguments, return_remaining_strings=True, look_for_args_file=False
-            )
-        except ValueError as error:  # TrainingArguments refuses settings that do not go together.
-            raise InputError(" ".join(str(error).split())) from error
+        namespace, unknown = self.parse_known_args([*arguments, *kept])
         if unknown:
             raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
+        values, given = vars(namespace), trainer_flags.given_names(arguments)
+        refused = trainer_flags.settle(values, self.defaults(), given, trainer_flags.given_names(kept))
+        try:
+            parsed = self.parse_dict(values)
+        except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
+            # TrainingArguments refuses settings that do not go together.
+            reason = " ".join(str(error).split())
+            raise InputError("; ".join([*refused, f"the Trainer refuses its flags: {reason}"])) from error
+        parsed[-1].refused = refused
         return tuple(parsed)
+
+    def defaults(self) -> dict:
+        """Return the default of each flag by its name."""
+        return {
+            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            for dataclass in self.dataclass_types
+            for field in dataclasses.fields(dataclass)
+        }
 
     def format_own_help(self) -> str:
         """Return the help of the script's own flags."""

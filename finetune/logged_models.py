@@ -14,6 +14,7 @@ from finetune.generation import DEFAULTS
 from finetune.memory import memory_limit
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
+from finetune.tokenizer_repairs import fit_to_vocabulary
 
 import mlflow
 import safetensors.torch
@@ -264,7 +265,7 @@ def load_model(
     """
     card = logged.card
     source, revision = find_base(card, base_model)
-    load_config(source, revision)
+    config = load_config(source, revision)
     dtype = DTYPES.get(precision, recorded_dtype(card))
     if compute_dtype not in DTYPES and merged and not torch.cuda.is_available():
         compute_dtype = "fp32"
@@ -274,6 +275,7 @@ def load_model(
     quantization = restored_quantization(card, precision, computed)
     base = load_decoder(source, revision, quantization, dtype, computed)
     tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
+    fit_to_vocabulary(tokenizer, config, source)
     if merged:
         base = unpack_weights(base, computed)
     model = attach_adapter(base, logged.adapter, source) if with_adapter else base

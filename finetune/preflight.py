@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from finetune.console import InputError
 from finetune.memory import memory_limit, peak_memory
 from finetune.quantization import faster_dtypes, is_sharded
+from finetune.trainer_checks import check_trainer
 from finetune.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
 import torch
@@ -80,7 +81,7 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
         flags: with `preflight`, `preflight_only` and `checkpoint_every_n_layers`.
 
     Raises:
-        InputError: when the longest rows do not fit; it names flags with which they do.
+        InputError: when the longest rows do not fit; it names flags with which they do. As `check_trainer`, too.
     """
     supported = trainer.model.get_base_model().supports_gradient_checkpointing
     choices = CHECKPOINTING if supported else (0,)
@@ -90,6 +91,7 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
         raise InputError("--checkpoint-every-n-layers: this model cannot recompute its activations; leave it out.")
     set_checkpointing(trainer.args, choices[0])
     cut_up = is_sharded() or trainer.is_deepspeed_enabled
+    check_trainer(trainer, is_whole=not cut_up)
     if cut_up and flags.preflight_only:
         raise InputError("--preflight-only tries a whole model on one device; it does not go with FSDP or DeepSpeed.")
     if cut_up or not (flags.preflight or flags.preflight_only):

@@ -23,7 +23,8 @@ NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
 # Defaults that depend on the machine, or were others once: a run keeps those it began with.
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
-    "train_sampling_strategy", "packing", "use_liger_kernel",
+    "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
+    "eval_steps",
 )  # fmt: skip
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
 OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"

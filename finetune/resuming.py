@@ -92,7 +92,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
     kept = [f"--{name}={before[name]}" for name in KEPT if before.get(name) is not None and name not in names]
-    flags, args = parser.parse([*recorded["arguments"], *kept, *given])
+    flags, args = parser.parse([*recorded["arguments"], *given], kept)
     check_trackers(args)
     settle_precision(flags, args, task, recorded="compute_dtype" not in names)
     if "max_time" not in names:  # It was for the time before.
@@ -123,7 +123,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
     downloaded where this machine does not have it.
     """
     if args.process_index == 0:
-        run = runs.run(flags.experiment, args.output_dir, origin.run, args.report_to, origin.online)
+        run = runs.run(flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, args.run_name)
     else:
         run = nullcontext()
     run_id = None

@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -22,6 +23,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from transformers.integrations import MLflowCallback
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,12 @@ PATIENCE = "FINETUNE_PATIENCE"  # seconds to wait, at the end of training, for a
 
 @contextmanager
 def run(
-    experiment: str, output_dir: str, resume: Run | None = None, report_to: Sequence[str] = (), online: bool = True
+    experiment: str,
+    output_dir: str,
+    resume: Run | None = None,
+    report_to: Sequence[str] = (),
+    online: bool = True,
+    name: str | None = None,
 ) -> Iterator[str]:
     """Start a run, or go on with the run `resume`, yield its id, and end it as it went.
 
@@ -43,11 +50,12 @@ def run(
     Args:
         output_dir: folder of runs; of a run that is resumed, its own.
         online: False to make the run in MLflow later.
+        name: of a new run; MLflow makes one up where there is none.
 
     Raises:
         InputError: when another process trains the run.
     """
-    tags = resolve_tags(_git_tags())
+    tags = resolve_tags(_git_tags()) | ({MLFLOW_RUN_NAME: name} if name else {})
     header = {"run_id": None, "experiment": experiment, "tags": tags, "start_time": time.time_ns() // 1_000_000}
     if resume:
         header["run_id"] = resume.info.run_id
@@ -104,11 +112,15 @@ def _git_tags() -> dict[str, str]:
 
 
 def _create_run(header: dict) -> str:
+    state = random.getstate()
     try:
         experiment = delivery.find_experiment(header["experiment"])
+        random.seed()  # MLflow makes a name up with it: two runs of one seed would have the same.
         run = mlflow.MlflowClient().create_run(experiment, header["start_time"], header["tags"])
     except MlflowException as error:
         raise InputError(f"no run could be made in {mlflow.get_tracking_uri()}: {error}.") from error
+    finally:
+        random.setstate(state)
     return run.info.run_id
 
 

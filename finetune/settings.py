@@ -60,8 +60,12 @@ class SharedFlags:
 
 @dataclass
 class SharedTrainingArguments:
-    """Defaults of every task; stands before TrainingArguments among the bases of a script's own class."""
+    """Defaults of every task; stands before TrainingArguments among the bases of a script's own class.
 
+    `refused`, which is no flag, holds the sentences that the parser found for flags of this class.
+    """
+
+    refused = ()
     output_dir: str = field(default="outputs", metadata={"help": "checkpoints go to OUTPUT_DIR/<run id>/checkpoint-N"})
     max_steps: int = field(default=-1, metadata={"help": "stop after so many optimiser steps; -1: after the epochs"})
     seed: int = field(default=42, metadata={"help": "of the adapter's first weights, the row order and the split"})
@@ -109,15 +113,17 @@ class SharedTrainingArguments:
             self._n_gpu = 1
 
 
-def problems(flags, least: dict[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
+def problems(flags, args, least: dict[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
     """Return a sentence for each flag that is below its least value or none of its choices.
 
-    The flags that every task has are checked too. A flag without a value is not; a choice None stands for it.
+    The flags that every task has are checked too, and what the parser refused of the Trainer's is among them. A flag
+    without a value is not checked; a choice None stands for it.
     """
     least = {"lora_r": 1, "lora_alpha": 1} | least
     choices = {"init_lora_weights": LORA_INITS, "log_checkpoints": LOG_CHECKPOINTS} | (choices or {})
     values = {name: getattr(flags, name) for name in least}
-    found = [
+    found = list(args.refused)
+    found += [
         f"--{name.replace('_', '-')} {value} must be at least {least[name]}"
         for name, value in values.items()
         if value is not None and value < least[name]

@@ -8,14 +8,28 @@ from functools import partial
 import evaluate_model
 import log_model
 import predict
+import train_classifier
 import train_sql_generator
+import train_summarizer
+from finetune.console import ScriptParser
 
 import mlflow
 import pytest
 import torch
-from conftest import DEMO_BASE, DEMO_DATA, byte_level_tokenizer, call, demo_rows, logged_models, make_base, run_script
+from conftest import (
+    DEMO_BASE,
+    DEMO_DATA,
+    byte_level_tokenizer,
+    call,
+    demo_rows,
+    logged_models,
+    make_base,
+    run_script,
+    sentencepiece_tokenizer,
+)
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+from tokenizers import AddedToken, processors
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
 
 TRAIN = ("--base-model", DEMO_BASE, "--dataset", DEMO_DATA, "--max-steps", 1)
 
@@ -33,11 +47,11 @@ def refused(error: str | None, *parts: str) -> None:
 
 
 def train_refused(tmp_path, arguments, *parts: str) -> None:
-    """Assert that training refuses, starts no run and writes nothing below its output folder."""
+    """Assert that training refuses, starts no run and writes nothing into its output folder."""
     before, output = runs(), tmp_path / "outputs"
     refused(call(train_sql_generator.main, *TRAIN, "--output-dir", output, *arguments), *parts)
     assert runs() == before
-    assert not output.exists()
+    assert not list(output.glob("*"))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +135,173 @@ def test_unknown_flags_and_impossible_values(tmp_path):
     )
     train_refused(tmp_path, ["--score-rows", 0, "--metric-for-best-model", "exec_accuracy"], "needs --score-rows")
     train_refused(tmp_path, ["--target-modules", "no_such_layer"], "--target-modules", "no_such_layer")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--seed", -1], ["--seed -1 must lie between 0 and 4294967295"]),
+        (["--data-seed", 2**32], ["--data-seed 4294967296 must lie between"]),
+        (["--max-steps", 0], ["--max-steps 0 must be at least 1, or -1"]),
+        (["--per-device-train-batch-size", 0], ["--per-device-train-batch-size 0 must be at least 1"]),
+        (["--per-device-eval-batch-size", 0], ["--per-device-eval-batch-size 0 must be at least 1"]),
+        (["--gradient-accumulation-steps", 0], ["--gradient-accumulation-steps 0 must be at least 1"]),
+        (["--eval-accumulation-steps", 0], ["--eval-accumulation-steps 0 must be at least 1"]),
+        (["--dataloader-num-workers", -1], ["--dataloader-num-workers -1 must be at least 0"]),
+        (["--num-train-epochs", 0], ["--num-train-epochs 0.0 must be more than 0"]),
+        (["--learning-rate", "nan"], ["--learning-rate nan must be a finite number"]),
+        (["--learning-rate", 0], ["--learning-rate 0.0 must be more than 0"]),
+        (["--lora-dropout", "nan"], ["--lora-dropout nan must be a finite number"]),
+        (["--max-grad-norm", -1], ["--max-grad-norm -1.0 must be at least 0"]),
+        (["--warmup-steps", -1], ["--warmup-steps -1.0 must be at least 0"]),
+        (["--adam-beta1", 2], ["--adam-beta1 2.0 must lie in [0, 1)"]),
+        (["--logging-steps", 0], ["--logging-steps 0.0 must be a number of steps"]),
+        (["--save-steps", 1.5], ["--save-steps 1.5 must be a number of steps"]),
+        (["--save-total-limit", 0], ["--save-total-limit 0 must be at least 1"]),
+        (["--optim", "nonsense"], ["--optim nonsense is none of adamw_torch"]),
+        (["--lr-scheduler-type", "nonsense"], ["--lr-scheduler-type nonsense is none of linear"]),
+        (["--lr-scheduler-kwargs", "nonsense"], ["--lr-scheduler-kwargs nonsense must be a JSON object"]),
+        (["--accelerator-config", "absent.json"], ["--accelerator-config absent.json is neither"]),
+        (["--accelerator-config", '{"absent": 1}'], ["the Trainer refuses its flags", "absent"]),
+        (["--train-sampling-strategy", "nonsense"], ["--train-sampling-strategy nonsense is none of random"]),
+        (["--metric-for-best-model", "nonsense"], ["--metric-for-best-model nonsense is none of loss, exec_accuracy"]),
+        (["--dataloader-persistent-workers"], ["--dataloader-persistent-workers", "give --dataloader-num-workers"]),
+        (["--fp16", "true", "--bf16", "true"], ["--fp16 and --bf16", "leave one out"]),
+        (["--push-to-hub"], ["--push-to-hub", "log_model.py RUN"]),
+        (["--hub-model-id", "a/b"], ["--hub-model-id", "log_model.py RUN"]),
+        (["--resume-from-checkpoint", "x"], ["--resume-from-checkpoint", "--resume RUN"]),
+        (["--label-names", "answer"], ["--label-names answer", "in the column answer"]),
+        (["--greater-is-better", "true"], ["--greater-is-better True would choose the worst checkpoint by eval_loss"]),
+        (["--torch-compile-mode", "nonsense"], ["--torch-compile-mode nonsense is none of default"]),
+        (["--save-strategy", "no"], ["--save-strategy no", "there would be none"]),
+        (["--prediction-loss-only"], ["--prediction-loss-only", "over all rows at once"]),
+        (["--eval-delay", 100], ["--eval-delay", "each checkpoint is evaluated"]),
+        (["--save-only-model"], ["--save-only-model", "optimiser"]),
+        (["--do-train", "false"], ["--do-train false", "evaluate_model.py"]),
+        (["--save-steps", 10, "--eval-steps", 3], ["--save-steps 10 and --eval-steps 3", "a multiple"]),
+        (["--save-steps", 10, "--eval-steps", 0.5], ["--save-steps 10 and --eval-steps 0.5", "both in steps"]),
+        (["--save-steps", 10, "--save-strategy", "epoch"], ["--save-steps 10 says nothing with --save-strategy epoch"]),
+        (["--eval-strategy", "no"], ["--save-strategy steps and --eval-strategy no", "the same to both"]),
+        (["--seed", -1, "--max-steps", 0, "--lora-r", 0, "--push-to-hub", "--save-steps", 3, "--eval-steps", 2],
+         ["--seed -1", "--max-steps 0", "--lora-r 0", "--push-to-hub", "--save-steps 3 and --eval-steps 2"]),
+    ],
+    ids=lambda value: None if value and value[0] == "--seed" else " ".join(map(str, value[:2])),
+)  # fmt: skip
+def test_flags_of_the_trainer_that_cannot_work(tmp_path, arguments, parts):
+    train_refused(tmp_path, arguments, *parts)
+
+
+def test_flags_that_fail_only_with_the_data_or_the_libraries(tmp_path, few_rows):
+    """They are tried before a run is made; no optimiser is left over."""
+    train_refused(
+        tmp_path,
+        ["--dataset", few_rows, "--dataloader-drop-last", "--per-device-train-batch-size", 4000,
+         "--per-device-eval-batch-size", 16, "--optim", "galore_adamw"],
+        "96 training rows make no batch of 4000", "8 of 24 validation rows", "--per-device-eval-batch-size 12",
+        "--optim galore_adamw cannot be had here",
+    )  # fmt: skip
+    train_refused(
+        tmp_path, ["--dataset", few_rows, "--lr-scheduler-type", "cosine_with_min_lr"], "cosine_with_min_lr", "min_lr"
+    )
+
+
+def test_the_flags_of_labels_that_were_meant(tmp_path):
+    for script, hint in ((train_classifier, "--labels"), (train_summarizer, "--summary-column")):
+        done = call(script.main, "--label-names", "answer", "--seed", -1, "--lora-r", 0, "--output-dir", tmp_path / "o")
+        refused(
+            done, f"--label-names answer: the {'names' if '-l' in hint else 'column'}", hint, "--seed -1", "--lora-r 0"
+        )
+    done = call(train_classifier.main, "--early-stopping-threshold", "nan", "--output-dir", tmp_path / "o")
+    refused(done, "--early-stopping-threshold nan")
+
+
+STEPS = ("save_strategy", "eval_strategy", "save_steps", "eval_steps")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        ("sql", ["--save-steps", 10], ("steps", "steps", 10, 10)),
+        ("sql", ["--eval-steps", 10], ("steps", "steps", 10, 10)),
+        ("sql", ["--eval-steps", 0.1], ("steps", "steps", 0.2, 0.1)),
+        ("sql", ["--save-steps", 20, "--eval-steps", 10], ("steps", "steps", 20, 10)),
+        ("sql", ["--eval-strategy", "epoch"], ("epoch", "epoch", 0.2, 0.2)),
+        ("sql", ["--save-strategy", "best"], ("best", "steps", 0.2, 0.2)),
+        ("classifier", ["--save-steps", 10], ("steps", "steps", 10, 10)),
+        ("classifier", ["--eval-steps", 10], ("steps", "steps", 10, 10)),
+        ("classifier", ["--eval-strategy", "steps"], ("steps", "steps", 20, 20)),
+        ("classifier", ["--save-steps", 10, "--eval-strategy", "steps"], ("steps", "steps", 10, 10)),
+        ("classifier", ["--save-steps", 10, "--load-best-model-at-end", "false"], ("steps", "epoch", 10, None)),
+        ("summarizer", ["--eval-steps", 7], ("steps", "steps", 7, 7)),
+    ],
+)
+def test_checkpoints_and_evaluations_follow_each_other(script, arguments, expected):
+    """Where one is given alone, it means the strategy `steps`, and a checkpoint is due at an evaluation only."""
+    types = {
+        "sql": (train_sql_generator.Flags, train_sql_generator.SqlTrainingArguments),
+        "classifier": (train_classifier.Flags, train_classifier.ClassifierTrainingArguments),
+        "summarizer": (train_summarizer.Flags, train_summarizer.SummarizerTrainingArguments),
+    }
+    _, args = ScriptParser(*types[script], description="").parse([str(argument) for argument in arguments])
+    assert tuple(getattr(args, name) for name in STEPS) == expected
+    assert args.refused == []
+
+
+def ending_with_eos(folder, single="<s> $A </s>"):
+    """Save a tiny base whose tokenizer puts EOS behind every text, and return its folder."""
+    tokenizer = sentencepiece_tokenizer()
+    special = [("<s>", 1), ("</s>", 2)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    return make_base(folder, tokenizer)
+
+
+def with_foreign_pad(tokenizer):
+    """Return a tokenizer with a pad token that the base it was made for lacks."""
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    return tokenizer
+
+
+def test_a_tokenizer_with_eos_of_its_own_and_a_pad_token_beyond_the_vocabulary(tmp_path, few_rows, caplog):
+    """No EOS between prompt and answer, in training or in what is logged; another token pads. It was an index error."""
+    base = ending_with_eos(tmp_path / "base")
+    with_foreign_pad(AutoTokenizer.from_pretrained(base)).save_pretrained(base)
+    assert AutoTokenizer.from_pretrained(base)("a")["input_ids"][-1] == 2
+    flags = ("--base-model", base, "--dataset", few_rows, "--max-steps", 1, "--max-length", 1024, "--score-rows", 4)
+    flags += ("--max-validation-rows", 8, "--distractor-columns", 0, "--packing", "false", "--run-name", "mine")
+    output = tmp_path / "outputs"
+    flags += ("--per-device-train-batch-size", 4, "--output-dir", output, "--log-checkpoints", "none")
+    with caplog.at_level("INFO"):
+        assert call(train_sql_generator.main, *flags) is None
+    assert "puts EOS (</s>) behind every text; that is turned off" in caplog.text
+    assert "[PAD], has the id 900" in caplog.text
+    (folder,) = output.iterdir()
+    assert mlflow.get_run(folder.name).info.run_name == "mine"
+    card = json.loads((folder / "checkpoint-1" / "finetune.json").read_text())
+    assert all(2 not in row["prompt_ids"] for row in card["sample"])
+    audit = mlflow.artifacts.load_dict(f"runs:/{folder.name}/supervision_audit.json")
+    assert all("</s>[/masked]" not in example for example in audit["examples"])
+    assert call(log_model.main, folder.name) is None
+    served = mlflow.transformers.load_model(f"runs:/{folder.name}/model").tokenizer
+    text = train_sql_generator.Prompt.load("text_to_sql").render(card["sample"][0])
+    assert served(text)["input_ids"] == card["sample"][0]["prompt_ids"]
+    assert served.pad_token == "</s>"
+
+
+def test_a_tokenizer_that_does_not_fit_at_all(tmp_path, few_rows):
+    base = make_base(tmp_path / "base", sentencepiece_tokenizer())
+    config = json.loads((base / "config.json").read_text())
+    rows = [*demo_rows("train")[:30], *demo_rows("validation")[:20]]
+    rows[0] = rows[0] | {"answer": "SELECT '[NEW]' FROM t"}
+    tokenizer = sentencepiece_tokenizer()
+    tokenizer.add_tokens([AddedToken("[NEW]", normalized=False)])
+    tokenizer.save_pretrained(base)
+    data = jsonl(tmp_path / "rows.jsonl", rows)
+    train_refused(
+        tmp_path, ["--base-model", base, "--dataset", data, "--max-length", 1024, "--no-clean"],
+        "the training rows hold the token [NEW] with the id 900", "the ids below 900",
+    )  # fmt: skip
+    (base / "config.json").write_text(json.dumps(config | {"vocab_size": 2}))
+    train_refused(tmp_path, ["--base-model", base, "--dataset", data], "the id 2 for </s>", "belong together")
 
 
 def test_a_base_folder_without_a_config(tmp_path):

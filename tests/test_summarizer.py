@@ -303,7 +303,7 @@ def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_th
 @pytest.mark.slow
 def test_two_processes_make_one_run_with_the_scores_of_one(summarizer_run, reports, tmp_path):
     """Each process summarises half of the rows; the last batch is filled up, and the fill does not count."""
-    output, flags = tmp_path / "outputs", [*summarizer_run["flags"], "--learning-rate", 0, "--max-steps", 1]
+    output, flags = tmp_path / "outputs", [*summarizer_run["flags"], "--learning-rate", 1e-30, "--max-steps", 1]
     flags += ["--per-device-eval-batch-size", 5, "--score-rows", 12, "--output-dir", output]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", ROOT / "train_summarizer.py"]
     done = subprocess.run([str(part) for part in (*command, *flags)], capture_output=True, text=True, check=False)
