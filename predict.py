@@ -162,16 +162,14 @@ def parse(arguments: list[str] | None):
     parser.add_argument(
         "--split-sentences", action="store_true", help="--input is a document, .txt or .html, to search"
     )
+    parser.add_argument("--report", type=Path, metavar="HTML", help="with --split-sentences, a page of them")
     parser.add_argument(
-        "--report", type=Path, help="with --split-sentences, write an HTML page with the clauses marked"
-    )
-    parser.add_argument(
-        "--long-texts", choices=("truncate", "window"), help="what becomes of texts longer than the model reads"
+        "--long-texts", choices=("truncate", "window"), metavar="HOW", help="truncate or window; default: as trained"
     )
     parser.add_argument("--question", help="one question")
     parser.add_argument("--context", help="CREATE TABLE statements the question is about")
-    parser.add_argument("--database", help="URL or file of your own database, whose tables the question is about")
-    parser.add_argument("--tables", nargs="+", help="with --database, the tables to tell the model of")
+    parser.add_argument("--database", metavar="URL", help="or file, of your own database")
+    parser.add_argument("--tables", nargs="+", metavar="T", help="of --database that the model is told of")
     parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
     parser.add_argument("--max-rows", type=int, default=100, help="rows of a result to fetch")
     parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
@@ -180,7 +178,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--trust-role", action="store_true", help="run it though the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
-    parser.add_argument("--input", help=".jsonl, .json, .csv or .parquet with the model's columns")
+    parser.add_argument("--input", help="file of rows with the model's columns")
     parser.add_argument("--encoding", default="utf-8", help="of the text of --input")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
