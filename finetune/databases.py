@@ -25,6 +25,12 @@ MEMORY_MEGABYTES = 1024
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
 DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "pymysql", "duckdb": "duckdb"}
 DRIVER_OF = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
+# What the engines say of their time limit; DuckDB has none, and is killed.
+STOPPED = {
+    "sqlite": ("OperationalError: interrupted",),
+    "postgresql": ("canceling statement due to statement timeout",),
+    "mysql": ("max_statement_time exceeded", "maximum statement execution time exceeded"),
+}  # fmt: skip
 PACKAGES = {"psycopg": '"psycopg[binary]"', "pymysql": "pymysql", "duckdb": "duckdb"}
 
 
@@ -87,7 +93,7 @@ class Database:
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
-            if (self.engine, found["error"]) == ("sqlite", "OperationalError: interrupted"):
+            if any(sign in found["error"] for sign in STOPPED.get(self.engine, ())):
                 raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(

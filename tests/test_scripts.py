@@ -357,7 +357,7 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
     assert sql.lower() == "select avg(age) from customer"
     assert call(predict.main, *one, "--execute") is None
     shown, header, value = capsys.readouterr().out.splitlines()
-    assert (shown, header.strip()) == (sql, 'AVG("age")')
+    assert (shown, header.strip()) == (sql, "AVG(age)")
     with sqlite3.connect(path) as shop:
         (expected,) = shop.execute("SELECT AVG(age) FROM customer").fetchone()
     assert float(value) == pytest.approx(expected)
