@@ -365,7 +365,7 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
     found = json.loads(capsys.readouterr().out)
     assert (found["sql"], found["rows"], found["retries"], found["truncated"]) == (sql, [[expected]], 0, False)
     assert call(predict.main, *one, "--execute", "--csv") is None
-    assert capsys.readouterr().out.splitlines() == ['"AVG(""age"")"', str(expected)]
+    assert capsys.readouterr().out.splitlines() == ["AVG(age)", str(expected)]
     # The model stays loaded for the next question.
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("What is the average age of all customers?\n\nHow many customers are there?\n")
