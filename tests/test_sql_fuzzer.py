@@ -101,7 +101,6 @@ def test_nothing_that_is_made_up_gets_a_secret_or_hangs(
         count["error" if "error" in found else "rows"] += 1
         # A text that stands in the statement itself may come back.
         assert SECRET not in str(found.get("rows")) or SECRET in sql, (database.engine, sql)
-        assert "4242" not in str(found.get("rows")) or "4242" in sql, (database.engine, sql)
     signal.signal(signal.SIGALRM, before)
     for database in databases:
         assert database.run("SELECT COUNT(*), MAX(age) FROM users", 1, 30).rows == [[300, 89]]

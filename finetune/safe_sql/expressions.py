@@ -29,7 +29,7 @@ from metrics.sql_execution.queries import compared_with
 from sqlglot import exp
 
 # Arguments of nodes that say how sqlglot would write them for other engines, nothing of the query.
-HINTS = {"typed", "safe", "coalesce", "big_int", "over", "zero_start"}
+HINTS = {"typed", "safe", "coalesce", "big_int", "zero_start"}
 MAX_COMPARED = 60  # nodes of an expression that is compared with others as text
 INTERVAL = re.compile(r"\s*([+-]?[0-9]{1,9})\s*([a-zA-Z]*)\s*", re.ASCII)
 
@@ -203,21 +203,21 @@ class Expressions:
 
     def case(self, node: exp.Case, scope: Scope) -> Fragment:
         only(node, "this", "ifs", "default")
-        parts: list[str | Fragment] = [self.expression(node.this, scope)] if node.this else []
         for branch in node.args["ifs"]:
             only(branch, "this", "true")
-            parts += ["WHEN", self.expression(branch.this, scope), "THEN", self.expression(branch.args["true"], scope)]
-        if node.args.get("default"):
-            parts += ["ELSE", self.expression(node.args["default"], scope)]
-        return write("CASE", *parts, "END")
+        subject = self.expression(node.this, scope) if node.this else None
+        return write("CASE", subject, *self.branches(node.args["ifs"], node.args.get("default"), scope), "END")
 
     def condition(self, node: exp.If, scope: Scope) -> Fragment:
         """IIF(a, b, c) as CASE, which all engines have."""
         only(node, "this", "true", "false")
-        parts = ["WHEN", self.expression(node.this, scope), "THEN", self.expression(node.args["true"], scope)]
-        if node.args.get("false"):
-            parts += ["ELSE", self.expression(node.args["false"], scope)]
-        return write("CASE", *parts, "END")
+        return write("CASE", *self.branches([node], node.args.get("false"), scope), "END")
+
+    def branches(self, nodes: list[exp.If], default: exp.Expression | None, scope: Scope) -> list[str | Fragment]:
+        parts: list[str | Fragment] = []
+        for node in nodes:
+            parts += ["WHEN", self.expression(node.this, scope), "THEN", self.expression(node.args["true"], scope)]
+        return [*parts, "ELSE", self.expression(default, scope)] if default else parts
 
     # Values and names
 
@@ -324,38 +324,38 @@ class Expressions:
         return write("COUNT ( DISTINCT CASE", *missing, "ELSE (", comma_separated(parts), ") END )")
 
     def group_concat(self, node: exp.GroupConcat, scope: Scope) -> Fragment:
+        """GROUP_CONCAT(DISTINCT x ORDER BY y, separator), the order within or around DISTINCT."""
         only(node, "this", "separator")
-        inner, order = node.this, None
-        if isinstance(inner, exp.Order):
-            order, inner = self.order(inner, scope), inner.this
-        is_distinct = isinstance(inner, exp.Distinct)
-        if is_distinct:
+        inner, separator, distinct, order = node.this, node.args.get("separator"), None, None
+        while isinstance(inner, exp.Order | exp.Distinct):
+            if isinstance(inner, exp.Order):
+                order, inner = write("ORDER BY", self.order(inner, scope)), inner.this
+                continue
             only(inner, "expressions")
             if len(inner.expressions) != 1:
                 raise Refused("GROUP_CONCAT of several columns is not allowed")
-            inner = inner.expressions[0]
-            if isinstance(inner, exp.Order):
-                order, inner = self.order(inner, scope), inner.this
-        value, separator = self.expression(inner, scope), node.args.get("separator")
+            distinct, inner = "DISTINCT", inner.expressions[0]
         if separator is not None and not separator.is_string:
             raise Refused("the separator of GROUP_CONCAT must be a text")
-        joined = fragments.text(separator.name if separator else ",", self.place(node, scope))
-        words = "DISTINCT" if is_distinct else None
-        ordered = () if order is None else ("ORDER BY", order)
-        if self.engine == "mysql" and separator is not None:
-            # SEPARATOR takes no placeholder: the separator stands before each value, and the first is cut off.
-            value = write("CONCAT (", joined, ",", value, ")")
-            written = write("GROUP_CONCAT (", words, value, *ordered, "SEPARATOR '' )")
-            written = write("SUBSTRING (", written, ", CHAR_LENGTH (", joined, ") +", fragments.number("1"), ")")
-        elif self.engine == "mysql" or (self.engine == "sqlite" and separator is None):
-            written = write("GROUP_CONCAT (", words, value, *ordered, ")")
-        else:
-            name = {"sqlite": "GROUP_CONCAT", "postgresql": "STRING_AGG", "duckdb": "LISTAGG"}[self.engine]
-            if self.engine == "postgresql":  # It joins texts only.
-                value = write("CAST (", value, "AS TEXT )")
-            written = write(name, "(", words, value, ",", joined, *ordered, ")")
+        bound = fragments.text(separator.name if separator else ",", self.place(node, scope))
+        written = self.joined_texts(self.expression(inner, scope), separator is None, bound, distinct, order)
         self.texts += 1
         return write(written, text=written.text * AGGREGATED_TEXT)
+
+    def joined_texts(self, value: Fragment, is_comma: bool, separator: Fragment, distinct, order) -> Fragment:
+        """Return the engine's GROUP_CONCAT."""
+        if self.engine == "mysql" and not is_comma:
+            # SEPARATOR takes no placeholder: the separator stands before each value, and the first is cut off.
+            value = write("CONCAT (", separator, ",", value, ")")
+            written = write("GROUP_CONCAT (", distinct, value, order, "SEPARATOR '' )")
+            return write("SUBSTRING (", written, ", CHAR_LENGTH (", separator, ") +", fragments.number("1"), ")")
+        if self.engine == "mysql" or (self.engine == "sqlite" and is_comma):
+            return write("GROUP_CONCAT (", distinct, value, order, ")")
+        if self.engine == "postgresql":  # It joins texts only.
+            return write("STRING_AGG ( ", distinct, "CAST (", value, "AS TEXT ) ,", separator, order, ")")
+        return write(
+            "GROUP_CONCAT (" if self.engine == "sqlite" else "LISTAGG (", distinct, value, ",", separator, order, ")"
+        )
 
     def length(self, node: exp.Length, scope: Scope) -> Fragment:
         only(node, "this")
@@ -500,7 +500,7 @@ class Expressions:
     # Windows and order
 
     def window(self, node: exp.Window, scope: Scope) -> Fragment:
-        only(node, "this", "partition_by", "order", "spec")
+        only(node, "this", "partition_by", "order", "spec", "over")
         if type(node.this) not in WINDOW_FUNCTIONS:
             raise Refused(f"OVER after {node.this.key} is not allowed")
         parts: list[str | Fragment] = []

@@ -292,8 +292,7 @@ class Writer(Expressions):
         value = self.expression(node, scope)
         if type(node) is not exp.Column:
             return [(None, node.sql(dialect="sqlite", comments=False), value)]
-        last = value.tokens[-1]
-        return [(node.name, last.text if last.kind == "name" else node.name, value)]
+        return [(node.name, self.heading(value, node.name), value)]
 
     def star(self, qualifier: exp.Identifier | None, scope: Scope) -> list[tuple[str | None, str, Fragment]]:
         if qualifier is not None:
@@ -318,6 +317,7 @@ class Writer(Expressions):
 
     @staticmethod
     def heading(value: Fragment, name: str) -> str:
+        """Return a column's name as the database spells it; that of the query for a column of a subquery."""
         last = value.tokens[-1]
         return last.text if last.kind == "name" else name
 
