@@ -1,0 +1,104 @@
+"""Functions written in the words of the engine."""
+
+from finetune.safe_sql import Refused, fragments
+from finetune.safe_sql.fragments import AGGREGATED_TEXT, Fragment, comma_separated, write
+from finetune.safe_sql.scopes import Scope
+from finetune.safe_sql.vocabulary import FUNCTIONS
+from finetune.safe_sql.writing import Writing, only
+
+from sqlglot import exp
+
+
+class Functions(Writing):
+    """Writes functions but those of dates and windows."""
+
+    def function(self, node: exp.Func, scope: Scope) -> Fragment:
+        name, arguments = FUNCTIONS[type(node)]
+        only(node, *arguments)
+        given: list[exp.Expression] = []
+        for argument in arguments:
+            value = node.args.get(argument)
+            given += value if isinstance(value, list) else [value] if value is not None else []
+        if len(given) == 1 and isinstance(given[0], exp.Distinct):
+            return write(name, "(", self.distinct(given[0], scope), ")")
+        return write(name, "(", self.listed(given, scope), ")", size=1)
+
+    def distinct(self, node: exp.Distinct, scope: Scope) -> Fragment:
+        only(node, "expressions")
+        return write("DISTINCT", self.listed(node.expressions, scope))
+
+    def count(self, node: exp.Count, scope: Scope) -> Fragment:
+        only(node, "this")
+        if isinstance(node.this, exp.Star):
+            only(node.this)
+            return write("COUNT ( * )", size=1)
+        if not isinstance(node.this, exp.Distinct):
+            return write("COUNT (", self.typed(node.this, scope), ")")
+        counted = node.this.expressions
+        if len(counted) == 1 or self.engine not in ("postgresql", "duckdb"):
+            return write("COUNT (", self.distinct(node.this, scope), ")")
+        parts = [self.expression(each, scope) for each in counted]  # Rows with a NULL do not count elsewhere.
+        missing = [part for each in parts for part in ("WHEN", each, "IS NULL THEN NULL")]
+        return write("COUNT ( DISTINCT CASE", *missing, "ELSE (", comma_separated(parts), ") END )")
+
+    def group_concat(self, node: exp.GroupConcat, scope: Scope) -> Fragment:
+        """GROUP_CONCAT(DISTINCT x ORDER BY y, separator), the order within or around DISTINCT."""
+        only(node, "this", "separator")
+        inner, separator, distinct, order = node.this, node.args.get("separator"), None, None
+        while isinstance(inner, exp.Order | exp.Distinct):
+            if isinstance(inner, exp.Order):
+                order, inner = write("ORDER BY", self.order(inner, scope)), inner.this
+                continue
+            only(inner, "expressions")
+            if len(inner.expressions) != 1:
+                raise Refused("GROUP_CONCAT of several columns is not allowed")
+            distinct, inner = "DISTINCT", inner.expressions[0]
+        if separator is not None and not separator.is_string:
+            raise Refused("the separator of GROUP_CONCAT must be a text")
+        bound = fragments.text(separator.name if separator else ",", self.place(node, scope))
+        written = self.joined_texts(self.expression(inner, scope), separator is None, bound, distinct, order)
+        self.texts += 1
+        return write(written, text=written.text * AGGREGATED_TEXT)
+
+    def joined_texts(self, value: Fragment, is_comma: bool, separator: Fragment, distinct, order) -> Fragment:
+        """Return the engine's GROUP_CONCAT."""
+        if self.engine == "mysql" and not is_comma:
+            # SEPARATOR takes no placeholder: the separator stands before each value, and the first is cut off.
+            value = write("CONCAT (", separator, ",", value, ")")
+            written = write("GROUP_CONCAT (", distinct, value, order, "SEPARATOR '' )")
+            return write("SUBSTRING (", written, ", CHAR_LENGTH (", separator, ") +", fragments.number("1"), ")")
+        if self.engine == "mysql" or (self.engine == "sqlite" and is_comma):
+            return write("GROUP_CONCAT (", distinct, value, order, ")")
+        if self.engine == "postgresql":  # It joins texts only.
+            return write("STRING_AGG ( ", distinct, "CAST (", value, "AS TEXT ) ,", separator, order, ")")
+        return write(
+            "GROUP_CONCAT (" if self.engine == "sqlite" else "LISTAGG (", distinct, value, ",", separator, order, ")"
+        )
+
+    def length(self, node: exp.Length, scope: Scope) -> Fragment:
+        only(node, "this")
+        return write("CHAR_LENGTH (" if self.engine == "mysql" else "LENGTH (", self.expression(node.this, scope), ")")
+
+    def trim(self, node: exp.Trim, scope: Scope) -> Fragment:
+        only(node, "this", "expression", "position")
+        position = node.args.get("position") or ""
+        if position not in ("", "LEADING", "TRAILING", "BOTH"):
+            raise Refused("TRIM takes LEADING, TRAILING or BOTH")
+        value = self.expression(node.this, scope)
+        characters = self.expression(node.expression, scope) if node.expression else None
+        if characters is not None:
+            fragments.searched(value, characters)
+        if self.engine == "mysql":
+            source = (characters, "FROM", value) if characters else ("FROM", value) if position else (value,)
+            return write("TRIM (", position, *source, ")")
+        name = {"LEADING": "LTRIM", "TRAILING": "RTRIM"}.get(position, "TRIM")
+        name = "BTRIM" if (name, self.engine) == ("TRIM", "postgresql") else name
+        return write(name, "(", value, *((",", characters) if characters else ()), ")")
+
+    def position(self, node: exp.StrPosition, scope: Scope) -> Fragment:
+        only(node, "this", "substr")
+        value, sought = self.expression(node.this, scope), self.expression(node.args["substr"], scope)
+        fragments.searched(value, sought)
+        if self.engine == "mysql":
+            return write("LOCATE (", sought, ",", value, ")")
+        return write("INSTR (" if self.engine == "sqlite" else "STRPOS (", value, ",", sought, ")")
