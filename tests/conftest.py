@@ -48,6 +48,11 @@ DATABASES = ("test_databases", "test_sql_safety", "test_safe_sql", "test_databas
 SPREAD = ("test_hub", "test_scripts", "test_adapters", "test_logged_models", "test_bad_input")
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Name a long text or bytes by its argument: the name of a test stays readable and the same in each process."""
+    return argname if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 100) else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Skip the tests marked `gpu` where there is none; keep those that share a trained run in one process."""

@@ -99,7 +99,7 @@ def test_missing_values_are_none_in_json_and_parquet(tmp_path):
         ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "line 1: a number is too long"),
         ("a.jsonl", '{"a": ' + "[" * 100_000, "line 1: it is nested too deeply"),
         ("a.csv.gz", b"no gzip", "cannot be read as csv"),
-        ("a.csv.gz", gzip.compress(b"text,label\na,b\n" * 1000)[:40], "cannot be read as csv"),
+        ("a.csv.gz", gzip.compress(b"text,label\na,b\n" * 1000, mtime=0)[:40], "cannot be read as csv"),
         ("a.parquet", b"PAR1 no parquet PAR1", "cannot be read as parquet"),
         ("a.parquet", b"", "cannot be read as parquet"),
         ("a.xlsx", b"", "is not a kind of file that can be read; expected .jsonl"),
