@@ -14,8 +14,9 @@ from pathlib import Path
 from finetune import console, reports, tracking
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifiers import load_classifier
+from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.console import InputError, Parser
-from finetune.data import check_columns, check_texts, complete_rows, part_of
+from finetune.data import complete_rows, part_of
 from finetune.distractors import distract
 from finetune.generation import BATCH_SIZE
 from finetune.labelled_texts import LabelledTexts
@@ -26,15 +27,12 @@ from finetune.quantization import PREDICTION_DTYPES
 from finetune.reading import read_rows
 from finetune.scorecard import compare, log_scorecard
 from finetune.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
-from finetune.summarization import drop_empty as drop_empty_rows
-from finetune.summarization import find_columns, select_columns
 from finetune.summarizers import load_summarizer
 from finetune.summary_scorecard import summary_scorecard
 
 import mlflow
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("question", "context", "answer")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     tracking.connect()
     rows = load(flags)
     logged = open_model(flags.uri)
+    rows = name_columns(rows, flags, logged)
     if logged.card["task"] == CLASSIFICATION:
         score_classifier(flags, logged, rows)
     elif logged.card["task"] == SUMMARIZATION:
@@ -55,7 +54,6 @@ def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
     refuse_sql_flags(flags)
     what, names = f"the rows of {flags.dataset}", list(logged.card["labels"]["names"])
-    check_columns(rows, ("text",), what)
     columns = names if not {"labels", "label"} & set(rows[0]) and set(names) <= set(rows[0]) else None
     rows, _ = spell_out(complete_rows(rows, ("text",), what), names, columns, what)
     classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
@@ -75,16 +73,7 @@ def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
 def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Summarise the articles with base and adapter; log and print the scorecard."""
     refuse_sql_flags(flags)
-    trained = logged.card["columns"]
-    article = "article" if any("article" in row for row in rows) else trained["article"]
-    summary = "summary" if any("summary" in row for row in rows) else trained["summary"]
-    columns = find_columns(rows, article, summary, f"the rows of {flags.dataset}")
-    check_texts(rows, tuple(columns.values()), f"the rows of {flags.dataset}")
-    rows = select_columns(rows, columns)
-    full = drop_empty_rows(rows)
-    if len(full) < len(rows):
-        logger.warning(f"{len(rows) - len(full)} of {len(rows)} rows have no article or no summary and are left out.")
-    check_columns(full, tuple(trained), f"the rows of {flags.dataset} with an article and a summary")
+    full = complete_rows(rows, SUMMARIES, f"the rows of {flags.dataset}")
     summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
     summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     scorecard = summary_scorecard(summarizer, full, flags.batch_size)
@@ -111,7 +100,7 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     options = flags.batch_size, dialect
     cards = {name: compare(model, tokenizer, prompt, part, *options) for name, part in sets.items()}
     if flags.log:
-        run_id, dataset = log_rows(flags, logged, rows, COLUMNS)
+        run_id, dataset = log_rows(flags, logged, rows, QUESTIONS)
         for name, card in cards.items():
             log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
         if skipped:
@@ -119,6 +108,13 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     for name, card in cards.items():
         console.print_result(json.dumps({"name": name} | card.metrics) if flags.json else card.format(name))
     refuse_no_change([card.changed for card in cards.values()])
+
+
+def name_columns(rows: list[dict], flags, logged: LoggedModel) -> list[dict]:
+    """Return the rows under the names that the model's task has for their columns."""
+    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
+    given, trained = parse_columns(flags.column, required), logged.card.get("columns")
+    return read_columns(rows, required, given, f"the rows of {flags.dataset}", trained)[0]
 
 
 def refuse_sql_flags(flags) -> None:
@@ -139,6 +135,9 @@ def parse(arguments: list[str] | None):
     parser = Parser(description=__doc__)
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
+    parser.add_argument(
+        "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what the file calls the model's columns"
+    )
     parser.add_argument("--encoding", default="utf-8", help="of the file's text")
     parser.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
     parser.add_argument("--max-rows", type=int, help="score the first so many rows only")
@@ -182,7 +181,10 @@ def load(flags) -> list[dict]:
     Raises:
         InputError: no such file or part.
     """
-    rows = read_rows(flags.dataset, flags.encoding)
+    split = [item for item in flags.column or () if item.startswith("split=")]
+    flags.column = [item for item in flags.column or () if item not in split]
+    what, given = f"the rows of {flags.dataset}", dict(item.split("=", 1) for item in split)
+    rows, _ = read_columns(read_rows(flags.dataset, flags.encoding), (), given, what)
     if any("split" in row for row in rows):
         wanted = part_of({"split": flags.split}, "--split")
         parts = [part_of(row, f"row {number} of {flags.dataset}") for number, row in enumerate(rows, start=1)]
@@ -198,14 +200,9 @@ def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]
     Raises:
         InputError: no such column, or nothing left to score.
     """
-    check_columns(rows, COLUMNS, f"the rows of {flags.dataset}")
-    rows = complete_rows(rows, COLUMNS, f"the rows of {flags.dataset}")
+    rows = complete_rows(rows, QUESTIONS, f"the rows of {flags.dataset}")
     if not flags.clean:
-        full = [row for row in rows if all(str(row.get(name) or "").strip() for name in COLUMNS)]
-        if len(full) < len(rows):
-            logger.warning(f"{len(rows) - len(full)} of {len(rows)} rows have an empty column and are left out.")
-        check_columns(full, COLUMNS, f"the rows of {flags.dataset} with all of them")
-        return full, []
+        return rows, []
     cleaning = clean_rows(rows, dialect)
     logger.info(f"Cleaning: {cleaning.summary()}")
     refuse_nothing_left(cleaning, f"row of {flags.dataset}", dialect)

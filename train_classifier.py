@@ -17,11 +17,14 @@ from finetune.classification import compute_logits, join_pieces, to_scores
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.classifiers import Classifier, load_classifier
+from finetune.columns import TEXTS, parse_columns
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.encoders import EncoderClassifier
+from finetune.holdout import hold_out_by_label
 from finetune.labelled_texts import LabelledTexts
 from finetune.labels import TASKS, Labels, balanced_sample, count_labels, find_labels, read_names, spell_out
+from finetune.leaks import text_leaks
 from finetune.logged_models import CLASSIFICATION
 from finetune.preflight import preflight
 from finetune.quantization import DTYPES, is_sharded
@@ -62,6 +65,10 @@ class Flags(SharedFlags):
     )
     labels: list[str] | None = field(
         default=None, metadata={"help": "names of the labels 0, 1, ..., or a .txt file with one a line"}
+    )
+    text_column: str | None = field(default=None, metadata={"help": "short for --column text=COLUMN"})
+    label_column: str | None = field(
+        default=None, metadata={"help": "short for --column label=COLUMN: one label a row; labels=COLUMN: a list"}
     )
     label_columns: list[str] | None = field(
         default=None,
@@ -125,7 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     revision, tokenizer = open_base(flags, "encoder")
     with args.main_process_first(desc="loading the data set"):
-        rows = load_rows(flags.dataset, ("text",), None, args.seed, flags.encoding)
+        rows = load_data(flags, args.seed)
+    leaks = text_leaks(rows, "text")
     labels, splits = encode(rows, flags, args, tokenizer)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -150,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = splits["train"].dataset()
     original = partial(load_encoder, flags.base_model, revision, None)
     init_adapter(model, flags.init_lora_weights, lambda: classifier(original()), dataset, collator)
-    card = make_card(flags, revision, quantization, labels, splits["validation"])
+    card = make_card(flags, revision, quantization, labels, rows.columns, splits["validation"])
 
     trainer = ClassifierTrainer(
         model=model,
@@ -172,12 +180,19 @@ def main(arguments: list[str] | None = None) -> None:
         card["run_id"] = run_id
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
-            datasets = log_setup(flags, args, lora, rows, splits, weighting, card)
+            datasets = log_setup(flags, args, lora, rows, splits, weighting, leaks, card)
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:
             finish(trainer, run_id, splits, datasets)
     console.print_result(run_id)
+
+
+def load_data(flags: Flags, seed: int) -> Rows:
+    """Return the rows of the data under the task's names, those for validation apart."""
+    given = parse_columns(flags.column, TEXTS, text=flags.text_column, label=flags.label_column)
+    hold_out = partial(hold_out_by_label, names=read_names(flags.labels), columns=flags.label_columns)
+    return load_rows(flags.dataset, TEXTS, flags.validation_fraction, seed, flags.encoding, given, hold_out)
 
 
 def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:
@@ -264,12 +279,13 @@ def check_metric(args: ClassifierTrainingArguments, labels: Labels) -> None:
         )
 
 
-def make_card(flags, revision, quantization, labels: Labels, held_out: LabelledTexts) -> dict:
+def make_card(flags, revision, quantization, labels: Labels, columns: dict, held_out: LabelledTexts) -> dict:
     """Return what travels in every checkpoint: enough to restore the model, and texts to check it with."""
     with_label, without = (np.flatnonzero(held_out.actual.any(axis=1) == any_) for any_ in (True, False))
     sample = [*with_label[: RELOAD_CHECK_ROWS // 2], *without[: RELOAD_CHECK_ROWS // 2]]
     return start_card(CLASSIFICATION, flags, revision, quantization) | {
         "labels": {"task": labels.task, "names": list(labels.names)},
+        "columns": columns,
         "pooling": flags.pooling,
         "long_texts": flags.long_texts,
         "thresholds": None,
@@ -278,10 +294,12 @@ def make_card(flags, revision, quantization, labels: Labels, held_out: LabelledT
     }
 
 
-def log_setup(flags, args, lora, rows, splits, weighting, card) -> dict:
+def log_setup(flags, args, lora, rows, splits, weighting, leaks, card) -> dict:
     """Log what the run is made of: parameters, data sets, labels; return the data sets."""
     columns = ("text", "labels" if "labels" in rows.parts["train"][0] else "label")
     data = {f"{name}_rows": len(split.texts) for name, split in splits.items()}
+    data["leak_share"] = leaks["share"]
+    tracking.log_dict(leaks, "leak_report.json")
     data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
     datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, rows.parts, columns, data)
     names = card["labels"]["names"][-splits["train"].actual.shape[1] :]

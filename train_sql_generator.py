@@ -16,6 +16,8 @@ from finetune.attention import can_pack
 from finetune.base_models import load_decoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
+from finetune.columns import QUESTIONS as COLUMNS
+from finetune.columns import parse_columns
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.distractors import distract
@@ -38,7 +40,6 @@ from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, Tr
 from transformers.utils import is_liger_kernel_available
 
 logger = logging.getLogger(__name__)
-COLUMNS = ("question", "context", "answer")
 RELOAD_CHECK_ROWS = 8
 MAX_TOKENS_UNTRIED = 2048  # computed at a time on a GPU where no preflight finds out how many fit
 
@@ -164,7 +165,7 @@ def main(arguments: list[str] | None = None) -> None:
     collator = choose_collator(model, tokenizer, flags, args)
     original = partial(load_decoder, flags.base_model, revision, None, compute_dtype)
     init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
-    card = make_card(flags, revision, quantization, prompt, tokenizer, splits["validation"].rows)
+    card = make_card(flags, revision, quantization, prompt, tokenizer, rows.columns, splits["validation"].rows)
 
     trainer = SqlTrainer(
         model=model,
@@ -244,7 +245,8 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     Raises:
         InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
     """
-    rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed, flags.encoding)
+    given = parse_columns(flags.column, COLUMNS)
+    rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed, flags.encoding, given)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.validation)
     summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
@@ -300,8 +302,6 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
         found.append("--metric-for-best-model exec_accuracy needs --score-rows of at least 1")
     if (args.metric_for_best_model or "loss").removeprefix("eval_") not in ("loss", "exec_accuracy"):
         found.append(f"--metric-for-best-model {args.metric_for_best_model} is none of loss, exec_accuracy")
-    if not 0 < flags.validation_fraction < 1:
-        found.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1")
     if found:
         raise InputError("; ".join(found) + ".")
     check_dialect(flags.dialect)
@@ -309,10 +309,11 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     check_writable(args.output_dir)
 
 
-def make_card(flags, revision, quantization, prompt, tokenizer, held_out: list[dict]) -> dict:
+def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, held_out: list[dict]) -> dict:
     """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
     return start_card(TEXT_TO_SQL, flags, revision, quantization) | {
         "prompt": prompt.text,
+        "columns": columns,
         "dialect": flags.dialect,
         "sample": [
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}

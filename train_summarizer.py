@@ -12,15 +12,18 @@ from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.base_models import load_encoder_decoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
+from finetune.columns import SUMMARIES, parse_columns
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.generation import DEFAULTS
+from finetune.holdout import hold_out_by_text
+from finetune.leaks import text_leaks
 from finetune.logged_models import SUMMARIZATION
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, is_sharded
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
-from finetune.summarization import drop_empty, encode_summaries, longest_first, name_columns, warn_of_long_articles
+from finetune.summarization import drop_empty, encode_summaries, longest_first, warn_of_long_articles
 from finetune.summarizers import Summarizer
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.supervision import IGNORED, Supervision, audit, format_audit
@@ -46,7 +49,9 @@ class Flags(SharedFlags):
     text_column: str | None = field(
         default=None, metadata={"help": "column of the articles; otherwise article, dialogue, document or text"}
     )
-    summary_column: str = field(default="summary", metadata={"help": "column of the summaries"})
+    summary_column: str | None = field(
+        default=None, metadata={"help": "column of the summaries; otherwise summary, highlights or abstract"}
+    )
     experiment: str = field(default="summarizer", metadata={"help": "MLflow experiment of the run"})
     max_length: int = field(default=512, metadata={"help": "tokens of prompt and article; longer ones are counted"})
     max_target_length: int = field(
@@ -102,8 +107,12 @@ def main(arguments: list[str] | None = None) -> None:
     revision, tokenizer = open_base(flags, "encoder-decoder")
     prompt = Prompt.load("summarize")
     with args.main_process_first(desc="loading the data set"):
-        rows = load_rows(flags.dataset, (), None, args.seed, flags.encoding)
-    splits, data = encode(rows, flags, prompt, tokenizer)
+        given = parse_columns(flags.column, SUMMARIES, article=flags.text_column, summary=flags.summary_column)
+        rows = load_rows(
+            flags.dataset, SUMMARIES, flags.validation_fraction, args.seed, flags.encoding, given, hold_out_by_text
+        )
+    leaks = text_leaks(rows, "article")
+    splits, data = encode(rows, leaks, flags, prompt, tokenizer)
     report = audit(splits, tokenizer)
     logger.info(format_audit(report))
     quantization = BitsAndBytesConfig(
@@ -150,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
         card["run_id"] = run_id
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
-            datasets = log_setup(flags, args, lora, rows, splits, report, data, card)
+            datasets = log_setup(flags, args, lora, rows, splits, report, leaks, data, card)
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
@@ -170,15 +179,15 @@ class SummaryTrainer(Seq2SeqTrainer):
         return SequentialSampler(eval_dataset)
 
 
-def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> tuple[dict[str, Supervision], dict]:
-    """Return training and validation rows encoded, and what is to be known of the data; name the columns of `rows`.
+def encode(rows: Rows, leaks: dict, flags: Flags, prompt: Prompt, tokenizer) -> tuple[dict[str, Supervision], dict]:
+    """Return training and validation rows encoded, and what is to be known of the data.
 
     Raises:
-        InputError: no such column, or no row that can be used.
+        InputError: no row that can be used.
     """
-    columns = name_columns(rows, flags.text_column, flags.summary_column)
     limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
-    splits, data = {}, {"columns": columns}
+    splits = {}
+    data = {"columns": {name: rows.columns[name] for name in SUMMARIES}, "leak_share": leaks["share"]}
     for name, limit in limits.items():
         what, part = f"{name} rows", rows.parts[name][:limit]
         lengths = (flags.max_length, flags.max_target_length)
@@ -221,11 +230,12 @@ def make_card(flags, args, revision, quantization, prompt, columns: dict[str, st
     }
 
 
-def log_setup(flags, args, lora, rows: Rows, splits, report: dict, data: dict, card: dict) -> dict:
+def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, data: dict, card: dict) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
     datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, summarization.COLUMNS, data)
     tracking.log_text(card["prompt"], "prompts/summarize.txt")
+    tracking.log_dict(leaks, "leak_report.json")
     reports.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
     reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")

@@ -4,12 +4,15 @@ import glob
 import logging
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from finetune.columns import read_columns, say_columns
 from finetune.console import InputError
 from finetune.reading import SUFFIXES, kind_of, read_rows
+from metrics.sql_execution.ddl import statements
 
 from datasets import Features, load_dataset
 from datasets.exceptions import DatasetNotFoundError
@@ -27,16 +30,18 @@ SPELLINGS = {
 class Rows:
     """The rows of a run: its parts, where they came from, and how they were split.
 
-    `test` is None where the data has no test part; `label_names` are the Hub's names of the classes.
+    `test` is None where the data has no test part; `label_names` are the Hub's names of the classes; `columns` is
+    what the data calls the task's columns.
     """
 
     train: list[dict]
-    validation: list[dict]
+    validation: list[dict] | None
     source: str
     split_by: str
     from_hub: bool = False
     test: list[dict] | None = None
     label_names: list[str] | None = None
+    columns: dict[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> dict[str, list[dict]]:
@@ -46,19 +51,26 @@ class Rows:
 
 
 def load_rows(
-    dataset: str, columns: tuple[str, ...], validation_fraction: float | None, seed: int, encoding: str = "utf-8"
+    dataset: str,
+    columns: tuple[str, ...],
+    validation_fraction: float | None,
+    seed: int,
+    encoding: str = "utf-8",
+    given: dict[str, str] | None = None,
+    hold_out: Callable | None = None,
 ) -> Rows:
     """Load a data set and split it.
 
     `dataset` is a file of rows (see reading.py), a pattern of several such as `data/*.jsonl`, a folder that
     holds train.* and validation.* (and test.*), or a Hub id, `id:configuration` for one of several.
     Validation rows are, in this order of preference: the folder's or the Hub's own `validation` part, the
-    rows whose column `split` says `validation`, or a share of `validation_fraction` of the training rows, split
-    by schema so that no validation schema was trained on. Without a fraction, data that has no validation
-    part is refused. Rows marked test never train.
+    rows whose column `split` says `validation`, or a share of `validation_fraction` of the training rows.
+    Without a fraction, data that has no validation part is refused. Rows marked test never train.
 
     Args:
         columns: of text; rows that lack one of them are left out and counted.
+        given: what the data calls them: see columns.read_columns.
+        hold_out: takes rows, fraction and seed, returns training and validation rows; by schema if not given.
 
     Raises:
         InputError: unreadable file (with the line), missing column, a part that is not known, no text where one
@@ -67,16 +79,21 @@ def load_rows(
     path = Path(dataset)
     files = [] if path.exists() else sorted(map(Path, glob.glob(dataset, recursive=True)))
     if path.is_dir():
-        train, validation = (_read_part(path, part, encoding) for part in ("train", "validation"))
-        test = _read_part(path, "test", encoding) if _files_of(path, "test") else None
-        rows = Rows(train, validation, str(path.resolve()), "folder", test=test)
-    elif files:
-        found = [row for file in files for row in read_rows(file, encoding)]
-        rows = _split_file(found, path, columns, validation_fraction, seed)
-    elif kind_of(path) or path.exists():
-        rows = _split_file(read_rows(path, encoding), path, columns, validation_fraction, seed)
+        parts = {part: _read_part(path, part, encoding) for part in PARTS if part != "test" or _files_of(path, part)}
+        rows = Rows(parts["train"], parts["validation"], str(path.resolve()), "folder", test=parts.get("test"))
+    elif files or kind_of(path) or path.exists():
+        found = [row for file in files or [path] for row in read_rows(file, encoding)]
+        rows = Rows(found, None, str(path.resolve()), "")
     else:
-        rows = _load_from_hub(dataset, columns, validation_fraction, seed)
+        rows = _load_from_hub(dataset, columns, given or {})
+    _name_columns(rows, dataset, columns, given or {})
+    if rows.validation is None:
+        _split_by_column(rows, dataset)
+    if rows.validation is None:
+        _refuse_no_validation(dataset, validation_fraction)
+        train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
+        rows.train, rows.validation = (hold_out or split_by_schema)(train, validation_fraction, seed)
+        rows.split_by += f"{'label' if hold_out else 'schema'}, {validation_fraction:.0%} held out"
     for name, part in rows.parts.items():
         what = f"the {'training' if name == 'train' else name} rows of {dataset}"
         check_columns(part, columns, what)
@@ -155,30 +172,39 @@ def part_of(row: dict, where: str) -> str:
     )
 
 
-def _split_file(rows: list[dict], path: Path, columns: tuple[str, ...], fraction: float | None, seed: int) -> Rows:
-    source = str(path.resolve())
-    check_columns(rows, columns, f"the rows of {path}")
-    test, how = None, "schema"
-    if any("split" in row for row in rows):
-        parts: dict[str, list[dict]] = {name: [] for name in PARTS}
-        for number, row in enumerate(rows, start=1):
-            parts[part_of(row, f"row {number} of {path}")].append(row)
-        if not parts["train"]:
-            raise InputError(f"{path}: its column `split` marks no row train.")
-        test = parts["test"] or None
-        if parts["validation"]:
-            return Rows(parts["train"], parts["validation"], source, "column `split`", test=test)
-        rows, how = parts["train"], "column `split` for test, and schema"
-    _refuse_no_validation(str(path), fraction)
-    train, validation = split_by_schema(rows, fraction, seed)
-    return Rows(train, validation, source, f"{how}, {fraction:.0%} held out", test=test)
+def _name_columns(rows: Rows, dataset: str, columns: tuple[str, ...], given: dict[str, str]) -> None:
+    """Give the columns of all parts the names that the task has for them, in place."""
+    for name, part in rows.parts.items():
+        what = f"the rows of {dataset}" if rows.validation is None else f"the {name} rows of {dataset}"
+        if not part:
+            check_columns(part, columns, what)
+        named, found = read_columns(part, columns, given, what)
+        setattr(rows, name, named)
+        if name == "train":
+            rows.columns = found
+            say_columns(found, what)
+
+
+def _split_by_column(rows: Rows, dataset: str) -> None:
+    """Take the parts that a column `split` names apart, in place, where there is one."""
+    if not any("split" in row for row in rows.train):
+        return
+    parts: dict[str, list[dict]] = {name: [] for name in PARTS}
+    for number, row in enumerate(rows.train, start=1):
+        parts[part_of(row, f"row {number} of {dataset}")].append(row)
+    if not parts["train"]:
+        raise InputError(f"{dataset}: its column `split` marks no row train.")
+    rows.train, rows.validation = parts["train"], parts["validation"] or None
+    rows.test = rows.test or parts["test"] or None
+    rows.split_by = "column `split`" + ("" if rows.validation else " for test, and ")
 
 
 def _refuse_no_validation(dataset: str, fraction: float | None) -> None:
     if fraction is None:
         raise InputError(
             f"{dataset} has no validation part, and training does not go on without one: give a folder with train.*"
-            " and validation.*, or rows with a column `split` that says train and validation."
+            " and validation.*, rows with a column `split` that says train and validation, or --validation-fraction"
+            " 0.1, which holds out one row in ten."
         )
 
 
@@ -189,10 +215,8 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
     the validation rows into training and flatter every score.
 
     Raises:
-        InputError: when the fraction is not between 0 and 1, or the rows have one schema only.
+        InputError: the rows have one schema only.
     """
-    if not 0 < fraction < 1:
-        raise InputError(f"--validation-fraction {fraction} must lie between 0 and 1 (0.05 holds out one row in 20).")
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(schema_signature(str(row.get("context", row))), []).append(row)
@@ -214,11 +238,22 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
 
 def schema_signature(context: str) -> str:
     """Return the column names of a schema in one order, without the table's name, types or layout."""
-    inside = " ".join(re.findall(r"\((.*?)\)\s*(?:;|$)", context, flags=re.DOTALL)) or context
-    return " ".join(sorted(set(re.findall(r"\w+", inside.lower()))))
+    found = re.findall(r"\((.*?)\)\s*(?:;|$)", context, flags=re.DOTALL)
+    if len(found) != len(re.findall(r"\bCREATE\b", context, flags=re.IGNORECASE)):
+        found = _definitions(context)
+    return " ".join(sorted(set(re.findall(r"\w+", (" ".join(found) or context).lower()))))
 
 
-def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float | None, seed: int) -> Rows:
+def _definitions(context: str) -> list[str]:
+    """Return the columns of statements that stand apart by no semicolon, or have something behind them."""
+    try:
+        parts = [(statement, part) for statement in statements(context) for part in statement.definitions]
+    except ValueError:  # No SQL: its words are its signature.
+        return []
+    return [statement.raw(part[0], part[-1]) for statement, part in parts]
+
+
+def _load_from_hub(dataset: str, columns: tuple[str, ...], given: dict[str, str]) -> Rows:
     if dataset.startswith((".", "/", "~")) or dataset.count("/") > 1:
         raise InputError(f"there is no file or folder {dataset}.")
     name, _, configuration = dataset.partition(":")
@@ -230,20 +265,35 @@ def _load_from_hub(dataset: str, columns: tuple[str, ...], fraction: float | Non
             f"{dataset} is neither a local file or folder nor a data set that can be had from the Hub"
             f" ({type(error).__name__}). Give a .jsonl/.json/.csv/.parquet file{example}, which needs no Hub."
         ) from error
-    rows = {part: parts[part].to_list() for part in PARTS if part in parts}
-    names = _class_names(parts["train"].features)
-    if "validation" in rows:
-        how = "the data set's own validation part"
-        return Rows(rows["train"], rows["validation"], dataset, how, True, rows.get("test"), names)
-    _refuse_no_validation(dataset, fraction)
-    check_columns(rows["train"], columns, f"the rows of {dataset}")
-    how = f"schema, {fraction:.0%} held out"
-    return Rows(*split_by_schema(rows["train"], fraction, seed), dataset, how, True, rows.get("test"))
+    rows = {part: parts[name].to_list() for part, name in _parts_of_hub(parts, dataset).items()}
+    how = "the data set's own validation part" if "validation" in rows else ""
+    names = _class_names(next(iter(parts.values())).features, given)
+    return Rows(rows["train"], rows.get("validation"), dataset, how, True, rows.get("test"), names)
 
 
-def _class_names(features: Features) -> list[str] | None:
+def _parts_of_hub(names: Iterable[str], dataset: str) -> dict[str, str]:
+    """Return the Hub's names of train, validation and test; of other parts it is said that they are not read.
+
+    Raises:
+        InputError: there is no training part, or a part comes under two names.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        part = next((part for part, spellings in SPELLINGS.items() if name.lower() in spellings), None)
+        if part is None:
+            logger.warning(f"{dataset}: its part {name} is not read.")
+        elif found.setdefault(part, name) != name:
+            raise InputError(f"{dataset} has two parts for {part}: {found[part]} and {name}; expected one of each.")
+    if "train" not in found:
+        raise InputError(f"{dataset} has no part train; it has {', '.join(names)}.")
+    return found
+
+
+def _class_names(features: Features, given: dict[str, str]) -> list[str] | None:
     """Return the names of a `label` or `labels` column that the Hub declares as classes."""
-    feature = features.get("labels", features.get("label"))
+    named = {name.strip().lower(): feature for name, feature in features.items()}
+    columns = [given.get(name, name).strip().lower() for name in ("labels", "label")]
+    feature = next((named[column] for column in columns if column in named), None)
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 

@@ -1,10 +1,13 @@
 """What validation rows share with training rows: a score on shared rows measures memory."""
 
+import logging
 import re
 
 from finetune.console import InputError
-from finetune.data import schema_signature
+from finetune.data import Rows, schema_signature
+from finetune.near_texts import near_copies
 
+logger = logging.getLogger(__name__)
 LIMIT = 0.01
 
 
@@ -50,6 +53,29 @@ def refuse_leaks(report: dict) -> None:
             f" training rows ({format_leaks(report).partition(': ')[2]}); expected at most {LIMIT:.0%}, or the score"
             " measures memory. Split by schema, or give --allow-leaks where all rows are about one database."
         )
+
+
+def text_leaks(rows: Rows, column: str) -> dict:
+    """Return how many validation and test texts are equal or nearly equal to a training text; say so in the log.
+
+    Texts are nearly equal that share 70 % of their words (near_texts.py). `share` is of the validation rows, 0 to 1.
+    """
+    train = [row[column] for row in rows.train]
+    known, report = {_plain(text) for text in train}, {"train_rows": len(train)}
+    for name in [name for name in rows.parts if name != "train"]:
+        texts = [row[column] for row in rows.parts[name]]
+        equal, near = sum(_plain(text) in known for text in texts), int(near_copies(texts, train).sum())
+        report[name] = {"rows": len(texts), "equal": equal, "nearly_equal": near, "share": near / len(texts)}
+        found = (
+            f"Leak report: of {len(texts)} {name} rows {equal} have the text of a training row, {near}"
+            f" ({near / len(texts):.2%}) one that is nearly equal"
+        )
+        if near > LIMIT * len(texts):
+            logger.warning(f"{found}. So far the scores measure memory.")
+        else:
+            logger.info(found)
+    report["share"] = report["validation"]["share"]
+    return report
 
 
 def _plain(text: str) -> str:

@@ -18,6 +18,14 @@ class SharedFlags:
     """Flags that mean the same in every training script; the script's own `Flags` adds the others."""
 
     encoding: str = field(default="utf-8", metadata={"help": "of the text of --dataset, such as latin-1 or utf-16"})
+    column: list[str] | None = field(
+        default=None,
+        metadata={"help": "NAME=COLUMN ...: what the data calls the task's columns", "action": "extend"},
+    )
+    validation_fraction: float | None = field(
+        default=None,
+        metadata={"help": "share of the rows to hold out of training where the data has no validation part"},
+    )
     base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
     load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base is not quantised"})
     compute_dtype: str = field(
@@ -132,6 +140,8 @@ def problems(flags, args, least: dict[str, float], choices: dict[str, tuple] | N
         if getattr(flags, name) not in allowed:
             expected = ", ".join(filter(None, allowed))
             found.append(f"--{name.replace('_', '-')} {getattr(flags, name)} is none of {expected}")
+    if flags.validation_fraction is not None and not 0 < flags.validation_fraction < 1:
+        found.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1 (0.05: one in 20)")
     if not 0 <= flags.lora_dropout < 1:
         found.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
     if flags.checkpoint_every_n_layers != "auto" and not flags.checkpoint_every_n_layers.isdecimal():

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from finetune.console import InputError
-from finetune.data import Rows, check_columns, check_texts
 from finetune.documents import split_sentences
 from finetune.prompts import Prompt
 from finetune.supervision import Supervision
@@ -14,7 +13,6 @@ from datasets import Dataset
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("article", "summary")
-ARTICLE_COLUMNS = ("article", "dialogue", "document", "text")  # in order of preference, where none is named
 
 
 @dataclass
@@ -30,37 +28,6 @@ class Articles:
     prompts: list[list[int]]
     owners: list[int]
     long_articles: int
-
-
-def find_columns(rows: list[dict], article: str | None, summary: str, what: str) -> dict[str, str]:
-    """Return the names of the columns by what they hold.
-
-    Raises:
-        InputError: no such column.
-    """
-    present = {name for row in rows[:1000] for name in row}
-    article = article or next((name for name in ARTICLE_COLUMNS if name in present), ARTICLE_COLUMNS[0])
-    check_columns(rows, (article, summary), what)
-    return {"article": article, "summary": summary}
-
-
-def select_columns(rows: list[dict], columns: dict[str, str]) -> list[dict]:
-    """Return rows of `article` and `summary` only."""
-    return [{name: row.get(column) for name, column in columns.items()} for row in rows]
-
-
-def name_columns(rows: Rows, article: str | None, summary: str) -> dict[str, str]:
-    """Name the columns of all parts `article` and `summary`, in place; return their names in the data.
-
-    Raises:
-        InputError: no such column.
-    """
-    columns = find_columns(rows.train, article, summary, f"the train rows of {rows.source}")
-    for name, part in rows.parts.items():
-        check_columns(part, tuple(columns.values()), f"the {name} rows of {rows.source}")
-        check_texts(part, tuple(columns.values()), f"the {name} rows of {rows.source}")
-        setattr(rows, name, select_columns(part, columns))
-    return columns
 
 
 def drop_empty(rows: list[dict]) -> list[dict]:
