@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.execute:
         check_role(database, flags.trust_role)
     logged = open_model(flags.uri)
+    if database:
+        database.dialect = logged.card.get("dialect", "sqlite")
     task = logged.card["task"]
     check_task_flags(flags, task)
     given = parse_parameters(flags.param, logged.parameters)

@@ -93,7 +93,8 @@ def load_rows(
         _refuse_no_validation(dataset, validation_fraction)
         train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
         rows.train, rows.validation = (hold_out or split_by_schema)(train, validation_fraction, seed)
-        rows.split_by += f"{'label' if hold_out else 'schema'}, {validation_fraction:.0%} held out"
+        together = "nearly equal texts together" if hold_out else "schema"
+        rows.split_by += f"{together}, {validation_fraction:.0%} held out"
     for name, part in rows.parts.items():
         what = f"the {'training' if name == 'train' else name} rows of {dataset}"
         check_columns(part, columns, what)

@@ -54,12 +54,14 @@ class Database:
     Attributes:
         columns: table -> column -> type, in the database's own spelling.
         schema: what stands before the name of a table, such as `("public",)`.
+        dialect: of the SQL that `run` takes: what the model was trained to write.
     """
 
     url: URL
     engine: str
     columns: dict[str, dict[str, str]]
     schema: tuple[str, ...]
+    dialect: str = "sqlite"
 
     @property
     def statements(self) -> str:
@@ -82,8 +84,9 @@ class Database:
             QueryFailed: the database's error, or a limit of time or memory.
         """
         job = {
-            "engine": self.engine, "sql": sql, "tables": self.tables, "schema": self.schema, "max_rows": max_rows,
-            "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES, "connection": connect_arguments(self.url),
+            "engine": self.engine, "sql": sql, "dialect": self.dialect, "tables": self.tables, "schema": self.schema,
+            "max_rows": max_rows, "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES,
+            "connection": connect_arguments(self.url),
         }  # fmt: skip
         try:
             with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:

@@ -188,13 +188,13 @@ def answer(job: dict) -> dict:
     """Return what `run_job` does for a model's SQL, or `{"refused"}` with the reason why it is not sent.
 
     Args:
-        job: with `sql` of the model, `tables` with their columns and `schema`; see `sql_safety.make_safe`.
+        job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `sql_safety.make_safe`.
     """
     from finetune.sql_safety import Refused, make_safe
 
     deadline = time.monotonic() + job["timeout"]
     try:
-        statement = make_safe(job["sql"], job["tables"], tuple(job["schema"]), job["engine"])
+        statement = make_safe(job["sql"], job["tables"], tuple(job["schema"]), job["engine"], job["dialect"])
     except Refused as refused:
         return {"refused": str(refused)}
     left = max(deadline - time.monotonic(), 0.1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from finetune.safe_sql import Refused
 from finetune.safe_sql.fragments import Fragment, render
 from finetune.safe_sql.queries import MAX_NESTING, Writer
+from metrics.sql_execution.dialects import SQLITE, transpile
 from metrics.sql_execution.queries import MAX_CHARACTERS, MAX_JOINS, QueryError, parse
 from metrics.sql_execution.schemas import quote
 
@@ -40,27 +41,33 @@ class Statement:
     headings: list[str]
 
 
-def make_safe(sql: str, tables: dict[str, list[str]], schema: tuple[str, ...], engine: str) -> Statement:
+def make_safe(
+    sql: str, tables: dict[str, list[str]], schema: tuple[str, ...], engine: str, dialect: str = SQLITE
+) -> Statement:
     """Return one query written anew.
 
     Args:
         tables: the tables that may be read and their columns, in the database's spelling.
         schema: what stands before a table's name, such as `("public",)`.
         engine: sqlite, postgresql, mysql or duckdb.
+        dialect: that the query is in, as sqlglot names it; what SQLite does not have is refused.
 
     Raises:
         Refused: anything but one query over these tables, of allowed syntax, functions and types, within its budget.
     """
     try:
+        if dialect != SQLITE:
+            check_budget(sql, dialect)
+            sql = transpile(parse(sql, dialect), dialect)
         check_budget(sql)
         tree = parse(sql)
         if sum(1 for _ in tree.walk()) > MAX_NODES:
             raise Refused(f"the query has more than {MAX_NODES} parts")
         return write_query(tree, tables, schema, engine)
-    except QueryError as error:
-        raise Refused(f"not one readable query: {error}") from error
     except Refused:
         raise
+    except (QueryError, ValueError) as error:
+        raise Refused(f"not one readable query: {error}") from error
     except RecursionError as error:
         raise Refused("not one readable query: nested too deeply") from error
     except Exception as error:  # A tree that was not foreseen: what is not understood is refused.
@@ -87,7 +94,7 @@ def backticks(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def check_budget(sql: str) -> None:
+def check_budget(sql: str, dialect: str = SQLITE) -> None:
     """Look at the tokens before a parser does: some nestings take it time without end.
 
     Raises:
@@ -95,7 +102,7 @@ def check_budget(sql: str) -> None:
             character, which some engines read as a space, outside of quotes.
     """
     try:
-        tokens = sqlglot.tokenize(sql[: MAX_CHARACTERS + 1], read="sqlite")
+        tokens = sqlglot.tokenize(sql[: MAX_CHARACTERS + 1], read=dialect)
     except SqlglotError as error:
         raise Refused("not one readable query: cannot be parsed as SQL") from error
     if len(tokens) > MAX_TOKENS:

@@ -256,7 +256,7 @@ def test_flags_of_another_task_are_refused(logged_classifier, tmp_path):
     )  # fmt: skip
 
 
-def test_evaluation_scores_into_the_run_of_the_model(logged_classifier, terms, capsys):
+def test_evaluation_scores_into_the_run_of_the_model(logged_classifier, terms, tmp_path, capsys):
     assert call(evaluate_model.main, logged_classifier["uri"], "--dataset", terms / "test.jsonl", "--name", "again",
                 "--json") is None  # fmt: skip
     result = json.loads(capsys.readouterr().out)
@@ -265,7 +265,10 @@ def test_evaluation_scores_into_the_run_of_the_model(logged_classifier, terms, c
     model = next(m for m in logged_models(mlflow.get_run(logged_classifier["run_id"])) if m.name == "model")
     assert any(m.key == "again_macro_f1" and m.dataset_name == "again_rows" for m in model.metrics)
     onnx = logged_classifier["onnx"]
-    assert call(evaluate_model.main, onnx, "--dataset", terms / "test.jsonl", "--no-log") is None
+    rows = [json.loads(line) for line in (terms / "test.jsonl").read_text().splitlines()]
+    data = write_rows(tmp_path / "rows.jsonl", [{"Body": row["text"], "tags": row["labels"]} for row in rows])
+    columns = ("--column", "text=body", "labels=tags")
+    assert call(evaluate_model.main, onnx, "--dataset", data, "--no-log", *columns) is None
     assert f"macro_f1                         {result['macro_f1']:.3f}" in capsys.readouterr().out
 
 

@@ -1,6 +1,8 @@
 """Bad input to the classifier's training and scoring: one sentence, no run, nothing written."""
 
 import json
+import logging
+import re
 import shutil
 
 import evaluate_model
@@ -99,6 +101,19 @@ def test_empty_and_long_texts_are_counted(terms, tiny_roberta, tmp_path, caplog)
     assert call(train_classifier.main, *arguments, "--target-modules", "none", "--long-texts", "window") is not None
     assert "2 of 22 lack text and are left out" in caplog.text
     assert "validation rows: 1 of 20 are longer than 64 tokens and are scored in windows" in caplog.text
+
+
+def test_other_columns_and_rows_held_out(tiny_roberta, tmp_path, caplog):
+    """As far as the layers that do not exist: a word of where the rows come from, and of copies among them."""
+    rows = [{"Body": row["text"], "tags": row["labels"]} for row in labelled_rows(60, 0)]
+    data = write_rows(tmp_path / "rows.jsonl", rows)
+    flags = ("--text-column", "body", "--column", "labels=tags", "--validation-fraction", 0.2, "--max-length", 64)
+    arguments = ("--base-model", tiny_roberta, "--dataset", data, "--output-dir", tmp_path / "o", *flags)
+    with caplog.at_level(logging.INFO):
+        assert "none" in call(train_classifier.main, *arguments, "--target-modules", "none")
+    assert "text is Body, labels is tags" in caplog.text
+    assert re.search(r"Held out [0-9]+ of 60 rows by label", caplog.text)
+    assert re.search(r"Leak report: of [0-9]+ validation rows 0 have the text of a training row, 0 ", caplog.text)
 
 
 def test_scoring(logged_classifier, tmp_path):

@@ -371,3 +371,25 @@ def test_a_terminal_gets_no_control_characters_of_a_result(is_terminal, shop):
     assert any(c in text for c in controls) != is_terminal, text
     assert (r"\u009d0;t\u009c" in text) == is_terminal
     assert text.count("gnp.exe") >= 7  # SQL and cell of three layouts, the error
+
+
+@pytest.mark.parametrize(
+    ("dialect", "sql", "rows"),
+    [
+        (
+            "postgres",
+            "SELECT name FROM public.product WHERE name ILIKE 'KET%' AND \"unit price\"::int > 5",
+            [["kettle"]],
+        ),
+        ("mysql", "SELECT `name` FROM `Product` ORDER BY `unit price` DESC LIMIT 1, 1", [[None]]),
+        ("tsql", "SELECT TOP 1 [name] FROM [dbo].[Product] ORDER BY [unit price]", [["pan"]]),
+        ("bigquery", "SELECT MAX(`unit price`) FROM `p.d.Product`", [[20]]),
+    ],
+)
+def test_a_model_of_another_dialect_is_read_in_it(shop, dialect, sql, rows):
+    database = open_database(str(shop), ["Product"])
+    database.dialect = dialect
+    assert database.run(sql, 10, 5).rows == rows
+    for bad in ("SELECT * FROM sale", "SELECT pg_sleep(9) FROM Product", "DROP TABLE Product", "SELECT 1; SELECT 2"):
+        with pytest.raises(Refused):
+            database.run(bad, 10, 5)

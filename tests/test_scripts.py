@@ -317,8 +317,13 @@ def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_mod
     # Once more: the first table stays. Rows whose gold is corrupt are counted and listed, never scored.
     good, corrupt = demo_rows("test")[0], demo_rows("test")[1] | {"answer": "SELECT 1 WHERE 2005 > 2"}
     mixed = tmp_path / "mixed.jsonl"
-    mixed.write_text("".join(json.dumps(row) + "\n" for row in (corrupt, good)))
-    assert call(evaluate_model.main, logged_model["uri"], "--dataset", mixed, "--distractor-columns", 0) is None
+    names = {"question": "Q", "context": "sql_context", "answer": "sql"}
+    renamed = [{names.get(name, name): value for name, value in row.items()} for row in (corrupt, good)]
+    mixed.write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    columns = ("--column", "question=q", "context=sql_context", "--column", "answer=sql")
+    assert (
+        call(evaluate_model.main, logged_model["uri"], "--dataset", mixed, "--distractor-columns", 0, *columns) is None
+    )
     assert capsys.readouterr().out.startswith("test: 1 rows, 1 with usable gold\n")
     skipped = mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/scorecard/test_skipped.json")
     assert [dict(zip(skipped["columns"], row, strict=True))["reason"] for row in skipped["data"]] == [

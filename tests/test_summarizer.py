@@ -379,11 +379,14 @@ def test_bad_input_is_refused(tiny_t5, tiny_roberta, reports, tmp_path, monkeypa
 
 def test_other_column_names_are_found_or_given(tiny_t5, tmp_path, capsys):
     data = write_reports(tmp_path / "dialogues.jsonl", article="dialogue")
+    rows = [{name: value for name, value in row.items() if name != "split"} for row in rows_of(data, "train")]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ("--base-model", tiny_t5, *SUMMARIZER_FLAGS, "--max-steps", 1, "--score-rows", 0, "--dataset", data,
-             "--generation-num-beams", 2)  # fmt: skip
+             "--generation-num-beams", 2, "--validation-fraction", 0.2)  # fmt: skip
     assert call(train_summarizer.main, *flags, "--output-dir", tmp_path / "outputs") is None
     run_id = capsys.readouterr().out.split()[-1]
     assert json.loads(mlflow.get_run(run_id).data.params["data.columns"].replace("'", '"'))["article"] == "dialogue"
+    assert mlflow.artifacts.load_dict(f"runs:/{run_id}/leak_report.json")["validation"]["nearly_equal"] == 0
     checkpoint = tmp_path / "outputs" / run_id / "checkpoint-1"
     assert load_card(checkpoint)["generation"]["num_beams"] == 2
     assert call(predict.main, checkpoint, "--input", data, "--json") is None
