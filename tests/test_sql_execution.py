@@ -96,7 +96,7 @@ INVALID = [
     ("SELECT COUNT(*) FROM head" + ", head" * 12, "invalid"),
     ("SELECT load_extension('x')", "invalid"),
     ("SELECT name FROM head " + "JOIN head " * 60, "more than 10 joins"),
-    ("SELECT name FROM " + "(SELECT * FROM " * 40 + "head" + ")" * 40, "invalid"),
+    ("SELECT name FROM " + "(SELECT * FROM " * 40 + "head" + ")" * 40, "nested more than 100 deep"),
     ("SELECT replace(hex(zeroblob(100000)), '0', 'aaaaaaaa') FROM head AS a, head AS b", "invalid"),
     ("SELECT " + "(" * 5000 + "1" + ")" * 5000, "cannot be parsed"),
     ("SELECT name FROM head WHERE " + " OR ".join(["age = 1"] * 5000), "longer than"),

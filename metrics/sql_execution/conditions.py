@@ -5,11 +5,15 @@ import re
 from dataclasses import dataclass
 from random import Random
 
+from .dates import date_neighbours
+from .execution import is_true
+
 Value = int | float | str | None
 Source = tuple[int, str]  # (number of the Select, alias): one entry of a FROM clause
 Place = tuple[Source, str]  # a column of a source
 ORDERINGS = {"=": operator.eq, "<>": operator.ne, ">": operator.gt, ">=": operator.ge, "<": operator.lt,
              "<=": operator.le}  # fmt: skip
+MOST = 12  # values of an IN, and conditions on one column, that data is made for
 WORDS = "amber birch cedar delta ember flint grove hazel ivory jade kite linen maple north olive pearl".split()
 
 
@@ -18,8 +22,8 @@ class Atom:
     """One condition on one column: `column operator values`."""
 
     place: Place
-    operator: str  # =, <>, >, >=, <, <=, like, between, in, null
-    values: tuple[Value, ...]
+    operator: str  # =, <>, >, >=, <, <=, like, between, in, null; sql, date: an expression of the column `v`
+    values: tuple[Value, ...]  # the expression, of date its format, and the literals
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ def holds(atom: Atom, value: Value) -> bool:
     """Say whether a value meets a condition, as SQLite compares under NUMERIC affinity and NOCASE."""
     if atom.operator == "null":
         return value is None
+    if atom.operator in ("sql", "date"):
+        return is_true(atom.values[0], value)
     if value is None:
         return False
     if atom.operator == "like":
@@ -90,8 +96,12 @@ def neighbours(atom: Atom, random: Random) -> list[Value]:
     """Return values on, beside and away from the boundary of a condition."""
     if atom.operator == "null":
         return [None, random.choice(WORDS), random.randint(1, 50)]
+    if atom.operator == "date":
+        return date_neighbours(atom.values[2 : MOST + 2], random, atom.values[1])
+    if atom.operator == "sql":
+        return expression_neighbours(atom.values[1 : MOST + 1], random)
     found: list[Value] = []
-    for value in atom.values:
+    for value in atom.values if len(atom.values) <= MOST else random.sample(atom.values, MOST):
         if value is None:
             continue
         if atom.operator == "like":
@@ -134,6 +144,20 @@ def like_neighbours(pattern: str, random: Random) -> list[Value]:
     found = [plain, core.replace("%", word), plain + word, word + plain, word + plain + word]
     found += [plain[:-1], plain[1:], plain[: len(plain) // 2] + "~" + plain[len(plain) // 2 :], word]
     return [as_stored(text) for text in found if text]
+
+
+def expression_neighbours(literals: tuple[Value, ...], random: Random) -> list[Value]:
+    """Return values for which an expression with these literals may be true, or just not."""
+    found: list[Value] = [random.choice(WORDS), f"{random.choice(WORDS)} {random.choice(WORDS)}", *range(-1, 5)]
+    found += [random.randint(5, 500), random.randint(-50, 10), random.randint(10, 5_000) / 10]
+    for literal in literals:
+        if isinstance(literal, str):
+            found += text_neighbours(literal, random) + like_neighbours(f"%{literal}%", random)
+        elif literal is not None:
+            found += number_neighbours(literal, random)
+            lengths = range(int(literal) - 1, int(literal) + 2) if 0 < literal < 100 else ()
+            found += [("".join(random.sample(WORDS, 3)) * 8)[:length] for length in lengths]
+    return found
 
 
 def wishes(tree, goal: bool, random: Random) -> list[tuple[Atom | Link, bool]]:

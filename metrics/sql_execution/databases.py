@@ -5,6 +5,7 @@ from random import Random
 from sqlglot import exp
 
 from .conditions import (
+    MOST,
     ORDERINGS,
     WORDS,
     Link,
@@ -18,26 +19,35 @@ from .conditions import (
     text_neighbours,
     wishes,
 )
+from .dates import random_date
 from .profiles import Profile
+from .references import keep_references
 from .schemas import Database, Table
 
 ORPHANS = 0.15  # share of join keys that the other table does not have
 GROUP_WEIGHTS = (8, 5, 2, 1)
-MAX_ROWS = 60
+MAX_ROWS = 219  # for HAVING COUNT(*) > 100
+FEW = 4  # rows of a table that only foreign keys lead to
+MAX_VALUES = 8_000  # a table
+NULLS = 0.2  # share of values, where NULLs are asked for
 Column = tuple[str, str]  # (table, column)
 
 
 class Generator:
-    """Draws databases for a gold query and, where it could be read, a predicted one."""
+    """Draws databases for a gold query and, where it could be read, a predicted one; `keys`: declared ones hold."""
 
-    def __init__(self, schema: dict[str, Table], gold: Profile, predicted: Profile | None):
+    def __init__(self, schema: dict[str, Table], gold: Profile, predicted: Profile | None, keys: bool = True):
         self.schema, self.gold, self.predicted = schema, gold, predicted
         profiles = [gold, predicted] if predicted else [gold]
         self.tables = {table.name: table for p in profiles for table in p.tables.values()}
+        self.keys, self.used = keys, set(self.tables)
+        self._add_parents()
         self.rows_wanted = max(p.rows for p in profiles)
         self.grouped = set().union(*(p.grouped for p in profiles))
-        self.ordered = set().union(*(p.ordered for p in profiles))
+        self.ordered = gold.ordered  # A prediction's own ORDER BY does not take away its ties.
         self.nullable = set().union(*(p.nullable for p in profiles))
+        self.dated = (predicted.dated if predicted else {}) | gold.dated
+        self.extremes = sorted(gold.extremes - gold.ordered)
         self.literals: dict[Column, list[Value]] = {}
         for profile in profiles:
             for column, values in profile.literals.items():
@@ -49,13 +59,30 @@ class Generator:
             for name in table.columns
         }
         self.classes = self._key_classes(profiles)
+        self.children = {(t.name, c) for t in self.tables.values() for c, (other, _) in t.references.items()
+                         if other in self.tables}  # fmt: skip
         # In one order in every process: the order of a set of strings is not.
         self.key_groups = sorted({tuple(sorted(members)) for members in self.classes.values()})
         self.averaged = sorted(set().union(*(p.averaged for p in profiles)) & {c for c, n in self.numeric.items() if n})
         self.met: dict[tuple, list[Value]] = {}  # values found for a set of conditions, over all databases
 
+    @property
+    def has_keys(self) -> bool:
+        """Say whether a table of the query has a declared key."""
+        return any(table.unique for table in self.tables.values())
+
+    def _add_parents(self) -> None:
+        """Add the tables that foreign keys refer to: an inner join with one of them loses no row."""
+        waiting = list(self.tables.values())
+        while waiting:
+            for other in sorted({name for _, name, _ in waiting.pop().foreign} - set(self.tables)):
+                self.tables[other] = self.schema[other]
+                waiting.append(self.schema[other])
+
     def _is_numeric(self, table: Table, name: str, profiles: list[Profile]) -> bool:
         values = self.literals.get((table.name, name))
+        if (table.name, name) in self.dated:
+            return False
         if values:
             return all(not isinstance(value, str) for value in values)
         return table.columns[name] or any((table.name, name) in profile.numeric for profile in profiles)
@@ -88,13 +115,22 @@ class Generator:
         """Return values around the boundaries that pass all tests."""
         key = (column, *sorted((repr(atom.operator), repr(atom.values), wanted) for atom, wanted in tests))
         if key not in self.met:
-            candidates = [value for atom, _ in tests for _ in range(3) for value in neighbours(atom, random)]
+            chosen = tests if len(tests) <= MOST else random.sample(tests, MOST)
+            candidates = [value for atom, _ in chosen for _ in range(3) for value in neighbours(atom, random)]
             self.met[key] = [v for v in candidates if all(holds(atom, v) == wanted for atom, wanted in tests)]
         return self.met[key]
 
-    def draw(self, random: Random, size: int) -> Database:
-        """Return one database of about `size` rows a table."""
-        return _Draw(self, random, min(MAX_ROWS, max(size, self.rows_wanted))).make()
+    def draw(self, random: Random, size: int, barren: bool = False, nulls: bool = False) -> Database:
+        """Return one database of about `size` rows a table.
+
+        Args:
+            barren: no row meets all conditions of gold, as far as single rows can be made so.
+            nulls: some values are NULL, where the schema allows it.
+        """
+        widest = max(len(table.columns) for table in self.tables.values())
+        size = random.randint(1, 4) if barren else max(size, self.rows_wanted)
+        draw = _Draw(self, random, max(1, min(MAX_ROWS, size, MAX_VALUES // widest)))
+        return draw.make(barren, nulls)
 
 
 class _Draw:
@@ -110,7 +146,8 @@ class _Draw:
         for members in generator.key_groups:
             numeric = any(generator.numeric[column] for column in members)
             # Drawn with repeats: some keys are shared by many rows, so that joins fan out.
-            pool = [self.random_value(numeric) for _ in range(max(3, size // 2))]
+            dated = next((column for column in members if column in generator.dated), members[0])
+            pool = [self.random_value(dated, numeric) for _ in range(max(3, size // 2))]
             pool += pool[: len(pool) // 3]
             pool += [value for column in members for value in generator.literals.get(column, [])]
             self.pools |= dict.fromkeys(members, pool)
@@ -119,14 +156,15 @@ class _Draw:
                 continue
             numeric = generator.numeric[column]
             literals = generator.literals.get(column, [])
-            values = [*literals, *(self.random_value(numeric) for _ in range(len(GROUP_WEIGHTS)))]
+            values = [*literals, *(self.random_value(column, numeric) for _ in range(len(GROUP_WEIGHTS)))]
             weights = random.sample(GROUP_WEIGHTS, len(GROUP_WEIGHTS))
             self.pools[column] = [v for v, n in zip(values, weights, strict=False) for _ in range(n)]
         self.unique = self._unique_columns()
 
     def _unique_columns(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return declared keys and, most of the time, one side of each join as the side with one row a key."""
-        unique = [(table.name, key) for table in self.generator.tables.values() for key in table.unique]
+        tables = self.generator.tables.values() if self.generator.keys else ()
+        unique = [(table.name, key) for table in tables for key in table.unique]
         for members in self.generator.key_groups:
             if len({table for table, _ in members}) < 2 or self.random.random() < 0.25:
                 continue
@@ -135,9 +173,11 @@ class _Draw:
             unique.append((name, (column,)))
         return unique
 
-    def random_value(self, numeric: bool) -> Value:
-        """Draw a number or a text that no condition asks for."""
+    def random_value(self, column: Column, numeric: bool) -> Value:
+        """Draw a date, a number or a text that no condition asks for."""
         random = self.random
+        if column in self.generator.dated:
+            return random_date(random, self.generator.dated[column])
         if numeric:
             return random.randint(1, self.numbers_from)
         return f"{random.choice(WORDS)} {random.choice(WORDS)}"
@@ -149,7 +189,7 @@ class _Draw:
             outlier: below or above what other rows have, so that one row more or less shows in a MAX.
         """
         generator, random = self.generator, self.random
-        if column in generator.classes and random.random() < ORPHANS:
+        if column in generator.classes and column not in generator.children and random.random() < ORPHANS:
             return self.orphan(column)
         if column in generator.grouped and outlier and random.random() < 0.5:
             return self.orphan(column)  # A row that should not count shows as a group of its own.
@@ -161,18 +201,21 @@ class _Draw:
         numeric = generator.numeric[column]
         if literals and random.random() < 0.5:
             return random.choice(generator.near(column, random))
-        if not outlier:
-            value = self.random_value(numeric)
+        if not outlier or column in generator.dated:
+            value = self.random_value(column, numeric)
         elif numeric:
             value = random.choice([-1, 1]) * random.randint(self.numbers_from + 1, 3 * self.numbers_from)
         else:
-            value = random.choice(["0 ", "zz "]) + self.random_value(False)
+            value = random.choice(["0 ", "zz "]) + self.random_value(column, False)
         return self.distinct(column, value) if column in generator.ordered else value
 
     def distinct(self, column: Column, value: Value) -> Value:
         """Return the value, moved where the column has it already: ties leave the order of rows open."""
         used = self.used.setdefault(column, set())
         while value in used:
+            if column in self.generator.dated and self.random.random() < 0.98:
+                value = self.random_value(column, False)
+                continue
             value = value + self.random.randint(1, 7) if isinstance(value, int | float) else f"{value} {len(used)}"
         used.add(value)
         return value
@@ -180,9 +223,11 @@ class _Draw:
     def orphan(self, column: Column) -> Value:
         """Return a value that no other row has."""
         self.fresh += 1
+        if column in self.generator.dated:
+            return self.distinct(column, self.random_value(column, False))
         return self.fresh if self.generator.numeric[column] else f"{WORDS[self.fresh % len(WORDS)]} {self.fresh}"
 
-    def make(self) -> Database:
+    def make(self, barren: bool = False, nulls: bool = False) -> Database:
         """Return the database: tuples for the conditions, random rows, one duplicate."""
         generator, random = self.generator, self.random
         rows_a_tuple = max(1, _most_uses(generator.gold))
@@ -190,23 +235,57 @@ class _Draw:
         for number in range(tuples):
             profile = generator.gold
             # Two witnesses first; then near misses and witnesses of gold, with some of the prediction's.
-            near = number >= 2 and random.random() < 0.55
-            if generator.predicted and number >= 3 and random.random() < 0.25:
+            near = barren or (number >= 2 and random.random() < 0.55)
+            if generator.predicted and number >= 3 and random.random() < 0.25 and not barren:
                 profile = generator.predicted
             self.add_tuple(profile, near)
         for name, table in generator.tables.items():
-            for _ in range(self.size - len(self.rows[name]) - 1):
+            wanted = self.size if name in generator.used else FEW
+            for _ in range(0 if barren and self.rows[name] else wanted - len(self.rows[name]) - 1):
                 self.add(table, {column: self.value((name, column)) for column in table.columns})
-        if not generator.gold.has_limit:
+        if not generator.gold.has_limit and not barren:
             name = random.choice(sorted(name for name in self.rows if self.rows[name]))
             # The first rows are witnesses: a duplicate of one shows in the result.
             self.add(generator.tables[name], dict(self.rows[name][random.randrange(min(2, len(self.rows[name])))]))
+        for name, column in generator.extremes:
+            if random.random() < 0.6:
+                self.meet_extreme(name, column)
         for name, column in generator.averaged:
             if random.random() < 0.4:
                 self.meet_average(name, column)
+        if nulls:
+            self.put_nulls()
+        keep_references(self.rows, generator.tables, self.add_parent)
         for rows in self.rows.values():
             random.shuffle(rows)
         return Database(generator.schema, self.rows)
+
+    def put_nulls(self) -> None:
+        """Make some values NULL; of an ordered column one at most, or the order would be open."""
+        for name, rows in self.rows.items():
+            table = self.generator.tables[name]
+            for column in table.columns:
+                if column in table.required:
+                    continue
+                few = (name, column) in self.generator.ordered
+                for row in self.random.sample(rows, min(len(rows), 1)) if few else rows:
+                    if self.random.random() < NULLS:
+                        row[column] = None
+
+    def add_parent(self, name: str, key: dict[str, Value]) -> None:
+        """Add a row that a foreign key refers to, where there are not many rows yet."""
+        if len(self.rows[name]) < 3 * self.size + 10:
+            table = self.generator.tables[name]
+            self.add(table, {column: self.value((name, column)) for column in table.columns} | key)
+
+    def meet_extreme(self, name: str, column: str) -> None:
+        """Give two rows the least or the greatest value: a LIMIT 1 finds only one of them."""
+        rows = self.rows[name]
+        if len(rows) < 3 or any((name, column) == (table, key[0]) for table, key in self.unique if len(key) == 1):
+            return
+        choose = self.random.choice((min, max))
+        first = choose(range(len(rows)), key=lambda i: sort_key(rows[i][column]))
+        rows[first - 1] = rows[first - 1] | {column: rows[first][column]}
 
     def meet_average(self, name: str, column: str) -> None:
         """Give one row exactly the column's average, so that > and >= AVG differ."""
@@ -226,6 +305,11 @@ class _Draw:
         wanted = []
         for select, tree in trees.items():
             wanted += near_miss(tree, self.random) if select == broken else wishes(tree, True, self.random)
+        for optional in (profile.optional[select] for select in sorted(profile.optional) if select in selects):
+            for tree in self.random.sample(optional, min(2, len(optional))):
+                wanted += (
+                    wishes(tree, True, self.random) if self.random.random() < 0.5 else near_miss(tree, self.random)
+                )
         values = self.assign(profile, wanted + linked)
         for source, table in profile.tables.items():
             if source[0] in selects:
@@ -307,12 +391,18 @@ class _Draw:
 
     def add(self, table: Table, row: dict[str, Value]) -> None:
         """Add a row; one that repeats a key is left out, or gets a new key where nothing refers to it."""
-        rows = self.rows[table.name]
+        rows, generator = self.rows[table.name], self.generator
+        for name in table.required:
+            if row[name] is None:
+                row = row | {name: self.orphan((table.name, name))}
         for name, key in self.unique:
             if name == table.name and any(all(row[c] == other[c] for c in key) for other in rows):
-                if any((name, column) in self.generator.classes for column in key):
+                if any((name, column) in generator.classes for column in key):
                     return
                 row = row | {key[0]: self.orphan((name, key[0]))}
+                # No longer a duplicate: it may not tie with the row it was made from.
+                row |= {c: self.distinct((name, c), row[c]) for c in row
+                        if (name, c) in generator.ordered and c not in key and row[c] is not None}  # fmt: skip
         rows.append(row)
 
 

@@ -2,16 +2,24 @@
 
 import math
 import sqlite3
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice, product
 
 from .schemas import Database, create_table, quote
 
 MAX_RESULT_ROWS = 5_000
+MAX_RESULT_BYTES = 2_000_000
 MAX_VALUE_BYTES = 20_000
+MAX_PATTERN = 200  # of LIKE and GLOB, whose time grows with pattern times text, and within one instruction
 MAX_INSTRUCTIONS = (
     2_000_000  # of SQLite's virtual machine; a count and not a clock, so that a verdict never depends on load
 )
-PROGRESS = 10_000
+MAX_SECONDS = 0.3  # of this thread's own time, where single instructions are slow
+PROGRESS = 2_000
+MAX_REORDERED = 12  # columns
 READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, 33}  # 33: SQLITE_RECURSIVE
 FORBIDDEN_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
 
@@ -28,16 +36,22 @@ class Connection:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         # Memory: replace(hex(zeroblob(...))) and group_concat cannot grow past this.
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)
         for table in database.schema.values():
             self.connection.execute(create_table(table, collation))
         self.fill()
 
-    def fill(self, backwards: bool = False) -> None:
-        """Insert the rows, again and in the other order if asked."""
+    def load(self, database: Database) -> None:
+        """Take another database of the same schema: cheaper than a connection of its own."""
+        filled, self.database = self.database.rows, database
+        self.fill(emptied=filled)
+
+    def fill(self, backwards: bool = False, emptied: Iterable[str] = ()) -> None:
+        """Insert the rows, again and in the other order if asked, and after emptying some tables."""
         self.connection.set_authorizer(None)
+        for name in self.database.rows if backwards else emptied:
+            self.connection.execute(f"DELETE FROM {quote(name)}")
         for name, rows in self.database.rows.items():
-            if backwards:
-                self.connection.execute(f"DELETE FROM {quote(name)}")
             if not rows:
                 continue
             marks = ", ".join("?" * len(rows[0]))
@@ -45,29 +59,39 @@ class Connection:
             self.connection.executemany(f"INSERT INTO {quote(name)} VALUES ({marks})", values)
         self.connection.set_authorizer(_authorize)
 
-    def run(self, sql: str) -> list[tuple]:
+    def run(self, sql: str, values: tuple = ()) -> list[tuple]:
         """Return the rows of one query.
 
         Raises:
             sqlite3.Error, sqlite3.Warning: as SQLite refuses it.
             Unfinished: it ran past its limits.
         """
-        calls = 0
+        calls, deadline = 0, time.thread_time() + MAX_SECONDS
 
         def tick() -> bool:
             nonlocal calls
             calls += 1
-            return calls * PROGRESS > MAX_INSTRUCTIONS
+            return calls * PROGRESS > MAX_INSTRUCTIONS or time.thread_time() > deadline
 
         self.connection.set_progress_handler(tick, PROGRESS)
         try:
-            rows = self.connection.execute(sql).fetchmany(MAX_RESULT_ROWS + 1)
+            return self._fetch(sql, values)
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):
                 raise Unfinished from error
             raise
-        if len(rows) > MAX_RESULT_ROWS:
-            raise Unfinished
+        except (MemoryError, OverflowError, ValueError) as error:  # ValueError: text that is no UTF-8, a NUL
+            raise sqlite3.DataError(str(error) or type(error).__name__) from error
+
+    def _fetch(self, sql: str, values: tuple) -> list[tuple]:
+        rows, size = [], 0
+        cursor = self.connection.execute(sql, values)
+        for row in cursor:
+            size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)
+            if len(rows) == MAX_RESULT_ROWS or size > MAX_RESULT_BYTES:
+                cursor.close()
+                raise Unfinished
+            rows.append(row)
         return rows
 
     def close(self) -> None:
@@ -89,6 +113,21 @@ def _authorize(action: int, argument: str | None, second: str | None, *_) -> int
     return sqlite3.SQLITE_OK
 
 
+@lru_cache(maxsize=1)
+def _bare_connection(thread: int) -> Connection:
+    return Connection(Database({}, {}))
+
+
+@lru_cache(maxsize=65536)
+def is_true(expression: str, value: int | float | str | None) -> bool:
+    """Say whether an expression of a column `v` holds for one value; what SQLite refuses does not."""
+    connection = _bare_connection(threading.get_ident())
+    try:
+        return bool(connection.run(f"SELECT ({expression}) FROM (SELECT ? AS v)", (value,))[0][0])
+    except (sqlite3.Error, sqlite3.Warning, Unfinished):
+        return False
+
+
 def is_empty(rows: list[tuple]) -> bool:
     """Say whether a result has nothing to compare: no rows, or only NULL and 0."""
     return all(value is None or value == 0 for row in rows for value in row)
@@ -102,6 +141,24 @@ def same_result(left: list[tuple], right: list[tuple], ordered: bool, fold_case:
     if not ordered:
         left, right = sorted(left), sorted(right)
     return all(_same_row(a, b) for a, b in zip(left, right, strict=True))
+
+
+def column_orders(expected: list[tuple], actual: list[tuple], ordered: bool) -> list[tuple[int, ...]]:
+    """Return the orders of the actual columns in which a result is the expected one; the first hundred."""
+    if len(expected) != len(actual) or not expected or not 1 < len(expected[0]) == len(actual[0]) <= MAX_REORDERED:
+        return []
+    places = range(len(expected[0]))
+    alike = [
+        [i for i in places if same_result([(row[j],) for row in expected], [(row[i],) for row in actual], ordered)]
+        for j in places
+    ]
+    orders = (order for order in islice(product(*alike), 10_000) if len(set(order)) == len(order))
+    return list(islice((order for order in orders if same_result(expected, reorder(actual, order), ordered)), 100))
+
+
+def reorder(rows: list[tuple], order: tuple[int, ...]) -> list[tuple]:
+    """Return rows with their columns in another order."""
+    return [tuple(row[i] for i in order) for row in rows]
 
 
 def _comparable(row: tuple, fold_case: bool) -> tuple:

@@ -6,10 +6,12 @@ from itertools import pairwise
 from sqlglot import exp
 
 from .conditions import Atom, Link, Source, Tree, Value, as_stored
+from .dates import DATE, FUNCTIONS, TIME, is_date_like, read_date
 from .queries import Resolver
 from .schemas import Table
 
 COMPARISONS = {exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
+ARITHMETIC = (exp.Sum, exp.Avg, exp.Add, exp.Sub, exp.Mul, exp.Div)
 MIRRORED = {"=": "=", "<>": "<>", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
 
 
@@ -22,7 +24,10 @@ class Profile:
         conditions: one tree a Select that has any.
         links: equal columns, as (table, column) pairs, whose values come from one pool.
         literals: values that each (table, column) is compared with.
-        grouped, ordered, numeric, nullable, averaged: (table, column) used so.
+        optional: conditions in what a Select returns, groups or orders by (CASE, IIF), which need not hold.
+        grouped, ordered, numeric, nullable, averaged, extremes: (table, column) used so.
+        dated: (table, column) of dates -> how they are written.
+        yes_no: whether the result says if something holds.
         rows: the least number of rows that LIMIT and HAVING COUNT ask for.
         set_sides: for a set operation, its operator and the Selects of both sides.
     """
@@ -36,6 +41,10 @@ class Profile:
     numeric: set[tuple[str, str]] = field(default_factory=set)
     nullable: set[tuple[str, str]] = field(default_factory=set)
     averaged: set[tuple[str, str]] = field(default_factory=set)
+    extremes: set[tuple[str, str]] = field(default_factory=set)
+    dated: dict[tuple[str, str], str] = field(default_factory=dict)
+    optional: dict[int, list] = field(default_factory=dict)
+    yes_no: bool = False
     rows: int = 0
     set_sides: tuple | None = None
     has_limit: bool = False
@@ -57,6 +66,7 @@ class _Reader:
     def read(self) -> Profile:
         """Return the filled profile."""
         profile = self.profile
+        self.read_dates()
         for select in self.tree.find_all(exp.Select):
             clauses = [join.args["on"] for join in select.args.get("joins") or [] if join.args.get("on")]
             clauses += [select.args[name].this for name in ("where", "having") if select.args.get(name)]
@@ -66,14 +76,19 @@ class _Reader:
                 profile.conditions[self.resolver.numbers[id(select)]] = Tree("and", children)
             for projection in select.expressions if select.args.get("distinct") else ():
                 self.mark(profile.grouped, projection)
+        self.read_optional()
         for group in self.tree.find_all(exp.Group):
             self.mark(profile.grouped, *group.expressions)
         for distinct in self.tree.find_all(exp.Distinct):
             self.mark(profile.grouped, *distinct.expressions)
         for order in self.tree.find_all(exp.Ordered):
             self.mark(profile.ordered, order.this)
-        for node in self.tree.find_all(exp.Sum, exp.Avg, exp.Add, exp.Sub, exp.Mul, exp.Div):
-            self.mark(profile.numeric, node)
+        for node in self.tree.find_all(*ARITHMETIC):
+            if not isinstance(node.parent, ARITHMETIC):  # Those inside are marked with it.
+                self.mark(profile.numeric, node)
+        for node in self.tree.find_all(exp.Cast):
+            if node.is_type(*exp.DataType.NUMERIC_TYPES):
+                self.mark(profile.numeric, node)
         for limit in self.tree.find_all(exp.Limit):
             profile.has_limit = True
             number = _literal(limit.expression)
@@ -88,6 +103,53 @@ class _Reader:
                 numbers = [{self.resolver.numbers[id(s)] for s in side.find_all(exp.Select)} for side in sides]
                 profile.set_sides = (type(operation), *numbers)
         return profile
+
+    def read_dates(self) -> None:
+        """Find the columns of dates: declared so, or read by date functions; and how the query writes them."""
+        dated = self.profile.dated
+        for table in self.profile.tables.values():
+            dated |= {(table.name, name): form for name, form in table.dates.items()}
+        read: set[tuple[str, str]] = set()
+        for node in self.tree.find_all(exp.Func):
+            if is_of_dates(node):
+                self.mark(read, node)
+        dated |= {column: DATE for column in sorted(read - set(dated))}
+        for node in self.tree.find_all(exp.Predicate) if dated else ():
+            found = self.column(node.this)
+            literals = [child for child in node.iter_expressions() if isinstance(child, exp.Literal)]
+            if not found or found[1:] not in dated or not literals:
+                continue
+            for literal in literals:
+                moment = read_date(literal.this)
+                if moment and (dated[found[1:]], moment[1]) != (TIME, DATE):  # A day may bound moments.
+                    dated[found[1:]] = moment[1]
+                elif not moment and not is_date_like(literal.this) and found[1:] not in read:
+                    del dated[found[1:]]  # Words or numbers, whatever its type says.
+                    break
+
+    def read_optional(self) -> None:
+        """Read the conditions outside of WHERE, HAVING and ON: of CASE and IIF, or returned as they are."""
+        selected = self.tree.find(exp.Select)
+        for node in self.tree.find_all(exp.Predicate, exp.Case):
+            clause = node.find_ancestor(exp.Where, exp.Having, exp.Join, exp.Select)
+            if not isinstance(clause, exp.Select):
+                continue
+            self.profile.yes_no |= clause is selected
+            if isinstance(node, exp.Case) and node.this:
+                found = [self.comparison(node.this, case.this, "=") for case in node.args["ifs"]]
+                trees = [(atom, True) for atom in found if atom]
+            elif isinstance(node, exp.Case) or isinstance(node.parent, exp.Connector | exp.Not | exp.Paren):
+                trees = []
+            else:
+                trees = [self.condition(node, True)]
+            number = self.resolver.numbers[id(clause)]
+            self.profile.optional.setdefault(number, []).extend(tree for tree in trees if tree)
+        for node in self.tree.find_all(exp.Connector):
+            clause = node.find_ancestor(exp.Where, exp.Having, exp.Join, exp.Select, exp.Connector)
+            if isinstance(clause, exp.Select):
+                self.profile.optional.setdefault(self.resolver.numbers[id(clause)], []).append(
+                    self.condition(node, True)
+                )
 
     def mark(self, columns: set, *nodes: exp.Expression) -> None:
         """Add the columns below some nodes to a set."""
@@ -140,6 +202,30 @@ class _Reader:
 
     def atom(self, node: exp.Expression) -> Atom | Link | None:
         """Return the condition of one predicate, None where nothing is known of it."""
+        if self.profile.dated and isinstance(node, exp.Predicate) and not node.find(exp.Query):
+            found = self.column(node.this)
+            if found and found[1:] in self.profile.dated and node.find(exp.Literal):
+                return self.expression(node)
+        return self.plain_atom(node) or self.expression(node)
+
+    def expression(self, node: exp.Expression) -> Atom | None:
+        """Return a condition on an expression of one column, which SQLite itself decides for a value."""
+        columns = list(node.find_all(exp.Column))
+        found = {self.resolver.find(column) for column in columns}
+        if len(found) != 1 or None in found or node.find(exp.Query, exp.AggFunc, exp.Window, exp.Star):
+            return None
+        ((source, table, name),) = found
+        copy = node.copy()
+        for column in list(copy.find_all(exp.Column)):
+            column.replace(exp.column("v"))
+        literals = tuple(dict.fromkeys(literal.this for literal in node.find_all(exp.Literal)))
+        form = self.profile.dated.get((table, name))
+        if form:
+            return Atom((source, name), "date", (copy.sql("sqlite"), form, *literals))
+        return Atom((source, name), "sql", (copy.sql("sqlite"), *map(as_stored, literals)))
+
+    def plain_atom(self, node: exp.Expression) -> Atom | Link | None:
+        """Return the condition of a predicate of bare columns and literals, of two columns, or of a subquery."""
         kind = type(node)
         if kind in COMPARISONS:
             return self.comparison(node.this, node.expression, COMPARISONS[kind])
@@ -183,6 +269,8 @@ class _Reader:
         aggregated = inner is not None and inner.find(exp.AggFunc) is not None
         if aggregated and inner.find(exp.Avg):
             self.mark(self.profile.averaged, side)
+        if aggregated and inner.find(exp.Max, exp.Min):
+            self.mark(self.profile.extremes, side)
         if not outer or not inner_column or aggregated or symbol != "=":
             return None
         return Link((outer[0], outer[2]), (inner_column[0], inner_column[2]))
@@ -195,7 +283,9 @@ class _Reader:
         found = self.column(side)
         if side.find(exp.Count):
             numbers = [value for value in values if isinstance(value, int)]
-            self.profile.rows = max([self.profile.rows, *(3 * min(n, 15) + 4 for n in numbers)])
+            self.profile.rows = max(
+                [self.profile.rows, *(3 * n + 4 if n <= 15 else 2 * min(n, 100) + 19 for n in numbers)]
+            )
             return None
         if found is None:
             return None
@@ -209,6 +299,12 @@ class _Reader:
 def read_profile(tree: exp.Query, resolver: Resolver) -> Profile:
     """Return what a resolved query asks of the data."""
     return _Reader(tree, resolver).read()
+
+
+def is_of_dates(node: exp.Func) -> bool:
+    """Say whether a function reads a date."""
+    name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
+    return name.upper() in FUNCTIONS or isinstance(node, exp.TimeToStr | exp.TsOrDsToTimestamp | exp.TsOrDsToDate)
 
 
 def _is_literal(node: exp.Expression) -> bool:

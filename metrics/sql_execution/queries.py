@@ -9,27 +9,23 @@ from sqlglot import exp
 
 from .ddl import SQLITE
 from .dialects import transpile
+from .limits import MAX_CHARACTERS, MAX_JOINS, QueryError, bare, check_size
 from .schemas import Table
 
-MAX_CHARACTERS = 20_000  # a parser in Python takes seconds for more
-MAX_JOINS = 10  # sqlglot tries every nesting of joins without ON: twice the time for each, hours for 40
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # Its warnings are about text that is refused here.
 SHAPES = ("one table", "join", "aggregate", "group", "order", "nested")
 
 
-class QueryError(ValueError):
-    """The text is not one query, or names what the schema does not have."""
-
-
 def parse(text: str, dialect: str = SQLITE) -> exp.Query:
-    """Return the tree of exactly one query.
+    """Return the tree of exactly one query; semicolons and comments may follow it.
 
     Args:
         dialect: that it is read in, as sqlglot names it.
 
     Raises:
-        QueryError: prose, nothing, several statements, or a statement that is no query.
+        QueryError: prose, nothing, several statements, a statement that is no query, or more than the limits.
     """
+    text = bare(text, dialect)
     if not text.strip():
         raise QueryError("empty")
     if len(text) > MAX_CHARACTERS:
@@ -44,6 +40,7 @@ def parse(text: str, dialect: str = SQLITE) -> exp.Query:
         raise QueryError(f"{len(statements)} statements instead of one")
     if not isinstance(statements[0], exp.Query):
         raise QueryError("not a query")
+    check_size(statements[0])
     return statements[0]
 
 
@@ -54,7 +51,7 @@ def for_sqlite(text: str, dialect: str) -> str:
         QueryError: it is not one query, or asks for what SQLite does not have.
     """
     if dialect == SQLITE:
-        return text
+        return bare(text)
     try:
         return transpile(parse(text, dialect), dialect)
     except QueryError:
