@@ -97,7 +97,7 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     sets = {flags.name: rows}
     if distractor_columns:
         sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0, dialect=dialect)
-    options = flags.batch_size, dialect
+    options = flags.batch_size, dialect, flags.unwrap
     cards = {name: compare(model, tokenizer, prompt, part, *options) for name, part in sets.items()}
     if flags.log:
         run_id, dataset = log_rows(flags, logged, rows, QUESTIONS)
@@ -119,8 +119,8 @@ def name_columns(rows: list[dict], flags, logged: LoggedModel) -> list[dict]:
 
 def refuse_sql_flags(flags) -> None:
     """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    if flags.distractor_columns or not flags.clean or flags.dialect:
-        raise InputError("--distractor-columns, --no-clean and --dialect are for text-to-SQL only.")
+    if flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap:
+        raise InputError("--distractor-columns, --no-clean, --dialect and --unwrap are for text-to-SQL only.")
 
 
 def refuse_no_change(shares: list[float]) -> None:
@@ -147,6 +147,7 @@ def parse(arguments: list[str] | None):
     )
     parser.add_argument("--no-clean", dest="clean", action="store_false", help="keep rows whose gold is corrupt")
     parser.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
+    parser.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
     parser.add_argument(

@@ -52,9 +52,39 @@ class Mutator:
             "distinct": self.distinct,
             "join": self.join,
             "clause": self.clause,
+            "inner join": self.inner_join,
+            "dropped join": self.dropped_join,
+            "= for LIKE": self.like,
+            "CASE literal": self.case_literal,
+            "HAVING number": self.having,
         }
         original = self.tree.sql("sqlite")
         return {kind: sorted({sql for sql in edits(self.tree, change)} - {original}) for kind, change in kinds.items()}
+
+    def with_nulls(self) -> list[str]:
+        """Return the errors that show on NULLs alone: COUNT of a column, NOT IN without its NULLs, a comparison."""
+
+        def change(node):
+            if isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
+                yield from (exp.Count(this=column) for column in self.nullable(node.parent_select))
+            if isinstance(node, exp.Count) and isinstance(node.this, exp.Column) and self.may_be_null(node.this):
+                yield exp.Count(this=exp.Star())
+
+        return sorted(set(edits(self.tree, change)) - {self.tree.sql("sqlite")})
+
+    def nullable(self, select) -> list[exp.Column]:
+        """Return a column that the schema lets be NULL of a Select that reads one table."""
+        tables = list(select.find_all(exp.Table))
+        table = self.resolver.schema.get(tables[0].name.lower()) if len(tables) == 1 else None
+        bound = {c.name.lower() for c in select.find_all(exp.Column)}
+        names = [n for n in table.columns if n not in table.required | bound] if table else []
+        return [exp.column(exp.to_identifier(names[0], quoted=True))] if names else []
+
+    def may_be_null(self, column) -> bool:
+        """Say whether the schema lets a column be NULL, and no condition says otherwise."""
+        same = [c for c in self.tree.find_all(exp.Column) if c.name.lower() == column.name.lower()]
+        found = self.resolver.find(same[0]) if len(same) == 1 else None
+        return found is not None and found[2] not in self.resolver.schema[found[1]].required
 
     def comparison(self, node):
         """Another operator."""
@@ -125,6 +155,9 @@ class Mutator:
 
     def aggregate(self, node):
         """Another aggregate, or DISTINCT."""
+        group = node.parent_select.args.get("group") if isinstance(node, exp.AggFunc) else None
+        if group and self.holds_key(group.expressions):
+            return  # One row a group.
         if isinstance(node, AGGREGATES):
             for kind in AGGREGATES:
                 if not isinstance(node, kind):
@@ -163,7 +196,7 @@ class Mutator:
             if node.args.get("distinct"):
                 copy.set("distinct", None)
                 yield copy
-            elif not any(isinstance(projection, exp.AggFunc) for projection in node.expressions):
+            elif not any(isinstance(p, exp.AggFunc) for p in node.expressions) and not self.holds_key(node.expressions):
                 yield copy.distinct()
 
     def join(self, node):
@@ -173,12 +206,78 @@ class Mutator:
             copy.set("side", "LEFT")
             # A condition or a join on the other table undoes a LEFT JOIN; a row without a partner seldom comes first.
             if not self.tree.find(exp.Where, exp.Having, exp.Limit) and len(list(self.tree.find_all(exp.Join))) == 1:
+                if self.has_parent(node):
+                    return
                 yield copy
+
+    def has_parent(self, join) -> bool:
+        """Say whether a declared key gives every row its partner, so that LEFT changes nothing."""
+        for equal in join.args["on"].find_all(exp.EQ):
+            sides = [self.found(side) for side in (equal.this, equal.expression)]
+            if all(sides):
+                one, two = (side[1:] for side in sides)
+                schema = self.resolver.schema
+                if schema[one[0]].references.get(one[1]) == two or schema[two[0]].references.get(two[1]) == one:
+                    return True
+        return False
+
+    def found(self, column):
+        """Return what the resolver finds of a column of a copied tree."""
+        same = [c for c in self.tree.find_all(exp.Column) if c.sql() == column.sql()]
+        return self.resolver.find(same[0]) if same else None
+
+    def holds_key(self, expressions) -> bool:
+        """Say whether some expressions hold a declared key of the only table."""
+        tables = list(self.tree.find_all(exp.Table))
+        names = {column.name.lower() for e in expressions for column in e.find_all(exp.Column)}
+        joined = {self.resolver.schema[t.name.lower()].name for t in tables if t.name.lower() in self.resolver.schema}
+        held = [any(set(key) <= names for key in self.resolver.schema[name].unique) for name in sorted(joined)]
+        joins = [join for join in self.tree.find_all(exp.Join) if join.args.get("on")]
+        return all(held) or (any(held) and len(joins) == len(tables) - 1 and all(map(self.has_parent, joins)))
+
+    def inner_join(self, node):
+        """JOIN for LEFT JOIN."""
+        if isinstance(node, exp.Join) and node.side == "LEFT":
+            copy = node.copy()
+            copy.set("side", None)
+            yield copy
+
+    def dropped_join(self, node):
+        """The last join left out, where nothing else reads its table and it is no parent."""
+        if isinstance(node, exp.Select) and node.args.get("joins") and node.args["joins"][-1].args.get("on"):
+            join = node.args["joins"][-1]
+            alias = join.this.alias_or_name.lower()
+            uses = sum(column.table.lower() == alias for column in node.find_all(exp.Column))
+            inside = sum(column.table.lower() == alias for column in join.find_all(exp.Column))
+            bare = any(not column.table for column in node.find_all(exp.Column))
+            if uses == inside and not bare and not join.side and not self.has_parent(join):
+                copy = node.copy()
+                copy.set("joins", copy.args["joins"][:-1])
+                yield copy
+
+    def like(self, node):
+        """= for LIKE."""
+        if isinstance(node, exp.Like) and isinstance(node.expression, exp.Literal) and "%" in node.expression.this:
+            yield exp.EQ(this=node.this.copy(), expression=node.expression.copy())
+
+    def case_literal(self, node):
+        """Another value in CASE or IIF."""
+        if isinstance(node, exp.Literal) and node.find_ancestor(exp.Case, exp.If):
+            yield exp.Literal.string(node.this + "s") if node.is_string else exp.Literal.number(float(node.this) + 1)
+
+    def having(self, node):
+        """One more in HAVING."""
+        if isinstance(node, exp.Literal) and node.find_ancestor(exp.Having) and not node.is_string:
+            if node.find_ancestor(exp.Having).find(exp.Max, exp.Min):
+                return
+            yield exp.Literal.number(int(float(node.this)) + 1)
 
     def clause(self, node):
         """No WHERE, no HAVING, no GROUP BY."""
         if isinstance(node, exp.Select) and node.find_ancestor(exp.Select) is None:
             for name in ("where", "having", "group"):
+                if name == "having" and node.args.get(name) and node.args[name].sql() == "HAVING COUNT(*) >= 1":
+                    continue  # As every group.
                 if node.args.get(name) and not (name == "group" and node.args.get("having")):
                     copy = node.copy()
                     copy.set(name, None)

@@ -11,13 +11,21 @@ from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.prompts import Prompt
 from finetune.sharing import share_out
 from finetune.supervision import prompt_token_ids
-from metrics.sql_execution.sql_execution import Verdict, judge, summarize
+from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 
 from mlflow.data.dataset import Dataset
 from scipy.stats import binomtest
 
 logger = logging.getLogger(__name__)
-SHARES = ("exec_accuracy", "exec_accuracy_case_sensitive", "exact_ast", "valid", "ended")
+SHARES = (
+    "exec_accuracy",
+    "exec_accuracy_case_sensitive",
+    "exec_accuracy_any_order",
+    "exec_accuracy_with_nulls",
+    "exact_ast",
+    "valid",
+    "ended",
+)
 
 
 @dataclass
@@ -27,6 +35,7 @@ class Answers:
     generations: list[Generation]
     verdicts: list[Verdict]
     seconds: float
+    unwrapped: int = 0  # answers whose fences or prefixes were taken off before they were judged
 
     @property
     def scores(self) -> dict:
@@ -54,6 +63,8 @@ class Scorecard:
         found["exec_accuracy_delta"] = after["exec_accuracy"] - before["exec_accuracy"]
         found["mcnemar_p"] = self.mcnemar_p
         found["changed_outputs"] = self.changed
+        if self.base.unwrapped or self.adapter.unwrapped:
+            found |= {"unwrapped": self.adapter.unwrapped, "unwrapped_base": self.base.unwrapped}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     @property
@@ -108,6 +119,8 @@ class Scorecard:
             label = f"{shape} ({counted['rows']})"
             lines.append(f"    {label:<28}{one:>9.1%}{other:>9.1%}{100 * (other - one):>+9.1f}")
         lines.append(f"  {'tokens a second':<30}{before['tokens_per_second']:>9.0f}{after['tokens_per_second']:>9.0f}")
+        if self.base.unwrapped or self.adapter.unwrapped:
+            lines.append(f"  {'answers unwrapped':<30}{self.base.unwrapped:>9}{self.adapter.unwrapped:>9}")
         low, high = after["exec_accuracy_low"], after["exec_accuracy_high"]
         lines.append(
             f"  adapter {low:.1%} to {high:.1%} (95 %); McNemar p = {self.mcnemar_p:.2g};"
@@ -148,7 +161,13 @@ def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
 
 
 def answer_rows(
-    model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE, dialect: str = "sqlite"
+    model,
+    tokenizer,
+    prompt: Prompt,
+    rows: list[dict],
+    batch_size: int = BATCH_SIZE,
+    dialect: str = "sqlite",
+    is_unwrapped: bool = False,
 ) -> Answers:
     """Answer rows greedily, all processes of a training together, and judge the answers.
 
@@ -160,24 +179,32 @@ def answer_rows(
     options = {"batch_size": batch_size, "max_new_tokens": longest + 32}
     found = share_out(prompts, lambda mine: generate_all(model, tokenizer, mine, **options))
     seconds = time.perf_counter() - start
-    verdicts = [
-        judge(g.text, row["answer"], row["context"], dialect=dialect) for g, row in zip(found, rows, strict=True)
-    ]
-    return Answers(found, verdicts, seconds)
+    texts = [unwrap(generation.text) if is_unwrapped else generation.text for generation in found]
+    changed = sum(generation.text != text for generation, text in zip(found, texts, strict=True))
+    verdicts = judge_all([(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect)
+    return Answers(found, verdicts, seconds, changed)
 
 
 def compare(
-    model, tokenizer, prompt: Prompt, rows: list[dict], batch_size: int = BATCH_SIZE, dialect: str = "sqlite"
+    model,
+    tokenizer,
+    prompt: Prompt,
+    rows: list[dict],
+    batch_size: int = BATCH_SIZE,
+    dialect: str = "sqlite",
+    is_unwrapped: bool = False,
 ) -> Scorecard:
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
     Args:
         model: a PeftModel.
         dialect: of schemas, gold and answers, as sqlglot names it.
+        is_unwrapped: fences and prefixes around an answer are taken off.
     """
-    after = answer_rows(model, tokenizer, prompt, rows, batch_size, dialect)
+    options = batch_size, dialect, is_unwrapped
+    after = answer_rows(model, tokenizer, prompt, rows, *options)
     with model.disable_adapter():
-        before = answer_rows(model, tokenizer, prompt, rows, batch_size, dialect)
+        before = answer_rows(model, tokenizer, prompt, rows, *options)
     return Scorecard(rows, before, after)
 
 

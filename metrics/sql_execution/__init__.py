@@ -5,7 +5,7 @@ from metrics.sql_execution import judge, summarize
 
 import importlib
 
-EXPORTED = ("SqlExecution", "Verdict", "judge", "summarize", "wilson")
+EXPORTED = ("SqlExecution", "Verdict", "judge", "judge_all", "summarize", "wilson")
 
 
 def __getattr__(name: str):

@@ -28,8 +28,9 @@ ORPHANS = 0.15  # share of join keys that the other table does not have
 GROUP_WEIGHTS = (8, 5, 2, 1)
 MAX_ROWS = 219  # for HAVING COUNT(*) > 100
 FEW = 4  # rows of a table that only foreign keys lead to
+MAX_TABLES = 40  # foreign keys are followed no further
 MAX_VALUES = 8_000  # a table
-NULLS = 0.2  # share of values, where NULLs are asked for
+NULLS = (0.1, 0.3, 0.6)  # shares of a column's values, where NULLs are asked for
 Column = tuple[str, str]  # (table, column)
 
 
@@ -74,7 +75,7 @@ class Generator:
     def _add_parents(self) -> None:
         """Add the tables that foreign keys refer to: an inner join with one of them loses no row."""
         waiting = list(self.tables.values())
-        while waiting:
+        while waiting and len(self.tables) < MAX_TABLES:
             for other in sorted({name for _, name, _ in waiting.pop().foreign} - set(self.tables)):
                 self.tables[other] = self.schema[other]
                 waiting.append(self.schema[other])
@@ -250,6 +251,9 @@ class _Draw:
         for name, column in generator.extremes:
             if random.random() < 0.6:
                 self.meet_extreme(name, column)
+        for count in sorted(generator.gold.counts):
+            if random.random() < 0.6:
+                self.meet_count(count)
         for name, column in generator.averaged:
             if random.random() < 0.4:
                 self.meet_average(name, column)
@@ -265,11 +269,12 @@ class _Draw:
         for name, rows in self.rows.items():
             table = self.generator.tables[name]
             for column in table.columns:
+                share = self.random.choice(NULLS)
                 if column in table.required:
                     continue
                 few = (name, column) in self.generator.ordered
                 for row in self.random.sample(rows, min(len(rows), 1)) if few else rows:
-                    if self.random.random() < NULLS:
+                    if self.random.random() < share:
                         row[column] = None
 
     def add_parent(self, name: str, key: dict[str, Value]) -> None:
@@ -287,6 +292,24 @@ class _Draw:
         first = choose(range(len(rows)), key=lambda i: sort_key(rows[i][column]))
         rows[first - 1] = rows[first - 1] | {column: rows[first][column]}
 
+    def meet_count(self, count: int) -> None:
+        """Make groups of just so many rows, of one less and of one more."""
+        unique = {(table, key[0]) for table, key in self.unique if len(key) == 1}
+        grouped = self.generator.gold.grouped
+        # GROUP BY of a table with one row a key: the rows of the other table count.
+        grouped = grouped | {key for key in unique for table, _ in grouped if key[0] == table}
+        columns = sorted({c for g in grouped for c in self.generator.classes.get(g, {g})} - unique)
+        columns = [column for column in columns if self.rows.get(column[0])]
+        if not columns:
+            return
+        name, column = self.random.choice(columns)
+        values = list(dict.fromkeys(row[column] for row in self.rows[name] if row[column] is not None))
+        start = 0
+        for size, value in zip(self.random.sample([count, count + 1, max(1, count - 1)], 3), values, strict=False):
+            for row in self.rows[name][start : start + size]:
+                row[column] = value
+            start += size
+
     def meet_average(self, name: str, column: str) -> None:
         """Give one row exactly the column's average, so that > and >= AVG differ."""
         rows = self.rows[name]
@@ -295,6 +318,10 @@ class _Draw:
         first, _, *others = (row[column] for row in rows)
         total = first + sum(others)
         rows[0] = rows[0] | {column: first - total % (len(rows) - 1)}
+        grouped = [
+            c for c in rows[1] if (name, c) in self.generator.grouped and (name, c) not in self.generator.classes
+        ]
+        rows[1] = rows[1] | {c: self.orphan((name, c)) for c in grouped}  # Else others of its group may hide it.
         rows[1] = rows[1] | {column: (total - total % (len(rows) - 1)) // (len(rows) - 1)}
 
     def add_tuple(self, profile: Profile, near: bool) -> None:
@@ -310,7 +337,13 @@ class _Draw:
                 wanted += (
                     wishes(tree, True, self.random) if self.random.random() < 0.5 else near_miss(tree, self.random)
                 )
-        values = self.assign(profile, wanted + linked)
+        # A near miss beside a witness with the same keys may not show.
+        values = self.assign(profile, wanted + linked, broken is not None and self.random.random() < 0.35)
+        if broken is not None and self.random.random() < 0.6:
+            # Of its own: beside another row of the same group this one would not show.
+            for link, _ in linked:
+                value = self.orphan((profile.tables[link.left[0]].name, link.left[1]))
+                values |= dict.fromkeys((link.left, link.right), value)
         for source, table in profile.tables.items():
             if source[0] in selects:
                 row = {name: values[source, name] if (source, name) in values
@@ -334,8 +367,8 @@ class _Draw:
         one_side = left if kind is exp.Except and self.random.random() < 0.8 else self.random.choice([left, right])
         return everything & one_side, []
 
-    def assign(self, profile: Profile, wanted: list) -> dict[Place, Value]:
-        """Return values that meet the wishes, where single values can."""
+    def assign(self, profile: Profile, wanted: list, fresh: bool = False) -> dict[Place, Value]:
+        """Return values that meet the wishes, where single values can; `fresh`: with keys of their own."""
         random, generator = self.random, self.generator
         group: dict[Place, set[Place]] = {}
         for condition, outcome in wanted:
@@ -353,7 +386,8 @@ class _Draw:
             if place[0] not in profile.tables:
                 continue
             column = (profile.tables[place[0]].name, place[1])
-            value = self.meet(column, tests.get(place, []))
+            is_free = fresh and not tests.get(place)
+            value = self.orphan(column) if is_free else self.meet(column, tests.get(place, []))
             values |= dict.fromkeys(members, value)
         for condition, outcome in wanted:
             if not isinstance(condition, Link) or (condition.operator == "=" and outcome):
@@ -400,9 +434,10 @@ class _Draw:
                 if any((name, column) in generator.classes for column in key):
                     return
                 row = row | {key[0]: self.orphan((name, key[0]))}
-                # No longer a duplicate: it may not tie with the row it was made from.
-                row |= {c: self.distinct((name, c), row[c]) for c in row
-                        if (name, c) in generator.ordered and c not in key and row[c] is not None}  # fmt: skip
+                if (name, key[0]) in generator.gold.returned:
+                    # No longer a duplicate: it may not tie with the row it was made from.
+                    row |= {c: self.distinct((name, c), row[c]) for c in row
+                            if (name, c) in generator.ordered and c not in key and row[c] is not None}  # fmt: skip
         rows.append(row)
 
 

@@ -11,8 +11,9 @@ from itertools import islice, product
 from .schemas import Database, create_table, quote
 
 MAX_RESULT_ROWS = 5_000
-MAX_RESULT_BYTES = 2_000_000
+MAX_RESULT_BYTES = 500_000
 MAX_VALUE_BYTES = 20_000
+MAX_ROW_BYTES = 1_000_000  # of a generated row
 MAX_PATTERN = 200  # of LIKE and GLOB, whose time grows with pattern times text, and within one instruction
 MAX_INSTRUCTIONS = (
     2_000_000  # of SQLite's virtual machine; a count and not a clock, so that a verdict never depends on load
@@ -34,8 +35,6 @@ class Connection:
     def __init__(self, database: Database, collation: str = "NOCASE"):
         self.database = database
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        # Memory: replace(hex(zeroblob(...))) and group_concat cannot grow past this.
-        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, MAX_PATTERN)
         for table in database.schema.values():
             self.connection.execute(create_table(table, collation))
@@ -49,6 +48,7 @@ class Connection:
     def fill(self, backwards: bool = False, emptied: Iterable[str] = ()) -> None:
         """Insert the rows, again and in the other order if asked, and after emptying some tables."""
         self.connection.set_authorizer(None)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_ROW_BYTES)
         for name in self.database.rows if backwards else emptied:
             self.connection.execute(f"DELETE FROM {quote(name)}")
         for name, rows in self.database.rows.items():
@@ -57,6 +57,8 @@ class Connection:
             marks = ", ".join("?" * len(rows[0]))
             values = [tuple(row.values()) for row in (reversed(rows) if backwards else rows)]
             self.connection.executemany(f"INSERT INTO {quote(name)} VALUES ({marks})", values)
+        # Memory: replace(hex(zeroblob(...))) and group_concat cannot grow past this.
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         self.connection.set_authorizer(_authorize)
 
     def run(self, sql: str, values: tuple = ()) -> list[tuple]:
@@ -82,6 +84,8 @@ class Connection:
             raise
         except (MemoryError, OverflowError, ValueError) as error:  # ValueError: text that is no UTF-8, a NUL
             raise sqlite3.DataError(str(error) or type(error).__name__) from error
+        finally:
+            self.connection.set_progress_handler(None, 0)
 
     def _fetch(self, sql: str, values: tuple) -> list[tuple]:
         rows, size = [], 0

@@ -5,14 +5,18 @@ from random import Random
 
 from sqlglot import exp
 
-MOST = 16  # mutants of one query
+MOST, MOST_NODES = 16, 4_000  # mutants of one query; nodes of all of them together
 NEIGHBOURS = {exp.GT: exp.GTE, exp.GTE: exp.GT, exp.LT: exp.LTE, exp.LTE: exp.LT, exp.Like: exp.EQ}
+
+OTHERS = {exp.Max: exp.Min, exp.Min: exp.Max, exp.Sum: exp.Avg, exp.Avg: exp.Sum}
 
 
 def mutants(tree: exp.Query, random: Random) -> list[str]:
     """Return some queries with one small error each, as SQLite's SQL."""
-    changes = [(node, change) for node in tree.walk() for change in _changes(node)]
-    chosen = changes if len(changes) <= MOST else random.sample(changes, MOST)
+    nodes = list(tree.walk())
+    changes = [(node, change) for node in nodes for change in _changes(node)]
+    most = min(MOST, MOST_NODES // len(nodes))
+    chosen = changes if len(changes) <= most else random.sample(changes, most)
     found = []
     for node, change in chosen:
         copy = change(node)
@@ -37,12 +41,14 @@ def _changes(node: exp.Expression) -> Iterator:
         yield lambda node: exp.Literal.number(float(node.this) + 1 if "." in node.this else int(float(node.this)) + 1)
     elif kind is exp.Literal and node.find_ancestor(exp.Case, exp.If):
         yield lambda node: exp.Literal.string(node.this + "s")
+    elif kind is exp.Join and node.side == "LEFT":
+        yield _inner
     elif kind is exp.Join and not node.side and not node.kind and node.args.get("on") is not None:
         yield _left
     elif kind is exp.Select and node.args.get("joins") and node.args.get("from_"):
         yield _without_last_join
     elif kind in (exp.Max, exp.Min, exp.Sum, exp.Avg):
-        yield lambda node: (exp.Min if isinstance(node, exp.Max) else exp.Max)(this=node.this.copy())
+        yield lambda node: OTHERS[type(node)](this=node.this.copy())
     if kind is exp.Select and node.parent is None and not node.args.get("group") and not node.args.get("limit"):
         yield _distinct
 
@@ -50,6 +56,12 @@ def _changes(node: exp.Expression) -> Iterator:
 def _left(join: exp.Join) -> exp.Join:
     copy = join.copy()
     copy.set("side", "LEFT")
+    return copy
+
+
+def _inner(join: exp.Join) -> exp.Join:
+    copy = join.copy()
+    copy.set("side", None)
     return copy
 
 

@@ -25,9 +25,11 @@ class Profile:
         links: equal columns, as (table, column) pairs, whose values come from one pool.
         literals: values that each (table, column) is compared with.
         optional: conditions in what a Select returns, groups or orders by (CASE, IIF), which need not hold.
+        returned: (table, column) that its result shows.
         grouped, ordered, numeric, nullable, averaged, extremes: (table, column) used so.
         dated: (table, column) of dates -> how they are written.
         yes_no: whether the result says if something holds.
+        counts: numbers that a COUNT is compared with.
         rows: the least number of rows that LIMIT and HAVING COUNT ask for.
         set_sides: for a set operation, its operator and the Selects of both sides.
     """
@@ -36,6 +38,7 @@ class Profile:
     conditions: dict[int, Tree] = field(default_factory=dict)
     links: list[tuple[tuple[str, str], tuple[str, str]]] = field(default_factory=list)
     literals: dict[tuple[str, str], list[Value]] = field(default_factory=dict)
+    returned: set[tuple[str, str]] = field(default_factory=set)
     grouped: set[tuple[str, str]] = field(default_factory=set)
     ordered: set[tuple[str, str]] = field(default_factory=set)
     numeric: set[tuple[str, str]] = field(default_factory=set)
@@ -45,6 +48,7 @@ class Profile:
     dated: dict[tuple[str, str], str] = field(default_factory=dict)
     optional: dict[int, list] = field(default_factory=dict)
     yes_no: bool = False
+    counts: set[int] = field(default_factory=set)
     rows: int = 0
     set_sides: tuple | None = None
     has_limit: bool = False
@@ -77,12 +81,19 @@ class _Reader:
             for projection in select.expressions if select.args.get("distinct") else ():
                 self.mark(profile.grouped, projection)
         self.read_optional()
+        for projection in self.tree.selects:
+            self.mark(profile.returned, projection)
+            if projection.is_star:
+                profile.returned |= {(t.name, column) for t in profile.tables.values() for column in t.columns}
         for group in self.tree.find_all(exp.Group):
             self.mark(profile.grouped, *group.expressions)
         for distinct in self.tree.find_all(exp.Distinct):
             self.mark(profile.grouped, *distinct.expressions)
-        for order in self.tree.find_all(exp.Ordered):
-            self.mark(profile.ordered, order.this)
+        for order in self.tree.find_all(exp.Order):
+            *others, last = order.expressions
+            self.mark(profile.ordered, last)
+            # Ties, which the next column decides.
+            self.mark(profile.grouped, *(other for other in others if not other.find(exp.AggFunc)))
         for node in self.tree.find_all(*ARITHMETIC):
             if not isinstance(node.parent, ARITHMETIC):  # Those inside are marked with it.
                 self.mark(profile.numeric, node)
@@ -93,7 +104,7 @@ class _Reader:
             profile.has_limit = True
             number = _literal(limit.expression)
             if isinstance(number, int):
-                profile.rows = max(profile.rows, 2 * min(number, 25))
+                profile.rows = max(profile.rows, (3 if self.tree.find(exp.Group) else 2) * min(number, 25))
         for operation in self.tree.find_all(exp.SetOperation):
             sides = operation.left.find(exp.Select), operation.right.find(exp.Select)
             for projections in zip(*(side.selects for side in sides), strict=False):
@@ -283,9 +294,9 @@ class _Reader:
         found = self.column(side)
         if side.find(exp.Count):
             numbers = [value for value in values if isinstance(value, int)]
-            self.profile.rows = max(
-                [self.profile.rows, *(3 * n + 4 if n <= 15 else 2 * min(n, 100) + 19 for n in numbers)]
-            )
+            self.profile.counts |= {number for number in numbers if 1 < number <= 200}
+            enough = (3 * n + 4 if n <= 15 else min(2 * n, 200) + 19 for n in numbers)
+            self.profile.rows = max(self.profile.rows, 0, *enough)
             return None
         if found is None:
             return None

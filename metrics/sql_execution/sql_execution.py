@@ -25,11 +25,13 @@ from .execution import Connection
 from .judging import Verdict, judge
 from .limits import QueryError
 from .mutants import mutants
+from .parallel import judge_all
 from .profiles import Profile
 from .queries import SHAPES
 from .references import keep_references
 from .schemas import Database
 from .suites import DATABASES
+from .unwrapping import unwrap
 
 
 def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -73,15 +75,22 @@ def summarize(verdicts: list[Verdict]) -> dict:
     }
 
 
+def _storable(text: object) -> str | None:
+    if not isinstance(text, str):
+        return None
+    return "".join("\0" if "\ud800" <= character <= "\udfff" else character for character in text)
+
+
 class SqlExecution(evaluate.Metric):
     """Execution accuracy on generated databases.
 
     `compute(predictions, references, schemas)` takes three equally long lists of texts: predicted SQL, gold
     SQL and CREATE TABLE statements; `dialect` names what they are written in (default `sqlite`). It returns
     shares from 0 to 1 of the rows whose gold is usable: `exec_accuracy` (with its Wilson 95 % interval
-    `exec_accuracy_low`, `exec_accuracy_high`), `exec_accuracy_case_sensitive`, `exact_ast`, `valid`; the share
-    of usable rows as `coverage`; `rows`, `rows_scored`, `by_shape` and the counted `reasons` of what is not
-    right.
+    `exec_accuracy_low`, `exec_accuracy_high`), `exec_accuracy_case_sensitive`, `exec_accuracy_any_order` (of
+    columns), `exec_accuracy_with_nulls`, `exact_ast`, `valid`; the share of usable rows as `coverage`; `rows`,
+    `rows_scored`, `by_shape` and the counted `reasons` of what is not right. Which rows are usable depends on
+    gold alone. No text makes it raise.
 
     Raises:
         ValueError: sqlglot has no such dialect.
@@ -96,6 +105,12 @@ class SqlExecution(evaluate.Metric):
             features=datasets.Features({"predictions": text, "references": text, "schemas": text}),
         )
 
+    def add_batch(self, *, predictions=None, references=None, **columns) -> None:
+        """Take texts; what Arrow could not hold, such as half a pair of surrogates, becomes what no query holds."""
+        columns = {name: list(map(_storable, texts)) for name, texts in columns.items()}
+        predictions, references = (list(map(_storable, texts)) for texts in (predictions, references))
+        super().add_batch(predictions=predictions, references=references, **columns)
+
     def _compute(
         self,
         predictions: list[str],
@@ -106,5 +121,4 @@ class SqlExecution(evaluate.Metric):
     ):
         if dialect not in known_dialects():
             raise ValueError(f"dialect {dialect!r} is none of sqlglot's: {', '.join(known_dialects())}.")
-        rows = zip(predictions, references, schemas, strict=True)
-        return summarize([judge(*row, databases=databases, dialect=dialect) for row in rows])
+        return summarize(judge_all(zip(predictions, references, schemas, strict=True), databases, dialect))

@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -23,6 +24,8 @@ SIZES = (10, 20)  # rows a table, alternating
 ATTEMPTS = 5  # databases drawn at most, for each that is kept
 FEWEST = 3  # databases without which gold counts as unusable
 STEERED = 10  # databases drawn at most to tell gold from those of its mutants that others do not tell from it
+MAX_SECONDS = 1.0  # of this thread's own time, for gold's databases
+UNFINISHED = "it did not finish"
 MISSES = 3  # in a row, after which the mutants left are taken for gold in other words
 
 
@@ -91,7 +94,7 @@ class Suite:
             for self.keys in (True, False):
                 generator = Generator(self.schema, self.gold.profile, None, self.keys)
                 self.draw(connection, generator, count)
-                if self.databases or not generator.has_keys:
+                if self.databases or not generator.has_keys or self.reason == UNFINISHED:
                     break  # Else gold returns nothing as long as the declared keys hold: they are wrong, not gold.
             for attempt in range(ATTEMPTS if self.databases and not self.varies else 0):
                 database = generator.draw(self.random(60_000 + attempt), SIZES[0], barren=True)
@@ -103,12 +106,16 @@ class Suite:
     def draw(self, connection: Connection, generator: Generator, count: int) -> None:
         """Draw so many databases for gold, then some more for those of its mutants that none tells from it."""
         living, misses = mutants(self.gold.tree, self.random(65_000)), 0
+        deadline = time.thread_time() + MAX_SECONDS
         for attempt in range(ATTEMPTS * count + STEERED):
             found = len(self.databases)
             is_enough = found >= count and (not living or misses == MISSES)
             if is_enough or (not found and attempt >= 2 * count):
                 return
-            barren = self.gold.profile.yes_no and attempt % 3 == 2
+            if self.reason == UNFINISHED or time.thread_time() > deadline:
+                self.databases, self.reason = [], UNFINISHED
+                return
+            barren = (self.gold.profile.yes_no or found >= count) and attempt % 3 == 2
             database = generator.draw(self.random(attempt), SIZES[attempt % 2], barren)
             tried = self.attempt(connection, database, living, barren)
             if tried and (found < count or len(tried[1]) < len(living)):
@@ -119,8 +126,8 @@ class Suite:
 
     def attempt(self, connection: Connection, database: Database, living: list[str], may_be_empty: bool = False):
         """Return what gold returns and the mutants that return it too; None where gold says nothing definite."""
-        connection.load(database)
         try:
+            connection.load(database)
             expected = connection.run(self.gold.text)
             if not may_be_empty and is_empty(expected):
                 return None
@@ -133,7 +140,7 @@ class Suite:
         except (sqlite3.Error, sqlite3.Warning) as error:
             self.reason = str(error)
         except Unfinished:
-            self.reason = "it did not finish"
+            self.reason = UNFINISHED
         return None
 
     @property
@@ -160,7 +167,7 @@ def _same(connection: Connection, sql: str, expected: list[tuple], ordered: bool
         return False
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def read_suite(gold: str, context: str, dialect: str, count: int) -> Suite:
     """Return gold's databases: of a row's text alone, whatever is predicted.
 
