@@ -193,10 +193,12 @@ class Mutator:
             if isinstance(node.parent, exp.SetOperation) or node.find(exp.Limit):
                 return
             copy = node.copy()
+            if self.holds_key(node.expressions):
+                return  # No row repeats.
             if node.args.get("distinct"):
                 copy.set("distinct", None)
                 yield copy
-            elif not any(isinstance(p, exp.AggFunc) for p in node.expressions) and not self.holds_key(node.expressions):
+            elif not any(isinstance(p, exp.AggFunc) for p in node.expressions):
                 yield copy.distinct()
 
     def join(self, node):
@@ -228,11 +230,11 @@ class Mutator:
 
     def holds_key(self, expressions) -> bool:
         """Say whether some expressions hold a declared key of the only table."""
-        tables = list(self.tree.find_all(exp.Table))
+        tables = [table for table in self.tree.find_all(exp.Table) if table.parent_select is self.tree]
         names = {column.name.lower() for e in expressions for column in e.find_all(exp.Column)}
         joined = {self.resolver.schema[t.name.lower()].name for t in tables if t.name.lower() in self.resolver.schema}
         held = [any(set(key) <= names for key in self.resolver.schema[name].unique) for name in sorted(joined)]
-        joins = [join for join in self.tree.find_all(exp.Join) if join.args.get("on")]
+        joins = [join for join in self.tree.args.get("joins") or [] if join.args.get("on")]
         return all(held) or (any(held) and len(joins) == len(tables) - 1 and all(map(self.has_parent, joins)))
 
     def inner_join(self, node):

@@ -68,12 +68,14 @@ class Connection:
             sqlite3.Error, sqlite3.Warning: as SQLite refuses it.
             Unfinished: it ran past its limits.
         """
-        calls, deadline = 0, time.thread_time() + MAX_SECONDS
+        calls, deadline = 0, math.inf
 
         def tick() -> bool:
-            nonlocal calls
+            nonlocal calls, deadline
             calls += 1
-            return calls * PROGRESS > MAX_INSTRUCTIONS or time.thread_time() > deadline
+            if calls == 1:  # Most queries never come here, and some systems are slow to tell the time of a thread.
+                deadline = time.thread_time() + MAX_SECONDS
+            return calls * PROGRESS > MAX_INSTRUCTIONS or (calls > 1 and time.thread_time() > deadline)
 
         self.connection.set_progress_handler(tick, PROGRESS)
         try:

@@ -34,9 +34,16 @@ def _orphans(rows: Rows, tables: dict[str, Table]) -> list[tuple[str, dict, str,
         for here, other, there in table.foreign:
             if other not in tables or not rows[name]:
                 continue
-            known = {tuple(sort_key(row[column]) for column in there) for row in rows[other]}
+            known = {_key(row, there) for row in rows[other]}
             for row in rows[name]:
                 values = [row[column] for column in here]
-                if None not in values and tuple(map(sort_key, values)) not in known:
+                if None not in values and _key(row, here) not in known:
                     found.append((name, row, other, dict(zip(there, values, strict=True))))
     return found
+
+
+def _key(row: dict, columns: tuple[str, ...]) -> object:
+    if len(columns) > 1:
+        return tuple(sort_key(row[column]) for column in columns)
+    value = row[columns[0]]
+    return value.lower() if isinstance(value, str) else value

@@ -21,7 +21,9 @@ from .databases import Generator
 from .dates import read_date
 from .ddl import SQLITE
 from .dialects import known_dialects
+from .drawing import Draw
 from .execution import Connection
+from .finishing import finish
 from .judging import Verdict, judge
 from .limits import QueryError
 from .mutants import mutants

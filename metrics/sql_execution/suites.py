@@ -112,7 +112,7 @@ class Suite:
             is_enough = found >= count and (not living or misses == MISSES)
             if is_enough or (not found and attempt >= 2 * count):
                 return
-            if self.reason == UNFINISHED or time.thread_time() > deadline:
+            if self.reason == UNFINISHED or (attempt % 8 == 7 and time.thread_time() > deadline):
                 self.databases, self.reason = [], UNFINISHED
                 return
             barren = (self.gold.profile.yes_no or found >= count) and attempt % 3 == 2
