@@ -185,8 +185,9 @@ class Draw:
         both = self.random.random() < (0.2 if kind is exp.Union else 0.4 if kind is exp.Except else 0.7)
         if both:
             pairs = []
-            for (one, table), (two, other) in [(a, b) for a in profile.tables.items() for b in profile.tables.items()]:
-                if one[0] in left and two[0] in right:
+            sources = profile.tables.items()
+            for one, table in ((source, table) for source, table in sources if source[0] in left):
+                for two, other in ((source, table) for source, table in sources if source[0] in right):
                     pairs += [(Link((one, c[1]), (two, d[1])), True) for c, d in _set_columns(profile, table, other)]
             return everything, pairs
         one_side = left if kind is exp.Except and self.random.random() < 0.8 else self.random.choice([left, right])

@@ -25,6 +25,18 @@ READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, 
 FORBIDDEN_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"}
 
 
+class Deadline:
+    """Seconds of this thread's own time from now on."""
+
+    def __init__(self, seconds: float):
+        self.wall, self.thread = time.perf_counter() + seconds, time.thread_time() + seconds
+
+    @property
+    def has_passed(self) -> bool:
+        """Say whether they are used up. The wall's first: a thread's time is slow to tell on some systems."""
+        return time.perf_counter() > self.wall and time.thread_time() > self.thread
+
+
 class Unfinished(Exception):
     """The query ran past its instructions or rows."""
 
@@ -68,14 +80,13 @@ class Connection:
             sqlite3.Error, sqlite3.Warning: as SQLite refuses it.
             Unfinished: it ran past its limits.
         """
-        calls, deadline = 0, math.inf
+        calls, deadline = 0, None
 
         def tick() -> bool:
             nonlocal calls, deadline
             calls += 1
-            if calls == 1:  # Most queries never come here, and some systems are slow to tell the time of a thread.
-                deadline = time.thread_time() + MAX_SECONDS
-            return calls * PROGRESS > MAX_INSTRUCTIONS or (calls > 1 and time.thread_time() > deadline)
+            deadline = deadline or Deadline(MAX_SECONDS)  # Most queries never come here.
+            return calls * PROGRESS > MAX_INSTRUCTIONS or deadline.has_passed
 
         self.connection.set_progress_handler(tick, PROGRESS)
         try:

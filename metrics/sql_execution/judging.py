@@ -1,13 +1,12 @@
 """The verdict on one predicted query: its results beside gold's, on gold's databases and on some of its own."""
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .databases import Generator
 from .ddl import SQLITE
-from .execution import Connection, Unfinished, column_orders, is_empty, reorder, same_result
+from .execution import Connection, Deadline, Unfinished, column_orders, is_empty, reorder, same_result
 from .limits import QueryError
 from .queries import shapes
 from .schemas import Database
@@ -80,7 +79,7 @@ class _Comparison:
     def __init__(self, suite: Suite, given: Query, verdict: Verdict):
         self.suite, self.given, self.verdict = suite, given, verdict
         self.generator = Generator(suite.schema, suite.gold.profile, given.profile, suite.keys)
-        self.deadline = time.thread_time() + MAX_SECONDS
+        self.deadline = Deadline(MAX_SECONDS)
         self.met: list[tuple[Rows, Rows]] = []
         self.orders: list[tuple[int, ...]] | None = None  # of columns; None while the prediction's own will do
 
@@ -112,7 +111,7 @@ class _Comparison:
             return
         for attempt in range(count):
             database = self.generator.draw(self.suite.random(30_000 + attempt), SIZES[attempt % 2])
-            if time.thread_time() > self.deadline:
+            if self.deadline.has_passed:
                 return
             if tried := self.suite.attempt(connection, database, []):
                 yield database, tried[0]
@@ -158,6 +157,6 @@ class _Comparison:
                 if not is_empty(expected) and not same_result(expected, actual, ordered, collation == "NOCASE"):
                     return False
                 count -= not is_empty(expected)
-                if count == 0 or time.thread_time() > self.deadline:
+                if count == 0 or self.deadline.has_passed:
                     break
         return True

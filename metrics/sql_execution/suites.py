@@ -2,7 +2,6 @@
 
 import hashlib
 import sqlite3
-import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from random import Random
@@ -11,7 +10,7 @@ from sqlglot import exp
 
 from .databases import Generator
 from .ddl import SQLITE
-from .execution import Connection, Unfinished, is_empty, same_result
+from .execution import Connection, Deadline, Unfinished, is_empty, same_result
 from .limits import QueryError
 from .mutants import mutants
 from .profiles import Profile, read_profile
@@ -24,7 +23,7 @@ SIZES = (10, 20)  # rows a table, alternating
 ATTEMPTS = 5  # databases drawn at most, for each that is kept
 FEWEST = 3  # databases without which gold counts as unusable
 STEERED = 10  # databases drawn at most to tell gold from those of its mutants that others do not tell from it
-MAX_SECONDS = 1.0  # of this thread's own time, for gold's databases
+MAX_SECONDS = 0.6  # of this thread's own time, for gold's databases
 UNFINISHED = "it did not finish"
 MISSES = 3  # in a row, after which the mutants left are taken for gold in other words
 
@@ -106,13 +105,13 @@ class Suite:
     def draw(self, connection: Connection, generator: Generator, count: int) -> None:
         """Draw so many databases for gold, then some more for those of its mutants that none tells from it."""
         living, misses = mutants(self.gold.tree, self.random(65_000)), 0
-        deadline = time.thread_time() + MAX_SECONDS
+        deadline = Deadline(MAX_SECONDS)
         for attempt in range(ATTEMPTS * count + STEERED):
             found = len(self.databases)
             is_enough = found >= count and (not living or misses == MISSES)
             if is_enough or (not found and attempt >= 2 * count):
                 return
-            if self.reason == UNFINISHED or (attempt % 8 == 7 and time.thread_time() > deadline):
+            if self.reason == UNFINISHED or deadline.has_passed:
                 self.databases, self.reason = [], UNFINISHED
                 return
             barren = (self.gold.profile.yes_no or found >= count) and attempt % 3 == 2
