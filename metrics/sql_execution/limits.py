@@ -51,6 +51,10 @@ def check_size(tree: exp.Expression) -> None:
         if depth > MAX_DEPTH:
             raise QueryError(f"nested more than {MAX_DEPTH} deep")
         level += [(child, depth + (not isinstance(node, CHAINS))) for child in node.iter_expressions()]
+
+
+def check_tables(tree: exp.Expression) -> None:
+    """Raise QueryError for a query that SQLite's planner would copy without end."""
     if _tables_read(tree) > MAX_TABLES:
         raise QueryError(f"more than {MAX_TABLES} tables, those of each WITH counted wherever it is used")
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 from .databases import Generator
 from .ddl import SQLITE
 from .execution import Connection, Deadline, Unfinished, is_empty, same_result
-from .limits import QueryError
+from .limits import QueryError, check_tables
 from .mutants import mutants
 from .profiles import Profile, read_profile
 from .queries import for_sqlite, is_ordered, normalize, parse, resolve
@@ -47,6 +47,7 @@ class Query:
         try:
             text = for_sqlite(text, dialect)
             tree = parse(text)
+            check_tables(tree)
             resolver = resolve(tree, schema)
             return cls(text, tree, read_profile(tree, resolver), normalize(tree))
         except QueryError:
