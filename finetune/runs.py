@@ -17,6 +17,7 @@ from pathlib import Path
 from finetune import delivery, journal, trackers, tracking
 from finetune.checkpoints import CARD
 from finetune.console import InputError
+from finetune.redaction import redact
 
 import mlflow
 from mlflow.entities import Run
@@ -86,7 +87,7 @@ def run(
             if resume and isinstance(error, InputError) and not running.training:
                 status, refused = resume.info.status, True  # Before it went on: nothing has changed.
             else:
-                text = traceback.format_exc()
+                text = redact(traceback.format_exc())
                 running.file("error.txt", lambda path: path.write_text(text, encoding="utf-8"))
             raise
         finally:
