@@ -45,8 +45,8 @@ def check_trackers(args: TrainingArguments) -> None:
             ) from error
 
 
-def start_wandb(run_id: str, experiment: str) -> None:
-    """Open the W&B run of an MLflow run: same id, goes on where it stood when the run is resumed.
+def start_wandb(run_id: str, experiment: str, name: str | None = None) -> None:
+    """Open the W&B run of an MLflow run: same id and name, goes on where it stood when the run is resumed.
 
     Raises:
         InputError: when W&B cannot be reached.
@@ -57,7 +57,7 @@ def start_wandb(run_id: str, experiment: str) -> None:
         # By name: W&B reads the variables once in a process, and may have done so before.
         mode, folder = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_DIR")
         project = os.environ.get("WANDB_PROJECT", experiment)
-        wandb.init(project=project, id=run_id, resume="allow", mode=mode, dir=folder)
+        wandb.init(project=project, id=run_id, name=name, resume="allow", mode=mode, dir=folder)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--report-to wandb: {reason}. WANDB_MODE=offline keeps the run in files.") from error
