@@ -223,7 +223,7 @@ def _url(reference: str) -> URL:
         if url is None or "@" in (url.host or ""):
             raise InputError(
                 f"--database {shorten(reference)} is no URL that can be read; expected for example sqlite:///shop.db or"
-                " postgresql://USER:PASSWORD@HOST/NAME, where an @ within the password is written %40."
+                " postgresql://USER@HOST/NAME, where an @ within a password is written %40."
             )
         return url
     path = Path(reference)

@@ -19,7 +19,6 @@ from finetune.data import check_writable
 from finetune.mixed_precision import settle_precision
 from finetune.progress import ProgressCallback, set_random_state
 from finetune.recorded_settings import KEPT, absolute, begun_in, compare, settings_of, without_resume
-from finetune.redaction import redact_arguments
 from finetune.trackers import check_trackers
 from finetune.trainer_flags import given_names
 
@@ -216,8 +215,7 @@ def _choose_folder(run: Run, args: TrainingArguments, is_new: bool) -> None:
 def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
     tracking.set_tag(FOLDER_TAG, args.output_dir)
-    begun = {"arguments": redact_arguments(origin.arguments), "settings": origin.settings}
-    tracking.log_dict(begun, ARTIFACT)
+    tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
     journal.active().wait(10 if origin.online else 0, hurried=True)
 
 

@@ -1,12 +1,10 @@
 """The tracking store is reached before anything starts: within seconds, by one process at a time, or in a sentence."""
 
 import fcntl
-import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from finetune.console import InputError
@@ -17,11 +15,13 @@ import requests
 import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 LONGEST_WAIT = 8  # seconds for a database to answer; a server of MLflow gets as many
+# Held until the connection closes.
+LOCKS = {"postgresql": "SELECT pg_advisory_lock(7301)", "mysql": "SELECT GET_LOCK('mlflow-store', 300)"}
 PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": '"psycopg[binary]"', "MySQLdb": "mysqlclient"}
 
 
@@ -100,14 +100,14 @@ def _reason(error: Exception, uri: str) -> str:
     return redact(text, uri)[:200].rstrip(".")
 
 
-def _reach(uri: str) -> URL:
-    """Connect to a database once, as MLflow would try for minutes; return its URL."""
+def _reach(uri: str) -> sqlalchemy.Engine:
+    """Connect to a database once, where MLflow would try for minutes."""
     engine, found = _engine(uri), []
     thread = threading.Thread(target=_connect, args=(engine, found), daemon=True)
     thread.start()
     thread.join(LONGEST_WAIT)
     if found == [None]:
-        return engine.url
+        return engine
     reason = _reason(found[0], uri) if found else f"no answer within {LONGEST_WAIT} seconds"
     raise InputError(
         f"the database of {VARIABLE} {shorten(uri)} cannot be reached ({reason}); start it, or correct or unset"
@@ -141,23 +141,18 @@ def _connect(engine: sqlalchemy.Engine, found: list) -> None:
     engine.dispose()
 
 
-def _lock_file(url: URL) -> Path:
-    """Return the file that processes of this machine lock for a store: beside SQLite's own, or among temporary ones."""
-    if url.get_backend_name() == "sqlite" and url.database:
-        return Path(f"{url.database}.lock")
-    digest = hashlib.sha256(url.render_as_string().encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"mlflow-store-{os.getuid()}-{digest}.lock"
-
-
 @contextmanager
-def _alone(url: URL) -> Iterator[None]:
-    """Hold a lock on a store: of two processes that make its tables at once both fail, and it stays broken."""
-    try:
-        file = _lock_file(url).open("a")
-    except OSError:  # Who may not write here makes no tables.
-        yield
-        return
-    with file:
-        with suppress(OSError):  # A file system without locks.
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _alone(engine: sqlalchemy.Engine) -> Iterator[None]:
+    """Hold a lock on a store: of two processes that make its tables at once both fail, and it stays broken.
+
+    SQLite's is on a file beside its own; a server's is its own, and holds for all machines.
+    """
+    name, path = engine.url.get_backend_name(), engine.url.database
+    with ExitStack() as held:
+        if name == "sqlite" and path:
+            with suppress(OSError):  # Who may not write here makes no tables; or a file system without locks.
+                fcntl.flock(held.enter_context(Path(f"{path}.lock").open("a")), fcntl.LOCK_EX)
+        elif name in LOCKS:
+            held.callback(engine.dispose)
+            held.enter_context(engine.connect()).exec_driver_sql(LOCKS[name])
         yield

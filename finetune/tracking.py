@@ -81,8 +81,8 @@ def log_text(text: str, name: str, run_id: str | None = None) -> None:
 
 
 def log_dict(values: dict, name: str, run_id: str | None = None) -> None:
-    """Log values as a JSON artifact of a run, by default the one in training."""
-    log_text(json.dumps(values, indent=2, default=str), name, run_id)
+    """Log values as a JSON artifact of a run, by default the one in training, without secrets."""
+    log_text(json.dumps(redact_values(values), indent=2, default=str), name, run_id)
 
 
 def set_tag(name: str, value: str) -> None:
@@ -105,7 +105,7 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
     Args:
         training: the Trainer's arguments, which its own callback logs as parameters.
     """
-    groups, training = redact_values(groups), redact_values(training)
+    groups = redact_values(groups)
     values = {
         f"{group}.{name}": str(sorted(value) if isinstance(value, set) else value)
         for group, settings in groups.items()

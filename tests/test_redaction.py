@@ -1,9 +1,22 @@
 """No secret is echoed: in whatever spelling it is given, and the rest stays readable."""
 
+import json
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import predict
+import train_classifier
+import train_sql_generator
+import train_summarizer
+from finetune import console, resuming, runs, tracking
 from finetune.console import InputError
 from finetune.redaction import is_secret_name, redact, redact_arguments, redact_values, shorten
 
+import mlflow
 import pytest
+from conftest import DEMO_BASE, call, run_script
 
 SECRET = "hunter2"
 # What was given, and what is shown of it.
@@ -137,15 +150,15 @@ def test_arguments_that_follow_their_flag():
 
 
 def test_no_flag_of_the_scripts_is_taken_for_a_secret():
-    import train_classifier
-    import train_sql_generator
-    import train_summarizer
-
-    for script, own in ((train_classifier, "Classifier"), (train_sql_generator, "Sql"), (train_summarizer, "Summar")):
-        names = set(script.Flags.__dataclass_fields__)
-        for kind in vars(script).values():
-            names |= set(getattr(kind, "__dataclass_fields__", ())) if str(kind).count(own) else set()
-        assert {name for name in names if is_secret_name(name)} <= {"hub_token", "push_to_hub_token"}
+    for script in (train_classifier, train_sql_generator, train_summarizer):
+        names = {
+            name
+            for kind in vars(script).values()
+            if getattr(kind, "__module__", "") == script.__name__
+            for name in getattr(kind, "__dataclass_fields__", ())
+        }
+        assert {"seed", "experiment", "max_steps"} <= names
+        assert {name for name in names if is_secret_name(name)} <= {"hub_token"}
 
 
 def test_what_cannot_be_read_is_cut():
@@ -154,3 +167,109 @@ def test_what_cannot_be_read_is_cut():
     assert SECRET not in shorten("host=h password=hunter2")
     assert shorten("/home/me/shop.db") == "/home/me/shop.db"
     assert shorten("postgresql://u:hunter2@host/db") == "postgresql://u:***@host/db"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "postgresql://u:hunter2@127.0.0.1:1/x",
+        "postgresql://u:p@hunter2@127.0.0.1:1/x",
+        "postgresql://u:%68unter2@127.0.0.1:1/x",
+        "postgresql://u:hunter2@127.0.0.1:port/x",
+        "postgresql:/u:hunter2@host/x",
+        "POSTGRESQL://u:hunter2@host/x",
+        " postgresql://u:hunter2@host/x",
+        "postgresql://127.0.0.1:1/x?password=hunter2",
+        "postgresql://127.0.0.1:1/x?sslpassword=hunter2&sslmode=disable",
+        "mysql://u:hunter2@127.0.0.1:1/x",
+        "mysql+pymysql://127.0.0.1:1/x?passwd=hunter2",
+        "mysql+pymysql://127.0.0.1:1/x?password=a hunter2",
+        "oracle://u:hunter2@host/x",
+        "duckdb:///absent.duckdb?password=hunter2",
+        "sqlite:///absent.db?key=hunter2",
+        "u:hunter2@host/x",
+        "host=h password=hunter2",
+        "Driver=x;PWD=hunter2",
+        "postgresql;//u hunter2@host",
+    ],
+)
+def test_a_database_is_refused_without_its_secret(reference, capfd):
+    sentence = call(predict.main, "runs:/0/model", "--database", reference, "--question", "q")
+    assert sentence.startswith("--database")
+    printed = capfd.readouterr()
+    assert SECRET not in sentence + printed.out + printed.err
+    assert len(sentence) > 40
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["https://u:hunter2@host/rows.jsonl", "https://hunter2@host/rows", "HTTPS://host/rows.csv?token=hunter2",
+     "u:hunter2@host", "s3://a:hunter2@bucket/rows.parquet", "https:u:hunter2@host"],
+)  # fmt: skip
+def test_data_and_base_are_refused_without_their_secret(reference, tiny_roberta, tiny_t5, capfd):
+    bases = {train_sql_generator: DEMO_BASE, train_classifier: tiny_roberta, train_summarizer: tiny_t5}
+    for script, base in bases.items():
+        for flags in (("--dataset", reference, "--base-model", base), ("--base-model", reference, "--dataset", "x")):
+            sentence = call(script.main, *flags, "--max-length", 64)
+            printed = capfd.readouterr()
+            assert "***" in sentence
+            assert SECRET not in sentence + printed.out + printed.err
+
+
+def test_flags_that_nobody_knows_are_named_without_their_values():
+    for flags in (
+        ("--hf-token", "hunter2"),
+        ("--hf-token=hunter2",),
+        ("--api_key", "a hunter2"),
+        ("--password=hunter2",),
+    ):
+        for main in (predict.main, train_classifier.main, train_sql_generator.main, train_summarizer.main):
+            sentence = call(main, *("runs:/0/model", *flags)[main is not predict.main :])
+            assert flags[0].partition("=")[0] in sentence
+            assert SECRET not in sentence
+
+
+def test_lines_and_tracebacks_are_without_secrets(capsys):
+    record = logging.makeLogRecord({"msg": "at %s", "args": ("postgresql://u:hunter2@host/x",)})
+    assert console._StreamFormatter("%(message)s").format(record) == "at postgresql://u:***@host/x"
+    try:
+        raise RuntimeError("no answer of mysql://host/x?passwd=hunter2")
+    except RuntimeError:
+        console._show_traceback(*sys.exc_info())
+    printed = capsys.readouterr().err
+    assert "RuntimeError: no answer of mysql://host/x?passwd=***" in printed
+    assert SECRET not in printed
+
+
+def test_what_is_tracked_is_without_secrets(tmp_path):
+    url, arguments = "https://u:hunter2@host/rows", ["--dataset", "https://u:hunter2@host/rows", "--hub-token", SECRET]
+    rows = [{"text": "x"}]
+    with suppress(RuntimeError), runs.run("secrets", tmp_path, tags={"from": url}) as run_id:
+        args = type("Arguments", (), {"output_dir": str(tmp_path)})
+        resuming._announce(args, resuming.Origin(arguments, {"dataset": url}))
+        tracking.log_params({"dataset": url, "hub_token": SECRET})
+        tracking.log_parameters({"script": {"dataset": url, "columns": [url]}}, training={"hub_token": SECRET})
+        tracking.set_tag("source", url)
+        tracking.log_dataset(run_id, rows, ("text",), url, "rows", "training", from_hub=True)
+        raise RuntimeError(f"not found: {url}")
+    run = mlflow.get_run(run_id)
+    assert run.data.params["dataset"] == "https://u:***@host/rows"
+    assert run.data.tags["from"] == run.data.tags["source"] == "https://u:***@host/rows"
+    assert "hunter2" not in json.dumps([run.to_dictionary(), str(run.inputs)])
+    for name in ("arguments.json", "parameters.json", "error.txt"):
+        written = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name)).read_text()
+        assert "https://u:***@host/rows" in written
+        assert SECRET not in written
+    begun = tracking.load_artifact_json(run_id, "arguments.json")
+    assert begun["arguments"] == ["--dataset", "https://u:***@host/rows", "--hub-token", "***"]
+
+
+def test_a_script_of_its_own_says_it_too():
+    done = run_script(
+        "predict.py", "runs:/0/model", "--database", "postgresql://u:p@hunter2@host/x", "--question", "q",
+        MLFLOW_TRACKING_URI="postgresql+psycopg://u:hunter2@127.0.0.1:1/x",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the database of MLFLOW_TRACKING_URI postgresql+psycopg://u:***@127.0.0.1:1/x")
+    assert done.stderr.count("\n") == 1
+    assert SECRET not in done.stdout + done.stderr

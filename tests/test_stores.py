@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import socket
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 
@@ -13,6 +14,7 @@ from finetune import console, runs, stores, tracking
 from finetune.console import InputError
 
 import mlflow
+import psycopg
 import pytest
 from conftest import call
 from mlflow.exceptions import MlflowException
@@ -60,6 +62,19 @@ def test_trainings_that_start_at_once_make_one_store_and_one_experiment(tmp_path
     assert {client.get_run(run_id).info.status for run_id in found} == {"RUNNING"}
     assert len(set(found)) == len(found)
     assert sorted(each.name for each in client.search_experiments()) == ["Default", "made-at-once"]
+
+
+@pytest.mark.slow
+def test_a_servers_database_is_made_once_too(postgresql_database, monkeypatch):
+    folder = postgresql_database.partition("host=")[2]
+    with psycopg.connect(host=folder, user="postgres", dbname="postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE mlflow")
+    uri = f"postgresql+psycopg://postgres:hunter2@/mlflow?host={folder}"
+    found = together(uri, monkeypatch, count=3)
+    assert {mlflow.MlflowClient(uri).get_run(run_id).info.status for run_id in found} == {"RUNNING"}
+    dump = subprocess.run(["pg_dump", "-h", folder, "-U", "postgres", "mlflow"], capture_output=True, text=True)
+    assert found[0] in dump.stdout
+    assert SECRET not in dump.stdout
 
 
 def test_who_loses_the_race_for_an_experiment_takes_the_winners(monkeypatch):
