@@ -16,6 +16,7 @@ from pathlib import Path
 
 from finetune import console, spark_engine, tracking
 from finetune.asking import Dialogue
+from finetune.checkpoints import CARD
 from finetune.classification import warn_of_long_texts
 from finetune.classifiers import load_classifier
 from finetune.clause_report import clause_report
@@ -44,7 +45,8 @@ BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory a
 def main(arguments: list[str] | None = None) -> None:
     """Open the model and do what it was trained for."""
     flags = parse(arguments)
-    tracking.connect()
+    if not (Path(flags.uri) / CARD).is_file():  # A checkpoint on this disk needs no store, and makes none.
+        tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
     if flags.execute:
         check_role(database, flags.trust_role)

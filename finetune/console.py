@@ -6,11 +6,13 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
 from finetune import stopping, trainer_flags
+from finetune.redaction import redact, redact_arguments
 
 import transformers
 from transformers import HfArgumentParser
@@ -22,7 +24,10 @@ CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u202
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used; the message says what, what was expected, what to do."""
+    """Something the user gave cannot be used; the message says what, what was expected, what to do, and no secret."""
+
+    def __init__(self, message: str):
+        super().__init__(redact(message))
 
 
 class _Formatter(ArgumentDefaultsHelpFormatter):
@@ -37,6 +42,13 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def parse_args(self, arguments=None, namespace=None):
+        """Return the flags; none is unknown."""
+        found, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(redact_arguments(unknown))}")
+        return found
 
     def error(self, message: str):
         """Raise InputError instead of printing the usage."""
@@ -153,15 +165,36 @@ def for_stream(text: str, stream: TextIO) -> str:
 
 
 class _StreamFormatter(logging.Formatter):
-    """Formats a message for stderr, see `for_stream`."""
+    """Formats a message for stderr, without secrets, see `for_stream`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return for_stream(super().format(record), sys.stderr)
+        return for_stream(redact(super().format(record)), sys.stderr)
+
+
+def _show_traceback(*error) -> None:
+    """Print what nobody expected, without secrets."""
+    print(for_stream(redact("".join(traceback.format_exception(*error))), sys.stderr), end="", file=sys.stderr)
 
 
 def is_main_process() -> bool:
     """Say whether this process is the only one or rank 0 of several."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def quiet_libraries() -> None:
+    """Leave out what libraries say that says nothing to the user."""
+    # The pinned libraries' own deprecations and progress bars say nothing to the user.
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
+    transformers.logging.disable_progress_bar()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for noisy in (
+        "httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets", "onnx_ir", "absl",
+        "onnxscript",
+    ):  # fmt: skip
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its warnings of each attempt would bury the one sentence that says the server is away.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def run(main) -> None:
@@ -178,16 +211,8 @@ def run(main) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_StreamFormatter("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # The pinned libraries' own deprecations and progress bars say nothing to the user.
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
-    transformers.logging.disable_progress_bar()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for noisy in (
-        "httpx", "alembic", "mlflow", "accelerate", "fsspec", "urllib3", "matplotlib", "datasets", "onnx_ir", "absl",
-        "onnxscript",
-    ):  # fmt: skip
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    quiet_libraries()
+    sys.excepthook = _show_traceback
     stopping.install()
     try:
         main()

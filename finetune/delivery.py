@@ -215,7 +215,12 @@ def find_experiment(name: str) -> str:
     # Without a place of its own, SQLite puts the artifacts into the folder the script is called from.
     local = mlflow.get_tracking_uri().startswith("sqlite:")
     place = Path(__file__).parent.parent / "mlartifacts"
-    return client.create_experiment(name, artifact_location=place.as_uri() if local else None)
+    try:
+        return client.create_experiment(name, artifact_location=place.as_uri() if local else None)
+    except MlflowException:
+        if found := client.get_experiment_by_name(name):  # Another training has made it meanwhile.
+            return found.experiment_id
+        raise
 
 
 def replace(path: Path, text: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.redaction import redact_values
 
 from transformers import TrainingArguments
 
@@ -20,11 +21,11 @@ FREE = {
     "activation_checkpointing_kwargs",
 }  # fmt: skip
 NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
-# Defaults that depend on the machine, or were others once: a run keeps those it began with.
+# Defaults that depend on the machine or its variables, or were others once: a run keeps those it began with.
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
-    "eval_steps",
+    "eval_steps", "experiment",
 )  # fmt: skip
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
 OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"
@@ -32,9 +33,9 @@ BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 
 
 def settings_of(flags, args: TrainingArguments) -> dict:
-    """Return all settings of a training as plain values, with the number of its processes."""
+    """Return all settings of a training as plain values without secrets, with the number of its processes."""
     settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
-    return json.loads(json.dumps(settings, default=str))
+    return redact_values(json.loads(json.dumps(settings, default=str)))
 
 
 def begun_in(settings: dict, parameters: dict[str, str], task: str) -> str:
@@ -61,6 +62,7 @@ def compare(before: dict, now: dict) -> dict[str, str]:
     """
     if not before:
         return {}
+    before = redact_values(before)
     changed = {
         name: f"{before.get(name)} -> {value}"
         for name, value in now.items()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune import callbacks, full_disk, journal, runs, stopping, tracking, uploads
+from finetune import callbacks, environment, full_disk, journal, runs, stopping, tracking, uploads
 from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
@@ -19,10 +20,12 @@ from finetune.mixed_precision import settle_precision
 from finetune.progress import ProgressCallback, set_random_state
 from finetune.recorded_settings import KEPT, absolute, begun_in, compare, settings_of, without_resume
 from finetune.trackers import check_trackers
+from finetune.trainer_flags import given_names
 
 import mlflow
 from accelerate.utils import broadcast_object_list
 from mlflow.entities import Metric, Run
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import MLflowCallback
 
@@ -44,6 +47,8 @@ class Origin:
         last_point: of the loss that the run has.
         online: whether the tracking server answers.
         checkpoint: to go on from, once the run is open.
+        empty: the run that was made for this training (MLFLOW_RUN_ID), or None.
+        tags: that the run gets beside its own.
     """
 
     arguments: list[str]
@@ -54,6 +59,8 @@ class Origin:
     last_point: Metric | None = None
     online: bool = True
     checkpoint: str | None = None
+    empty: Run | None = None
+    tags: dict[str, str] = field(default_factory=dict)
     trainer: Trainer | None = None
     progress: ProgressCallback | None = None
 
@@ -72,14 +79,17 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
+    environment.check()
     check_trackers(args)
     if args.hub_token:
         raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
     if flags.resume is None:
         settle_precision(flags, args, task)
-        return flags, args, Origin(absolute(arguments), settings_of(flags, args))
+        empty, tags = environment.place(flags, "experiment" in given_names(arguments))
+        return flags, args, Origin(absolute(arguments), settings_of(flags, args), empty=empty, tags=tags)
     tracking.connect()
     run = tracking.find_run(flags.resume)
+    environment.check_resumed(run.info.run_id)
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
@@ -104,7 +114,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     _choose_folder(run, args, folder is None or moved or "output_dir" in names)
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
-    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last)
+    tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
+    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last, tags=tags)
 
 
 def check_resumable(run: Run, task: str) -> None:
@@ -123,7 +134,10 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
     downloaded where this machine does not have it.
     """
     if args.process_index == 0:
-        run = runs.run(flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, args.run_name)
+        tags = origin.tags | _name(flags, args, origin)
+        run = runs.run(
+            flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, tags, origin.empty
+        )  # fmt: skip
     else:
         run = nullcontext()
     run_id = None
@@ -205,6 +219,17 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     journal.active().wait(10 if origin.online else 0, hurried=True)
 
 
+def _name(flags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
+    """Return the name of the run as a tag: --run-name, or task, base and rank with something of its own."""
+    if args.run_name:
+        return {MLFLOW_RUN_NAME: args.run_name}
+    if origin.empty or MLFLOW_RUN_NAME in origin.tags:
+        return {}
+    base, task = Path(flags.base_model), type(flags).experiment  # The default of --experiment names the task.
+    base = base.resolve() if base.is_dir() else base
+    return {MLFLOW_RUN_NAME: f"{task}-{base.name[:60]}-r{flags.lora_r}-{secrets.token_hex(2)}"}
+
+
 def _find_start(origin: Origin, folder: Path) -> str | None:
     """Return the newest complete checkpoint, from this disk or from MLflow.
 
@@ -245,6 +270,10 @@ def _note_resume(args: TrainingArguments, origin: Origin) -> None:
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     for name, change in origin.drift.items():
         tracking.set_tag(f"param_drift.{name}", change)
+    for name, value in origin.tags.items():
+        tracking.set_tag(name, value)
+    if MLFLOW_RUN_NAME in origin.tags:
+        logger.info(f"the run is called {origin.tags[MLFLOW_RUN_NAME]} now.")
     run, now = origin.run, datetime.now(UTC)
     start = Path(origin.checkpoint).name if origin.checkpoint else "the beginning"
     note = f"{now:%Y-%m-%dT%H:%M:%SZ} from {start}, was {run.info.status}"

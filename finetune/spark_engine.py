@@ -6,6 +6,7 @@ from pathlib import Path
 from finetune.console import InputError
 from finetune.logged_models import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
 from finetune.prompts import Prompt
+from finetune.redaction import redact
 
 import mlflow
 
@@ -41,7 +42,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     spark = SparkSession.builder.appName("predict").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:
-        return _predict(spark, uri, logged, source, target, kinds, parameters, config)
+        return redact(_predict(spark, uri, logged, source, target, kinds, parameters, config))
     except AnalysisException as error:
         raise InputError(f"--engine spark: {str(error).splitlines()[0][:300]}") from error
     finally:

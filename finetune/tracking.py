@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune import delivery, journal, trackers
+from finetune import delivery, journal, stores, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
+from finetune.redaction import redact, redact_values
 
 import mlflow
 import pandas as pd
-import requests
 from mlflow.data.dataset import Dataset
 from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
 from mlflow.entities import DatasetInput, InputTag, Run
@@ -37,43 +37,25 @@ def connect(offline_ok: bool = False) -> bool:
         offline_ok: do without a server that does not answer.
 
     Raises:
-        InputError: when a tracking server does not answer within 10 seconds, or does not let us in.
+        InputError: when a server or database does not answer within 10 seconds, or does not let us in.
     """
-    uri = os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER / 'mlflow.db'}")
-    if "@" in uri.partition("://")[2].partition("/")[0] and uri.startswith("http"):
-        raise InputError(
-            "MLFLOW_TRACKING_URI has a user or a password in it, which would be logged; give them as"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        )
+    uri = stores.given_uri(f"sqlite:///{FOLDER / 'mlflow.db'}")
+    os.environ[stores.VARIABLE] = uri
     # A thread of its own sends what training logs, and tries again for as long as it takes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    if not uri.startswith(("http://", "https://")):
-        mlflow.set_tracking_uri(uri)
-        return True
-    try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
-    except requests.RequestException as error:
-        if offline_ok:
-            mlflow.set_tracking_uri(uri)
-            return False
-        raise InputError(
-            f"the MLflow tracking server {uri} does not answer ({type(error).__name__}); start it, or correct"
-            " or unset MLFLOW_TRACKING_URI. A training script goes on without it with --offline-ok."
-        ) from error
-    except MlflowException as error:
-        raise InputError(
-            f"the MLflow tracking server {uri} refuses ({str(error).splitlines()[0][:200]}); look at"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        ) from error
+    answers = True
+    if stores.is_server(uri):
+        answers = stores.reach_server(uri, offline_ok)
+    else:
+        stores.open_store(uri)
     mlflow.set_tracking_uri(uri)
-    return True
+    return answers
 
 
 def log_params(values: dict[str, str]) -> None:
-    """Log parameters of the run in training."""
+    """Log parameters of the run in training, without secrets."""
     if running := journal.active():
-        running.write("params", values=values)
+        running.write("params", values=redact_values(values))
 
 
 def log_file(name: str, save: Callable[[Path], None], run_id: str | None = None) -> None:
@@ -99,14 +81,14 @@ def log_text(text: str, name: str, run_id: str | None = None) -> None:
 
 
 def log_dict(values: dict, name: str, run_id: str | None = None) -> None:
-    """Log values as a JSON artifact of a run, by default the one in training."""
-    log_text(json.dumps(values, indent=2, default=str), name, run_id)
+    """Log values as a JSON artifact of a run, by default the one in training, without secrets."""
+    log_text(json.dumps(redact_values(values), indent=2, default=str), name, run_id)
 
 
 def set_tag(name: str, value: str) -> None:
-    """Set a tag of the run in training."""
+    """Set a tag of the run in training, without secrets."""
     if running := journal.active():
-        running.write("tags", values={name: value})
+        running.write("tags", values={name: redact(value)})
 
 
 def delete_tag(name: str) -> None:
@@ -123,6 +105,7 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
     Args:
         training: the Trainer's arguments, which its own callback logs as parameters.
     """
+    groups = redact_values(groups)
     values = {
         f"{group}.{name}": str(sorted(value) if isinstance(value, set) else value)
         for group, settings in groups.items()
@@ -146,6 +129,7 @@ def log_dataset(
 
     Return the data set, for metrics to refer to.
     """
+    source = redact(source)
     text = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
     dataset = mlflow.data.from_pandas(
         pd.DataFrame([{column: row[column] for column in columns} for row in rows]),

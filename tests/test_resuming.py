@@ -104,9 +104,13 @@ def test_another_setting_is_refused_where_it_changes_what_is_trained(stopped_run
     after = mlflow.get_run(stopped_run)
     assert (after.info.status, after.data.metrics) == (before.info.status, before.data.metrics)
     # Two accumulated batches of 8 are the 16 samples a step that it had; the tag says so.
-    flags = ("--per-device-train-batch-size", 8, "--gradient-accumulation-steps", 2, "--save-total-limit", 1)
+    flags = ("--per-device-train-batch-size", 8, "--gradient-accumulation-steps", 2, "--save-total-limit", 1,
+             "--run-name", "renamed")  # fmt: skip
+    assert before.info.run_name.startswith("classifier-")
     assert call(train_classifier.main, *resume, *flags) is None
     tags = mlflow.get_run(stopped_run).data.tags
+    assert mlflow.get_run(stopped_run).info.run_name == "renamed"
+    assert tags["param_drift.run_name"] == "None -> renamed"
     assert tags["param_drift.per_device_train_batch_size"] == "16 -> 8"
     assert tags["param_drift.save_total_limit"] == "None -> 1"
     assert tags["param_drift.script.max_time"] == "1h -> None"
