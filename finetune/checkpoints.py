@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from finetune import uploads
+from finetune.base_configs import read_config
 from finetune.base_models import fingerprint
 from finetune.console import InputError
 from finetune.quantization import to_record
@@ -29,6 +30,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
         "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
         "base_revision": revision,
         "base_fingerprint": fingerprint(Path(flags.base_model)) if is_folder else None,
+        "base_config": read_config(flags.base_model, revision),
         "quantization": to_record(quantization),
         "compute_dtype": flags.compute_dtype,
         "max_length": flags.max_length,

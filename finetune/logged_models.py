@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from finetune.base_configs import changed_fields
 from finetune.base_models import fingerprint, load_config, load_decoder, load_tokenizer
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
@@ -236,6 +237,12 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
+        )
+    changed = changed_fields(card["base_config"], source) if Path(source).is_dir() and "base_config" in card else ""
+    if changed:
+        raise InputError(
+            f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
+            " Undo that, or give the folder of the right base with --base-model."
         )
     if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
         raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
