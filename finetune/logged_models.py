@@ -9,10 +9,11 @@ from unittest.mock import patch
 
 from finetune.base_configs import changed_fields
 from finetune.base_models import fingerprint, load_config, load_decoder, load_tokenizer
-from finetune.checkpoints import CARD, load_card
+from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
 from finetune.generation import DEFAULTS
 from finetune.memory import memory_limit
+from finetune.model_entries import log_saved, logged_models
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
 from finetune.tokenizer_repairs import fit_to_vocabulary
@@ -83,18 +84,6 @@ def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
             )
 
 
-def start_model(run: Run, checkpoint: Path, name: str) -> str:
-    """Begin the model `runs:/RUN/NAME` and return its id.
-
-    By the client: fluent calls put the model into the active experiment, where its run does not find it.
-    """
-    card = load_card(checkpoint)
-    tags = {"epoch": f"{card['epoch']:g}"} if "epoch" in card else None
-    client = mlflow.MlflowClient()
-    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, tags, run.data.params)
-    return model.model_id
-
-
 def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pipeline | None = None) -> str:
     """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
 
@@ -112,31 +101,27 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
     check_prompt_parity(card, pipeline)
     prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
     metadata = {key: value for key, value in card.items() if key != "sample"}
-    metadata["step"] = int(checkpoint.name.split("-")[1])
+    metadata["step"] = step_of(checkpoint)
     if base_folder.is_dir():
         metadata["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base_folder)
-    with (
-        # MLflow would ask the Hub for the newest commit, not the one that was trained on,
-        patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]),
-        # and load the whole base to try the example out.
-        patch("mlflow.models.utils._validate_serving_input"),
-    ):
-        info = mlflow.transformers.log_model(
-            pipeline,
-            name=name,
-            run_id=run.info.run_id,
-            model_id=start_model(run, checkpoint, name),
-            step=metadata["step"],
-            task="text-generation",
-            torch_dtype=recorded_dtype(card),
-            prompt_template=prompt.mlflow_template,
-            signature=_signature(),
-            input_example=prompt.model_input(card["sample"][0]),
-            pip_requirements=requirements(),
-            metadata={METADATA_KEY: json.dumps(metadata)},
-            base_model_path=str(base_folder) if base_folder.is_dir() else None,
-        )
-    return info.model_id
+
+    def save(folder: Path) -> None:
+        # MLflow would ask the Hub for the newest commit, not the one that was trained on.
+        with patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]):
+            mlflow.transformers.save_model(
+                pipeline,
+                str(folder),
+                task="text-generation",
+                torch_dtype=recorded_dtype(card),
+                prompt_template=prompt.mlflow_template,
+                signature=_signature(),
+                input_example=prompt.model_input(card["sample"][0]),
+                pip_requirements=requirements(),
+                metadata={METADATA_KEY: json.dumps(metadata)},
+                base_model_path=str(base_folder) if base_folder.is_dir() else None,
+            )
+
+    return log_saved(run, checkpoint, name, digest_of(checkpoint), save)
 
 
 def _signature() -> ModelSignature:
@@ -214,13 +199,6 @@ def _find_epoch(uri: str) -> str | None:
         return None
     found = [m for m in models if m.name.startswith("checkpoint-") and m.tags.get("epoch") == epoch]
     return found[0].model_uri if found else None
-
-
-def logged_models(run: Run) -> list[mlflow.entities.LoggedModel]:
-    """Return the models of a run; without its experiment none would be found."""
-    return mlflow.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"
-    )
 
 
 def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
