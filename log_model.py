@@ -22,6 +22,7 @@ from finetune.onnx_export import check_packages, export_onnx
 from finetune.onnx_model import FILE as ONNX
 from finetune.prompts import Prompt
 from finetune.quantization import recorded_dtype
+from finetune.refusals import check_writable, logging_into, refuse_deleted
 from finetune.summarizers import log_summarizer
 
 import mlflow
@@ -70,10 +71,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     tracking.connect()
     if flags.sync:
+        refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(runs.sync(flags.run, flags.sync))
         return
     run = tracking.find_run(flags.run)
-    tracking.check_writable(run)
+    check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     check_task_flags(flags, load_card(checkpoint)["task"])
     parity = log_and_check(flags, run, checkpoint, why, flags.name)
@@ -105,7 +107,7 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: 
     """
     run_id = run.info.run_id
     clear_left(run, name)
-    with tracking.logging_into(run):
+    with logging_into(run):
         model_id = log_once(flags, run, checkpoint, why, name, kind)
     tolerance = MERGED if kind == ONNX else EXACT
     shown = f" of model {model_id} ({why})"

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -13,7 +12,8 @@ from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
 from finetune.generation import DEFAULTS
 from finetune.memory import memory_limit
-from finetune.model_entries import log_saved, logged_models
+from finetune.model_entries import log_saved
+from finetune.model_uris import find_files
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
 from finetune.tokenizer_repairs import fit_to_vocabulary
@@ -163,20 +163,18 @@ def open_model(uri: str) -> LoggedModel:
     Raises:
         InputError: when there is no such model, or it was not logged by log_model.py.
     """
-    if (Path(uri) / CARD).is_file():
-        step = Path(uri).resolve().name.removeprefix("checkpoint-")
+    folder = find_files(uri)
+    if (folder / CARD).is_file():
+        step = folder.resolve().name.removeprefix("checkpoint-")
         step = int(step) if step.isdigit() else 0
-        card = load_card(Path(uri))
+        card = load_card(folder)
+        _check_whole(folder, uri)
         parameters = {"threshold": None} if card["task"] == CLASSIFICATION else DEFAULTS | card.get("generation", {})
-        return LoggedModel(card, Path(uri), Path(uri), parameters, step)
+        return LoggedModel(card, folder, folder, parameters, step)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=_find_epoch(uri) or uri))
         model = Model.load(folder)
     except (MlflowException, OSError) as error:
-        raise InputError(
-            f"there is no model {uri} in {mlflow.get_tracking_uri()}; expected runs:/<run id>/model as log_model.py"
-            " prints it, models:/NAME@ALIAS, or a checkpoint folder."
-        ) from error
+        raise InputError(f"the model {uri} is not whole: {folder} has no file MLmodel that can be read.") from error
     if METADATA_KEY not in (model.metadata or {}):
         raise InputError(f"the model {uri} was not logged by log_model.py; load it with mlflow.pyfunc.load_model.")
     parameters = {spec.name: spec.default for spec in model.signature.params.params}
@@ -185,20 +183,14 @@ def open_model(uri: str) -> LoggedModel:
     tokenizer = folder / "components" / "tokenizer"
     tokenizer = whole if whole.is_dir() else tokenizer if tokenizer.is_dir() else None
     adapter = whole if whole.is_dir() else folder / "peft"
+    _check_whole(adapter, uri)
     return LoggedModel(card, adapter, tokenizer, parameters, card.get("step", 0), model.model_id)
 
 
-def _find_epoch(uri: str) -> str | None:
-    """Return the model of `runs:/<id>/checkpoint-N` where N is an epoch and not a step."""
-    match = re.fullmatch(r"runs:/(\w+)/(checkpoint-(\d+))", uri)
-    if not match:
-        return None
-    run_id, name, epoch = match.groups()
-    models = logged_models(mlflow.get_run(run_id))
-    if any(model.name == name for model in models):
-        return None
-    found = [m for m in models if m.name.startswith("checkpoint-") and m.tags.get("epoch") == epoch]
-    return found[0].model_uri if found else None
+def _check_whole(folder: Path, uri: str) -> None:
+    weights = "adapter_model.safetensors", "model.onnx", "merged"
+    if not any((folder / name).exists() for name in weights):
+        raise InputError(f"the model {uri} is not whole: {folder} has no {weights[0]}; log it again with log_model.py.")
 
 
 def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:

@@ -44,8 +44,10 @@ for model in mlflow.search_logged_models([experiment], query, output_format="lis
 
 def logged_models(run: Run, name: str | None = None) -> list[LoggedModel]:
     """Return the models of a run, the newest first; without its experiment none would be found."""
-    query = f"source_run_id = '{run.info.run_id}'" + (f" AND name = '{name}'" if name else "")
-    return mlflow.search_logged_models([run.info.experiment_id], filter_string=query, output_format="list")
+    found = mlflow.search_logged_models(
+        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"
+    )
+    return [model for model in found if name in (None, model.name)]
 
 
 def ready_models(run: Run, name: str) -> list[LoggedModel]:

@@ -5,8 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
@@ -14,17 +13,16 @@ from finetune import delivery, journal, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
+from finetune.refusals import is_refused, reason, why_deleted
 
 import mlflow
 import pandas as pd
 import requests
 from mlflow.data.dataset import Dataset
 from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
-from mlflow.entities import DatasetInput, InputTag, LifecycleStage, Run
+from mlflow.entities import DatasetInput, InputTag, Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_RUN_NAME
-from mlflow.utils.uri import is_local_uri
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from peft import LoraConfig
 from transformers import TrainingArguments
 
@@ -230,6 +228,7 @@ def find_run(reference: str) -> Run:
         )
     try:
         run = mlflow.get_run(run_id)
+        deleted = why_deleted(run)
     except MlflowException as error:
         if is_refused(error):
             raise InputError(
@@ -239,68 +238,9 @@ def find_run(reference: str) -> Run:
             f"there is no run {run_id} in {mlflow.get_tracking_uri()}; give the id that training printed, and set"
             " MLFLOW_TRACKING_URI where it was tracked elsewhere."
         ) from error
-    if deleted := why_deleted(run):
+    if deleted:
         raise InputError(deleted)
     return run
-
-
-def why_deleted(run: Run) -> str | None:
-    """Return a sentence about a run, or its experiment, that was deleted."""
-    experiment = run.info.experiment_id
-    if mlflow.MlflowClient().get_experiment(experiment).lifecycle_stage != LifecycleStage.ACTIVE:
-        return (
-            f"the experiment of run {run.info.run_id} was deleted; `mlflow experiments restore --experiment-id"
-            f" {experiment}` brings it back."
-        )
-    if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
-        return f"run {run.info.run_id} was deleted; `mlflow runs restore --run-id {run.info.run_id}` brings it back."
-    return None
-
-
-def check_writable(run: Run, hint: str = "") -> None:
-    """Write a tag of the run as it is, before work that would be lost.
-
-    Args:
-        hint: what else there is to do.
-
-    Raises:
-        InputError: when it, or its artifacts on this machine, cannot be written.
-    """
-    with logging_into(run, hint):
-        name = TASK_TAG if TASK_TAG in run.data.tags else MLFLOW_RUN_NAME
-        if name in run.data.tags:
-            mlflow.MlflowClient().set_tag(run.info.run_id, name, run.data.tags[name])
-        place = Path(local_file_uri_to_path(run.info.artifact_uri)) if is_local_uri(run.info.artifact_uri) else None
-        while place and not place.exists():
-            place = place.parent
-        if place and not os.access(place, os.W_OK):
-            raise PermissionError(f"its artifacts are in {place}, which this user may not write")
-
-
-@contextmanager
-def logging_into(run: Run, hint: str = "") -> Iterator[None]:
-    """Turn what MLflow or a disk refuses into one sentence.
-
-    Raises:
-        InputError: with the reason.
-    """
-    try:
-        yield
-    except (MlflowException, OSError) as error:
-        where = f"run {run.info.run_id} of {mlflow.get_tracking_uri()}"
-        raise InputError(f"nothing could be logged into {where}: {reason(error)}.{hint}") from error
-
-
-def is_refused(error: Exception) -> bool:
-    """Say whether a server knows who asks, or does not, and says no."""
-    codes = ("PERMISSION_DENIED", "UNAUTHENTICATED")
-    return getattr(error, "error_code", "") in codes or any(f"error code {code}" in str(error) for code in (401, 403))
-
-
-def reason(error: Exception) -> str:
-    """Return what went wrong with MLflow, or a disk, in a line."""
-    text = " ".join(str(error).split())[:200].rstrip(".")
-    return f"this user has no right to it there ({text})" if is_refused(error) else text
 
 
 def load_artifact_json(run_id: str, path: str) -> dict | None:
