@@ -78,12 +78,13 @@ def main(arguments: list[str] | None = None) -> None:
     check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     check_task_flags(flags, load_card(checkpoint)["task"])
-    parity = log_and_check(flags, run, checkpoint, why, flags.name)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
-    if flags.export:
-        parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
-        console.print_result(f"{uri}-onnx")
-    console.print_result(uri)
+    with logging_into(run):
+        parity = log_and_check(flags, run, checkpoint, why, flags.name)
+        if flags.export:
+            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
+        console.print_result(printed)
     if not parity:
         sys.exit(1)
 
@@ -107,10 +108,8 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: 
     """
     run_id = run.info.run_id
     clear_left(run, name)
-    with logging_into(run):
-        model_id = log_once(flags, run, checkpoint, why, name, kind)
-    tolerance = MERGED if kind == ONNX else EXACT
-    shown = f" of model {model_id} ({why})"
+    model_id = log_once(flags, run, checkpoint, why, name, kind)
+    tolerance, shown = MERGED if kind == ONNX else EXACT, f" of model {model_id} ({why})"
     parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
     if flags.replace and parity:
         clear_older(run, name, model_id)

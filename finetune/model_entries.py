@@ -135,10 +135,10 @@ def clear_left(run: Run, name: str) -> None:
 
 
 def clear_older(run: Run, name: str, kept: str) -> None:
-    """Delete the models of a name other than `kept`; one that is registered stays."""
-    for model in ready_models(run, name):
-        if model.model_id == kept:
-            continue
+    """Delete the models of a name that are older than `kept`; one that is registered stays."""
+    models = ready_models(run, name)
+    ids = [model.model_id for model in models]
+    for model in models[ids.index(kept) + 1 :]:
         if MLFLOW_MODEL_VERSIONS in model.tags:
             logger.warning(f"model {model.model_id} is registered ({model.tags[MLFLOW_MODEL_VERSIONS]}); it stays.")
             continue

@@ -70,7 +70,7 @@ def logging_into(run: Run, hint: str = "") -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         where = f"run {run.info.run_id} of {mlflow.get_tracking_uri()}"
-        raise InputError(f"nothing could be logged into {where}: {reason(error)}.{hint}") from error
+        raise InputError(f"{where} cannot be written: {reason(error)}.{hint}") from error
 
 
 def is_refused(error: Exception) -> bool:

@@ -1,6 +1,7 @@
 """A run with checkpoints that were never trained, made in a moment: what is logged and found again needs no more."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from finetune.prompts import Prompt
 from finetune.supervision import prompt_token_ids
 
 import mlflow
-from conftest import byte_level_tokenizer, demo_rows, make_base
+from conftest import ROOT, byte_level_tokenizer, demo_rows, make_base
 from mlflow.entities import Run
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
@@ -66,3 +67,13 @@ def make_run(folder: Path, losses: dict[int, float], experiment: str = "0", **pa
         state = {"best_global_step": best, "global_step": step}
         (folder / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
     return client.get_run(run_id)
+
+
+def best_by_the_readme(run_id: str):
+    """Run the README's search for the best checkpoint of a run; return the model that it finds."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (code,) = [block for block in blocks if "search_logged_models" in block]
+    names: dict = {}
+    exec(code.replace("RUN_ID", run_id), names)
+    return names["best"]
