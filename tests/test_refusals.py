@@ -7,6 +7,7 @@ import evaluate_model
 import log_model
 from finetune import refusals, tracking
 from finetune.console import InputError
+from finetune.logged_models import open_model
 from finetune.model_entries import logged_models
 
 import mlflow
@@ -132,6 +133,7 @@ def reader(tmp_path_factory, monkeypatch):
     mlflow.set_tracking_uri(server.uri)
     folder = tmp_path_factory.mktemp("made")
     run = make_run(folder, {10: 1.0}, mlflow.create_experiment("guarded"))
+    assert call(log_model.main, run.info.run_id, "--no-reload-check") is None
     body = {"username": "reader", "password": "the password of a reader"}
     url = f"{server.uri}/api/2.0/mlflow/users/create"
     requests.post(url, json=body, auth=("admin", PASSWORD), timeout=30).raise_for_status()
@@ -148,4 +150,6 @@ def test_a_server_that_lets_only_read_is_told_before_the_work(reader, flags, no_
     for text in (call(evaluate_model.main, checkpoint, *flags), call(log_model.main, run.info.run_id)):
         assert f"run {run.info.run_id} of {mlflow.get_tracking_uri()} cannot be written" in text
         assert "this user has no right to it there" in text
-    assert not logged_models(run)
+    (model,) = logged_models(run)
+    for uri in (f"runs:/{run.info.run_id}", f"runs:/{run.info.run_id}/model/", model.model_id):
+        assert open_model(uri).model_id == model.model_id  # Reading is not refused.
