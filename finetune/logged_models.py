@@ -161,7 +161,7 @@ def open_model(uri: str) -> LoggedModel:
     """Open `runs:/<id>/model`, `models:/NAME@ALIAS`, or the folder of a model or checkpoint.
 
     Raises:
-        InputError: when there is no such model, or it was not logged by log_model.py.
+        InputError: when there is no such model (with the reason), or it was not logged by log_model.py.
     """
     folder = find_files(uri)
     if (folder / CARD).is_file():

@@ -49,6 +49,14 @@ def test_spellings_that_name_one_model_are_taken(made, caplog):
         assert open_model(str(place)).step == 10
 
 
+def test_a_registered_model_is_found_by_version_and_alias(made):
+    version = mlflow.register_model(f"models:/{made[1]}", "of-the-uris").version
+    mlflow.MlflowClient().set_registered_model_alias("of-the-uris", "prod", version)
+    for uri in (f"models:/of-the-uris/{version}", "models:/of-the-uris@prod", "models:/of-the-uris@prod/"):
+        assert open_model(uri).model_id == made[1]
+    assert "not found" in why("models:/of-the-uris@other")
+
+
 def test_a_run_with_several_models_is_not_guessed(made):
     run, _, _ = made
     assert call(log_model.main, run.info.run_id, "--no-reload-check", "--name", "other") is None
