@@ -11,6 +11,7 @@ from finetune import journal, stopping, tracking
 from finetune.checkpoints import CARD, PROGRESS, checkpoints_in
 from finetune.console import InputError
 from finetune.logged_models import TEXT_TO_SQL, build_skeleton
+from finetune.permissions import share_files
 from finetune.progress import ProgressCallback
 
 import torch
@@ -36,6 +37,7 @@ class CardCallback(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             card = self.card | {"epoch": state.epoch}
+            share_files(folder)
             # Written last: a checkpoint without its card was cut off while it was saved.
             (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
 

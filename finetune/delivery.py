@@ -11,7 +11,7 @@ from pathlib import Path
 from finetune import uploads
 from finetune.checkpoint_models import link_scores, log_checkpoint
 from finetune.checkpoints import CARD, load_card
-from finetune.logged_models import logged_models
+from finetune.model_entries import logged_models
 
 import mlflow
 import requests

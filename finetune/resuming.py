@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from finetune import callbacks, environment, full_disk, journal, runs, stopping, tracking, uploads
+from finetune.base_configs import changed_fields
 from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
@@ -297,6 +298,9 @@ def _check_base(card: dict, origin: Origin) -> None:
                 f"run {before['run_id']} cannot be resumed: its checkpoint was trained with another"
                 f" {name.replace('_', ' ')} ({str(before[name])[:80]}, now {str(card.get(name))[:80]})."
             )
+    source = card["base_model"], card["base_revision"]
+    if changed := changed_fields(before.get("base_config", card["base_config"]), *source, in_training=True):
+        raise InputError(f"run {before['run_id']} cannot be resumed: its base's configuration was changed: {changed}.")
 
 
 def _comparable(value):

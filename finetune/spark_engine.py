@@ -67,6 +67,8 @@ def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> s
     given = sql.concat(*(sql.col(text) if is_column else sql.lit(text) for text, is_column in pieces))
     kind = LABELS if task == CLASSIFICATION else "string"
     config = {name: value for name, value in config.items() if value} or None
+    if uri.startswith("runs:/") and logged.model_id:  # Not one that is being logged meanwhile.
+        uri = f"models:/{logged.model_id}"
     model = mlflow.pyfunc.spark_udf(
         spark, uri, result_type=kind, env_manager="local", params=parameters, model_config=config
     )

@@ -14,6 +14,7 @@ from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
 from finetune.redaction import redact, redact_values
+from finetune.refusals import is_refused, reason, why_deleted
 
 import mlflow
 import pandas as pd
@@ -197,7 +198,7 @@ def find_run(reference: str) -> Run:
     """Return the run named by `<id>`, `runs:/<id>[/...]`, or the id that it had offline.
 
     Raises:
-        InputError: when the tracking store has no such run.
+        InputError: when the tracking store has no such run, or it was deleted.
     """
     run_id = reference.removeprefix("runs:/").split("/")[0]
     if run_id.startswith(journal.OFFLINE):
@@ -210,12 +211,20 @@ def find_run(reference: str) -> Run:
             " prints its id."
         )
     try:
-        return mlflow.get_run(run_id)
+        run = mlflow.get_run(run_id)
+        deleted = why_deleted(run)
     except MlflowException as error:
+        if is_refused(error):
+            raise InputError(
+                f"run {run_id} of {mlflow.get_tracking_uri()} may not be read: {reason(error)}."
+            ) from error
         raise InputError(
             f"there is no run {run_id} in {mlflow.get_tracking_uri()}; give the id that training printed, and set"
             " MLFLOW_TRACKING_URI where it was tracked elsewhere."
         ) from error
+    if deleted:
+        raise InputError(deleted)
+    return run
 
 
 def load_artifact_json(run_id: str, path: str) -> dict | None:

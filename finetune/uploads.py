@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from finetune.permissions import share_files
+
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -19,6 +21,7 @@ MANIFEST = "manifest.json"  # Uploaded last and deleted first: what has none is 
 
 def upload(run_id: str, folder: Path) -> int:
     """Upload a checkpoint, its manifest last; return its bytes."""
+    share_files(folder)
     files = {name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for name, path in _files(folder).items()}
     client, target = mlflow.MlflowClient(), f"{FOLDER}/{folder.name}"
     client.log_artifacts(run_id, str(folder), target)

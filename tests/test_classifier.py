@@ -12,7 +12,7 @@ import log_model
 import predict
 import train_classifier
 from finetune import delivery, tracking
-from finetune.checkpoints import checkpoints_of, load_card
+from finetune.checkpoints import checkpoints_of, find_checkpoint, load_card
 from finetune.classifiers import load_classifier
 
 import bitsandbytes as bnb
@@ -23,6 +23,7 @@ import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, stop_after
 from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
+from made_runs import best_by_the_readme
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 
@@ -111,6 +112,26 @@ def test_logging_prints_the_uris_and_the_checks_pass(logged_classifier):
     assert logged_classifier["onnx"] == f"runs:/{logged_classifier['run_id']}/model-onnx"
     tags = mlflow.get_run(logged_classifier["run_id"]).data.tags
     assert (tags["reload_parity"], tags["onnx_parity"]) == ("pass", "pass")
+
+
+def test_the_same_classifier_and_its_export_are_logged_once(logged_classifier, capsys):
+    run_id = logged_classifier["run_id"]
+    before = {model.model_id for model in logged_models(mlflow.get_run(run_id))}
+    assert call(log_model.main, run_id, "--export", "onnx", "--no-reload-check") is None
+    assert capsys.readouterr().out.split() == [logged_classifier["onnx"], logged_classifier["uri"]]
+    assert {model.model_id for model in logged_models(mlflow.get_run(run_id))} == before
+    # By macro-F1, as training chose it; the README's search too.
+    chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
+    assert why == f"best by eval_macro_f1, step {chosen.name.removeprefix('checkpoint-')}"
+    assert best_by_the_readme(run_id).name == chosen.name
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_an_export_without_its_packages_logs_nothing(classifier_run, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    refused = call(log_model.main, classifier_run["id"], "--export", "onnx", "--name", "unpacked")
+    assert f"--export onnx needs {package}" in refused
+    assert not logged_models(mlflow.get_run(classifier_run["id"]), "unpacked")
 
 
 def test_the_reload_check_fails_where_scores_differ(logged_classifier, classifier_run, monkeypatch):

@@ -101,6 +101,11 @@ def test_another_setting_is_refused_where_it_changes_what_is_trained(stopped_run
     assert "train rows are not those that it was trained on" in call(train_classifier.main, *resume, "--dataset", other)
     base = make_encoder(tmp_path / "other-base", "roberta", seed=5)
     assert "another base fingerprint" in call(train_classifier.main, *resume, "--base-model", base)
+    edited = shutil.copytree(before.data.params["script.base_model"], tmp_path / "edited")
+    fields = json.loads((edited / "config.json").read_text())
+    (edited / "config.json").write_text(json.dumps(fields | {"hidden_dropout_prob": 0.5}))
+    changed = call(train_classifier.main, *resume, "--base-model", edited)
+    assert "its base's configuration was changed: hidden_dropout_prob 0.5 (in training 0.1)" in changed
     after = mlflow.get_run(stopped_run)
     assert (after.info.status, after.data.metrics) == (before.info.status, before.data.metrics)
     # Two accumulated batches of 8 are the 16 samples a step that it had; the tag says so.

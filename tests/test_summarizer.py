@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import evaluate_model
+import log_model
 import predict
 import train_sql_generator
 import train_summarizer
-from finetune.checkpoints import load_card
+from finetune.checkpoints import find_checkpoint, load_card
 from metrics.rouge.rouge import ROUGE
 
 import bitsandbytes as bnb
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SUMMARIZER_FLAGS, call, kill_training, last_line, logged_models, stop_after
+from made_runs import best_by_the_readme
 from mlflow.exceptions import MlflowException
 from offline_wandb import read_run
 from peft import PeftModel
@@ -200,6 +202,21 @@ def test_pyfunc_takes_the_column_article_and_refuses_others(logged_summarizer):
         with pytest.raises(MlflowException) as error:
             model.predict(pd.DataFrame({"article": [given]}), params=params)
         assert error.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_adapter_and_merged_of_one_name_are_two_models(summarizer_run, caplog):
+    run_id, flags = summarizer_run["id"], ("--name", "twice", "--no-reload-check")
+    assert call(log_model.main, run_id, *flags) is None
+    assert call(log_model.main, run_id, *flags, "--mode", "merged") is None
+    assert "has 2 models named twice" in caplog.text
+    assert call(log_model.main, run_id, *flags, "--mode", "merged", "--replace") is None
+    (model,) = logged_models(mlflow.get_run(run_id), "twice")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
+    (merged,) = folder.rglob("model.safetensors")
+    assert merged.stat().st_mode & 0o777 == 0o644  # The umask's; the library writes 0600.
+    chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
+    assert why.startswith("best by eval_rougeL, step ")
+    assert best_by_the_readme(run_id).name == chosen.name
 
 
 def test_a_merged_model_is_a_plain_model_without_a_base(logged_summarizer, reports, tiny_t5):
