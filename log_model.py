@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from finetune import console, runs, tracking
+from finetune.adapter_files import check_adapter, check_numbers
 from finetune.checkpoints import find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> None:
     run_id = run.info.run_id
     checkpoint = find_checkpoint(run, flags.checkpoint)
     card = load_card(checkpoint)
+    check_adapter(checkpoint)
+    check_numbers(checkpoint)
     task = card["task"]
     if flags.export and task != CLASSIFICATION:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")

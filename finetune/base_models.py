@@ -4,6 +4,7 @@ import hashlib
 import inspect
 from pathlib import Path
 
+from finetune.adapter_files import check_index
 from finetune.attention import attention_for_packing
 from finetune.console import InputError
 from finetune.memory import keep_freed_memory
@@ -215,11 +216,15 @@ def _load_weights(loader, base_model: str, revision, kind: str, quantization, dt
 def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, **options):
     """Call from_pretrained and turn what can go wrong with a name into one sentence."""
     is_folder = Path(base_model).is_dir()
+    if is_folder:
+        check_index(Path(base_model))
     if not is_folder and (base_model.startswith((".", "/", "~")) or base_model.count("/") > 1):
         raise InputError(f"there is no folder {base_model}; expected a model folder or a Hub id such as owner/name.")
     try:
         return loader.from_pretrained(base_model, revision=revision, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except BaseException as error:
+        if not _is_of_files(error, is_folder):
+            raise
         causes, hint = _causes(error), OFFLINE_HINT.format(example=EXAMPLES[kind])
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise InputError(
@@ -240,6 +245,14 @@ def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, *
         raise InputError(
             f"{base_model} is not a folder here and could not be had from the Hub ({reason[:160]}). {hint}."
         ) from error
+
+
+def _is_of_files(error: BaseException, is_folder: bool) -> bool:
+    """Say whether an error comes from what a model's files hold: damaged ones end in any, a panic of Rust included."""
+    if isinstance(error, OSError | ValueError | KeyError) or type(error).__name__ == "PanicException":
+        return True
+    others = (InputError, MemoryError, torch.OutOfMemoryError)
+    return is_folder and isinstance(error, Exception) and not isinstance(error, others)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
