@@ -9,7 +9,7 @@ from finetune.attention import attention_for_packing
 from finetune.console import InputError
 from finetune.memory import keep_freed_memory
 from finetune.quantization import compute_in, is_sharded, keep_trainable_on_cpu
-from finetune.tokenizer_repairs import end_openly, fit_to_vocabulary
+from finetune.tokenizer_repairs import check_tokenizer, end_openly, fit_to_vocabulary
 
 import torch
 import transformers
@@ -109,6 +109,7 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
 def load_tokenizer(source: str, revision: str | None = None, kind: str = "decoder"):
     """Return the tokenizer; where a decoder's has no pad token, EOS pads (labels are masked by position)."""
     tokenizer = _from_pretrained(AutoTokenizer, source, revision, kind)
+    check_tokenizer(tokenizer, source)
     if kind == "encoder":
         return tokenizer
     if tokenizer.eos_token_id is None:
@@ -236,6 +237,11 @@ def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, *
         if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
             raise InputError(f"{base_model} is neither a folder here nor a model on the Hub. {hint}.") from error
         reason = " ".join(str(error).split())
+        if is_folder and loader is AutoTokenizer:
+            raise InputError(
+                f"the tokenizer in {base_model} cannot be read (tokenizer.json, tokenizer_config.json: {reason[:300]});"
+                " put the files there as save_pretrained wrote them, or give another folder."
+            ) from error
         if is_folder:
             raise InputError(f"the folder {base_model} cannot be loaded as a model: {reason[:300]}") from error
         if "trust_remote_code" in reason or "custom code" in reason:

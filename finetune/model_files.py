@@ -31,6 +31,8 @@ def read_model(folder: Path, key: str, uri: str) -> tuple[Model, dict, dict]:
         metadata, specs = model.metadata or {}, model.signature.params.params if model.signature else []
         parameters = {spec.name: spec.default for spec in specs}
         given = metadata.get(key)
+        if not model.flavors:
+            raise ValueError("it names no kind of model")
     except (MlflowException, OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError,
             IndexError) as error:  # fmt: skip
         raise InputError(f"{path} is damaged: it cannot be read as a model ({reason(error)}); {MEND}.") from error

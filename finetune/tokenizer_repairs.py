@@ -3,12 +3,28 @@
 import json
 import logging
 
+from finetune.cards import MEND
 from finetune.console import InputError
+from finetune.schemas import reason, shown
 
 from tokenizers import Tokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise InputError for a tokenizer that was loaded from damaged files and cannot tokenize or pad."""
+    try:
+        ids = tokenizer("a")["input_ids"]
+        if tokenizer.pad_token_id is not None:
+            tokenizer.pad({"input_ids": [ids, ids + ids]})
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise TypeError(f"model_max_length is {shown(tokenizer.model_max_length)}")
+    except Exception as error:  # Of whatever class transformers or a library below it raises.
+        raise InputError(
+            f"the tokenizer in {source} is damaged: it does not turn a text into tokens ({reason(error)}); {MEND}."
+        ) from error
 
 
 def end_openly(tokenizer: PreTrainedTokenizerBase, source: str) -> bool:

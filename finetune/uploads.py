@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finetune.console import InputError
 from finetune.inside import inside, is_numbered, refuse_links
-from finetune.schemas import check, fields, mapped, matching, read_json, whole
+from finetune.schemas import ANY, check, mapped, matching, read_json, whole
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -78,9 +78,10 @@ def read_manifest(path: Path) -> dict[str, dict]:
         InputError: it is damaged, or one of the files is or lies behind a link or is none that training uploads.
     """
     mend = "an earlier checkpoint is used, where there is one"
-    file = fields({"bytes": whole(0, 2**60), "sha256": matching(r"[0-9a-f]{64}", "a digest")})
-    files = check(read_json(path, mend), {"files": mapped(file)}, path, mend)["files"]
-    for name in files:
+    file = {"bytes": whole(0, 2**60), "sha256": matching(r"[0-9a-f]{64}", "a digest")}
+    files = check(read_json(path, mend), {"files": mapped(ANY)}, path, mend)["files"]
+    for name, known in files.items():
+        check(known, file, f"{path}, {name[:80]},", mend)
         inside(path.parent, name, str(path))
     refuse_links(path.parent)
     if pickled := [name for name in files if name in PICKLES]:
