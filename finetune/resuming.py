@@ -20,7 +20,7 @@ from finetune.data import check_writable
 from finetune.delivery import replace
 from finetune.mixed_precision import settle_precision
 from finetune.progress import ProgressCallback, set_random_state
-from finetune.recorded_settings import KEPT, absolute, begun_in, compare, settings_of, without_resume
+from finetune.recorded_settings import KEPT, absolute, begun_in, check_recorded, compare, settings_of, without_resume
 from finetune.trackers import check_trackers
 
 import mlflow
@@ -86,6 +86,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
+    check_recorded(recorded, f"{ARTIFACT} of run {run.info.run_id}")
     check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     if before and hasattr(flags, "packing"):

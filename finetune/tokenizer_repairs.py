@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterable
 
 from finetune.cards import MEND
 from finetune.console import InputError
@@ -25,6 +26,18 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
         raise InputError(
             f"the tokenizer in {source} is damaged: it does not turn a text into tokens ({reason(error)}); {MEND}."
         ) from error
+
+
+def check_ids(ids: Iterable[list[int]], model) -> None:
+    """Raise InputError for token ids that a model has no row for: its tokenizer is not the one it was trained with."""
+    config = getattr(model, "config", None)
+    rows = getattr(config.get_text_config(), "vocab_size", None) if config is not None else None
+    largest = max((max(own, default=0) for own in ids), default=0)
+    if rows is not None and largest >= rows:
+        raise InputError(
+            f"the tokenizer has a token of the id {largest}, and the base knows the ids below {rows} only: they do not"
+            f" belong together, or tokenizer.json is damaged; {MEND}."
+        )
 
 
 def end_openly(tokenizer: PreTrainedTokenizerBase, source: str) -> bool:

@@ -155,3 +155,59 @@ def test_any_damage_to_a_manifest_ends_in_a_sentence(uploaded, trial):
 @pytest.mark.parametrize("name", ["trainer_state.json", "progress.json", "optimizer.pt"])
 def test_any_damage_to_the_state_of_a_training_ends_in_a_sentence(name, state, trial):
     print(f"{name}: {trial(state, name, check_state, PLACES)} refused")
+
+
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
+def test_a_checkpoint_damaged_at_a_few_places_ends_in_a_sentence(name, checkpoints, trial):
+    trial(checkpoints[CLASSIFICATION], name, damage.answer, 5, 5000)
+
+
+def test_a_spool_damaged_at_a_few_places_ends_in_a_sentence(unsent, trial):
+    trial(unsent, "spool/journal.jsonl", sync, 5, 5000)
+
+
+def test_what_is_not_damaged_answers_without_a_trace(checkpoints, logged, tmp_path, tracking_store):
+    for folder in (*checkpoints.values(), *logged.values()):
+        work = damage.copy(folder, tmp_path / "work" / folder.name)
+        with damage.guarded(tmp_path / "work", tracking_store):
+            damage.answer(work)
+
+
+def test_the_guard_sees_what_is_written_elsewhere(tmp_path):
+    (tmp_path / "outside").mkdir()
+    for write in (
+        lambda: (tmp_path / "outside" / "a").write_text("x"),
+        lambda: (tmp_path / "outside" / "a").rename(tmp_path / "outside" / "b"),
+        lambda: shutil.rmtree(tmp_path / "outside"),
+    ):
+        with pytest.raises(AssertionError, match="outside"), damage.guarded(tmp_path / "work"):
+            write()
+
+
+@pytest.mark.parametrize("task", [CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL])
+@pytest.mark.parametrize("how", ["no file", "id", "empty", "model_max_length", "class"])
+def test_a_tokenizer_that_is_not_the_models_is_told(checkpoints, tmp_path, task, how):
+    folder = damage.copy(checkpoints[task], tmp_path / "checkpoint-5")
+    path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if how == "no file":
+        path.unlink()
+        config.unlink()
+    elif how == "id":
+        known = json.loads(path.read_text())
+        vocabulary = known["model"]["vocab"]
+        moved = [[token, score] for token, score in vocabulary] if isinstance(vocabulary, list) else None
+        if moved:  # A unigram model counts its ids: more tokens make larger ones.
+            known["model"]["vocab"] = [*moved[:3], *([f"x{n}", -99.0] for n in range(9999)), *moved[3:]]
+        else:
+            known["model"]["vocab"] = {token: n if n < 9 else n + 9999 for token, n in vocabulary.items()}
+        path.write_text(json.dumps(known))
+    elif how == "empty":
+        path.write_text("")
+    else:
+        name, value = ("model_max_length", "x") if how == "model_max_length" else ("tokenizer_class", "os.system")
+        config.write_text(json.dumps(json.loads(config.read_text()) | {name: value}))
+    if how == "class":  # transformers takes the class that the file fits.
+        damage.answer(folder)
+        return
+    with pytest.raises(InputError, match="tokenizer"):
+        damage.answer(folder)

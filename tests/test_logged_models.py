@@ -19,18 +19,21 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 PROMPT = Prompt.load("text_to_sql")
+LORA = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
 
 
 def make_checkpoint(folder, base):
     """Save an adapter, the tokenizer and a card, as a training checkpoint has them."""
     tokenizer = load_tokenizer(str(base))
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules="all-linear"))
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LORA)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     sample = [{key: row[key] for key in PROMPT.variables} for row in demo_rows("validation")[:4]]
     card = {
         "base_model": str(base),
         "base_revision": None,
+        "quantization": None,
+        "max_length": 512,
         "task": "text-to-sql",
         "compute_dtype": "bf16",
         "prompt": PROMPT.text,

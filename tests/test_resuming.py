@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import pickle
 import shutil
 import signal
 import time
@@ -113,6 +114,31 @@ def test_another_setting_is_refused_where_it_changes_what_is_trained(stopped_run
     assert tags["param_drift.per_device_train_batch_size"] == "16 -> 8"
     assert tags["param_drift.save_total_limit"] == "None -> 1"
     assert tags["param_drift.script.max_time"] == "1h -> None"
+
+
+def test_a_damaged_checkpoint_is_told_before_the_run_is_touched(stopped_run, tmp_path):
+    before, folder = mlflow.get_run(stopped_run), tmp_path / "a" / stopped_run / "checkpoint-23"
+    damages = {
+        "optimizer.pt": lambda data: data[: len(data) // 2],
+        "rng_state.pth": lambda data: pickle.dumps(print),
+        "trainer_state.json": lambda data: b'{"global_step": 23, "nothing": 1}',
+        "progress.json": lambda data: b"{}",
+        "finetune.json": lambda data: data[:99],
+        "adapter_config.json": lambda data: data.replace(
+            b'"layer_replication": null', b'"layer_replication": [[0, 9]]'
+        ),
+        "adapter_model.safetensors": lambda data: data[:-8],
+    }
+    for name, damaged in damages.items():
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(damaged(kept))
+        sentence = call(train_classifier.main, "--resume", stopped_run)
+        assert f"checkpoint-23/{name} is damaged" in sentence
+        assert sentence.endswith(f"To go on from the checkpoint before it, delete {folder}.")
+        (folder / name).write_bytes(kept)
+    after = mlflow.get_run(stopped_run)
+    assert (after.info.status, after.data) == (before.info.status, before.data)
+    assert call(train_classifier.main, "--resume", stopped_run) is None
 
 
 def test_a_token_among_the_flags_is_refused():
@@ -313,3 +339,15 @@ def test_what_the_store_says_of_a_checkpoint_is_checked(own_run, tmp_path, what,
     assert uploads.download(run_id, 10, tmp_path / "new") == (what == "whole")
     assert [path.name for path in (tmp_path / "new").iterdir()] == (["checkpoint-10"] if what == "whole" else [])
     assert (what == "whole") != ("checkpoint-10" in caplog.text)
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    ["{", "[]", '{"arguments": "x"}', '{"arguments": [7]}', '{"arguments": [], "settings": [1]}', "[" * 10**5,
+     '{"arguments": [], "settings": {"world_size": "2"}}', '{"arguments": [], "more": 1}'],
+)  # fmt: skip
+def test_what_a_run_was_started_with_is_checked(own_run, tmp_path, monkeypatch, recorded):
+    monkeypatch.chdir(tmp_path)
+    mlflow.MlflowClient().log_text(own_run["id"], recorded, "arguments.json")
+    with pytest.raises(InputError, match=r"arguments.json.* is damaged"):
+        resumed_folder(own_run["id"])
