@@ -1,6 +1,7 @@
 """Checkpoints on disk: the model card that travels in each, and how one is found again from its run."""
 
 import logging
+import re
 from pathlib import Path
 
 from finetune import uploads
@@ -105,16 +106,23 @@ def checkpoints_of(run: Run) -> dict[int, Path]:
 
 
 def folder_of(run: Run) -> Path | None:
-    """Return the folder of a run that the store names, where this machine has one with its cards, or what it has not
-    sent; None otherwise: no other path of the store is followed.
-    """  # fmt: skip
+    """Return the folder of a run that the store names where this machine knows it as the run's; None otherwise.
+
+    No other path of the store is followed. It is the run's by its cards, by what it has not sent, or, before the first
+    checkpoint, by its name and nothing else in it.
+    """
     if own := checkpoints_of(run):
         return own[max(own)].parent
     folder = Path(run.data.tags.get(FOLDER_TAG, ""))
     header = folder / SPOOL / HEADER
-    if not folder.is_absolute() or not header.is_file():
+    if not folder.is_absolute() or not folder.is_dir():
         return None
-    return folder if ids_of(run) & set(read_header(header).values()) else None
+    if header.is_file():
+        return folder if ids_of(run) & {read_header(header).get(name) for name in ("run_id", "offline_id")} else None
+    begun = folder.name in ids_of(run) and not folder.is_symlink() and not checkpoints_in(folder)
+    return (
+        folder if begun and all(re.fullmatch(r"checkpoint-\d+|lock", path.name) for path in folder.iterdir()) else None
+    )
 
 
 def ids_of(run: Run) -> set[str]:

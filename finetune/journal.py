@@ -242,8 +242,9 @@ class Journal:
                 file.writelines(json.dumps(entry | {"error": str(error)}, default=str) + "\n" for entry in entries)
         except OSError as full:
             logger.warning(f"{path}: {full}")
-        what = "cannot be sent:" if isinstance(error, InputError) else "is not taken by MLflow:"
-        logger.warning(f"{entries[0]['op']} {what} {str(error)[:300]}; it is kept in {path}.")
+        op, text = entries[0]["op"], str(error)[:300]
+        what = f"{op} cannot be sent" if isinstance(error, InputError) else f"MLflow does not take {op}"
+        logger.warning(f"{what} ({text}); it is kept in {path}.")
 
     def _take_rejected(self, entries: list[dict]) -> None:
         """Try once more what an earlier process was refused."""

@@ -137,7 +137,8 @@ def test_a_damaged_checkpoint_is_told_before_the_run_is_touched(stopped_run, tmp
         assert sentence.endswith(f"To go on from the checkpoint before it, delete {folder}.")
         (folder / name).write_bytes(kept)
     after = mlflow.get_run(stopped_run)
-    assert (after.info.status, after.data) == (before.info.status, before.data)
+    assert (after.info.status, after.data.tags) == (before.info.status, before.data.tags)
+    assert after.data.metrics["loss"] == before.data.metrics["loss"]
     assert call(train_classifier.main, "--resume", stopped_run) is None
 
 
@@ -276,6 +277,16 @@ def test_a_run_that_began_offline_goes_on_with_the_cards_of_then(own_run, tmp_pa
     assert resumed_folder(own_run["id"]) == tmp_path / "outputs" / own_run["id"]
     mlflow.MlflowClient().set_tag(own_run["id"], "finetune.offline_id", offline)
     assert resumed_folder(own_run["id"]) == own_run["folder"]
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again_in_its_folder(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "made" / own_run["id"]
+    (folder / "checkpoint-5").mkdir(parents=True)  # Cut off within its first save.
+    mlflow.MlflowClient().set_tag(own_run["id"], "finetune.checkpoints", str(folder))
+    assert resumed_folder(own_run["id"]) == folder
+    (folder / "notes.txt").write_text("of somebody")
+    assert resumed_folder(own_run["id"]) == tmp_path / "outputs" / own_run["id"]
 
 
 @pytest.mark.parametrize("what", ["other", "nothing", "relative", "link", "gone", "NUL", "home", "spool of another"])
