@@ -99,10 +99,10 @@ def checkpoints_of(run: Run) -> dict[int, Path]:
     folder = run.data.tags.get(FOLDER_TAG)
     if not folder or not folder.isprintable() or not Path(folder).is_absolute():
         return {}  # A run cut off before its setup has none.
-    owners = {path: _owner(path) for path in checkpoints_in(Path(folder)).values()}
-    if not ids_of(run) & set(owners.values()):
+    ids, owners = ids_of(run), {path: _owner(path) for path in checkpoints_in(Path(folder)).values()}
+    if not ids & set(owners.values()) and not (Path(folder).name in ids and set(owners.values()) == {None}):
         return {}
-    return {step_of(path): path for path, owner in owners.items() if owner is None or owner in ids_of(run)}
+    return {step_of(path): path for path, owner in owners.items() if owner is None or owner in ids}
 
 
 def folder_of(run: Run) -> Path | None:
@@ -119,10 +119,9 @@ def folder_of(run: Run) -> Path | None:
         return None
     if header.is_file():
         return folder if ids_of(run) & {read_header(header).get(name) for name in ("run_id", "offline_id")} else None
-    begun = folder.name in ids_of(run) and not folder.is_symlink() and not checkpoints_in(folder)
-    return (
-        folder if begun and all(re.fullmatch(r"checkpoint-\d+|lock", path.name) for path in folder.iterdir()) else None
-    )
+    if folder.name not in ids_of(run) or folder.is_symlink() or checkpoints_in(folder):
+        return None
+    return folder if all(re.fullmatch(r"checkpoint-\d+|lock", path.name) for path in folder.iterdir()) else None
 
 
 def ids_of(run: Run) -> set[str]:
@@ -132,9 +131,13 @@ def ids_of(run: Run) -> set[str]:
 
 
 def _owner(path: Path) -> str | None:
-    """Return the run that a checkpoint says it is of; None where its card is damaged."""
+    """Return the run that a checkpoint says it is of; None where its card is damaged, which is told when it is used."""
     try:
-        return load_card(inside(path.parent, path.name, f"the tag {FOLDER_TAG}")).get("run_id", "")
+        inside(path.parent, f"{path.name}/{CARD}", f"the tag {FOLDER_TAG}")
+    except InputError:
+        return ""
+    try:
+        return load_card(path).get("run_id", "")
     except InputError as error:
         logger.debug(f"{path}: {error}")
         return None

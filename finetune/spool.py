@@ -69,9 +69,10 @@ LINE = {
     "input": ({"dataset": mapped(either(NULL, text())), "context": text()}, {}),
     "file": ({"file": _place(FILES)}, {"folder": either(NULL, ARTIFACT), "table": either(NULL, ARTIFACT)}),
     "checkpoint": (
-        {"folder": _place(CHECKPOINTS), "model": FLAG, "again": FLAG, "keep": listed(TIME), "dataset": PAIR}, {},
+        {"folder": _place(CHECKPOINTS), "model": FLAG, "again": FLAG, "keep": listed(TIME), "dataset": PAIR},
+        {"state": FLAG},
     ),
-    "end": ({"status": one_of("FINISHED", "FAILED", "KILLED", "RUNNING"), "time": TIME}, {}),
+    "end": ({"status": one_of("FINISHED", "FAILED", "KILLED", "RUNNING", "SCHEDULED"), "time": TIME}, {}),
 }  # fmt: skip
 NOTES = {"error": text(), "attempts": TIME, "alone": FLAG}  # of a line that MLflow refused
 OFFLINE_HEADER = {

@@ -315,6 +315,16 @@ def test_no_path_of_the_store_is_followed(own_run, tmp_path, monkeypatch, caplog
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_where_every_card_is_damaged_that_is_said(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = own_run["folder"].rename(tmp_path / "made" / own_run["id"])
+    mlflow.MlflowClient().set_tag(own_run["id"], "finetune.checkpoints", str(folder))
+    for path in folder.glob("*/finetune.json"):
+        path.write_text("{")
+    assert resumed_folder(own_run["id"]) == folder
+    assert "finetune.json is damaged" in call(log_model.main, own_run["id"])
+
+
 def test_the_best_checkpoint_is_the_one_beside_it(own_run, tmp_path):
     """The Trainer ends with the adapter that lies where the state says."""
     path = own_run["folder"] / "checkpoint-10" / "trainer_state.json"
