@@ -111,6 +111,8 @@ def load_tokenizer(source: str, revision: str | None = None, kind: str = "decode
     tokenizer = _from_pretrained(AutoTokenizer, source, revision, kind)
     check_tokenizer(tokenizer, source)
     if kind == "encoder":
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"the tokenizer of {source} has no pad token, which batches need; give one that has.")
         return tokenizer
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {source} has no EOS token; a model could never learn to stop.")

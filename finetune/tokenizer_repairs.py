@@ -117,10 +117,10 @@ def fit_to_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConf
     around |= {tokenizer.eos_token_id} - {None}
     if beyond := sorted(token_id for token_id in around if token_id >= rows):
         raise InputError(
-            f"the tokenizer of {source} has the id {beyond[0]} for {tokenizer.convert_ids_to_tokens(beyond[0])}, and"
+            f"the tokenizer of {source} has the id {beyond[0]} for {tokenizer.convert_ids_to_tokens(beyond[0])[:60]}, and"
             f" the base knows the ids below {rows} only; give a base and a tokenizer that belong together."
         )
-    pad, pad_id = tokenizer.pad_token, tokenizer.pad_token_id
+    pad, pad_id = str(tokenizer.pad_token)[:60], tokenizer.pad_token_id
     if pad_id is None or pad_id < rows:
         return
     for name in ("eos_token", "unk_token", "sep_token", "cls_token"):

@@ -10,7 +10,7 @@ from finetune import runs, uploads
 from finetune.checkpoint_models import log_checkpoint
 from finetune.checkpoint_state import check_state
 from finetune.console import InputError
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, open_model
+from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 
 import damage
 import mlflow
@@ -135,7 +135,7 @@ def test_any_damage_to_a_checkpoint_ends_in_a_sentence(name, checkpoints, trial)
 @pytest.mark.slow
 def test_any_damage_to_a_logged_model_ends_in_a_sentence(logged, trial):
     for number, task in enumerate(logged):
-        refused = trial(logged[task], "MLmodel", lambda folder: open_model(str(folder)), PLACES // 3 + 1, 1000 * number)
+        refused = trial(logged[task], "MLmodel", damage.answer, PLACES // 3 + 1, 1000 * number)
         print(f"MLmodel of {task}: {refused} refused")
 
 
@@ -185,7 +185,7 @@ def test_the_guard_sees_what_is_written_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("task", [CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL])
-@pytest.mark.parametrize("how", ["no file", "id", "empty", "model_max_length", "class"])
+@pytest.mark.parametrize("how", ["no file", "id", "empty", "model_max_length", "no pad", "class"])
 def test_a_tokenizer_that_is_not_the_models_is_told(checkpoints, tmp_path, task, how):
     folder = damage.copy(checkpoints[task], tmp_path / "checkpoint-5")
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
@@ -203,10 +203,12 @@ def test_a_tokenizer_that_is_not_the_models_is_told(checkpoints, tmp_path, task,
         path.write_text(json.dumps(known))
     elif how == "empty":
         path.write_text("")
+    elif how == "no pad":
+        config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "pad_token"}))
     else:
         name, value = ("model_max_length", "x") if how == "model_max_length" else ("tokenizer_class", "os.system")
         config.write_text(json.dumps(json.loads(config.read_text()) | {name: value}))
-    if how == "class":  # transformers takes the class that the file fits.
+    if how == "class" or (how == "no pad" and task != CLASSIFICATION):  # The file's own class is taken, EOS pads.
         damage.answer(folder)
         return
     with pytest.raises(InputError, match="tokenizer"):
