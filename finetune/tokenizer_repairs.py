@@ -116,8 +116,9 @@ def fit_to_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConf
     around = {token_id for token_id in tokenizer("a")["input_ids"] if token_id in tokenizer.all_special_ids}
     around |= {tokenizer.eos_token_id} - {None}
     if beyond := sorted(token_id for token_id in around if token_id >= rows):
+        token = tokenizer.convert_ids_to_tokens(beyond[0])[:60]
         raise InputError(
-            f"the tokenizer of {source} has the id {beyond[0]} for {tokenizer.convert_ids_to_tokens(beyond[0])[:60]}, and"
+            f"the tokenizer of {source} has the id {beyond[0]} for {token}, and"
             f" the base knows the ids below {rows} only; give a base and a tokenizer that belong together."
         )
     pad, pad_id = str(tokenizer.pad_token)[:60], tokenizer.pad_token_id
