@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
 
+MAX_BYTES = 2 * 2**20
 MEND = "log the model again with log_model.py"
 PARAMETERS = GENERATED | {"batch_size": whole(1, 10**6), "threshold": either(NULL, number(0, 1))}
 
@@ -27,7 +28,12 @@ def read_model(folder: Path, key: str, uri: str) -> tuple[Model, dict, dict]:
     """
     path = folder / MLMODEL_FILE_NAME
     try:
-        model = Model.load(path)
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES // 2**20} MB")
+        # libyaml: MLflow's own reading takes seconds for a few hundred kilobytes.
+        model = Model.from_dict(
+            yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        )
         metadata, specs = model.metadata or {}, model.signature.params.params if model.signature else []
         parameters = {spec.name: spec.default for spec in specs}
         given = metadata.get(key)
