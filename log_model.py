@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from finetune import console, runs, tracking
+from finetune.adapter_files import check_adapter, check_numbers
 from finetune.checkpoints import digest_of, find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
@@ -77,6 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     run = tracking.find_run(flags.run)
     check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
+    check_adapter(checkpoint)
+    check_numbers(checkpoint)
     check_task_flags(flags, load_card(checkpoint)["task"])
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     with logging_into(run):

@@ -14,6 +14,7 @@ from finetune.labels import Labels
 from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
 from finetune.onnx_model import FILE, OnnxModel
 from finetune.quantization import DTYPES, prediction_dtype
+from finetune.tokenizer_repairs import fit_to_vocabulary
 
 import numpy as np
 from mlflow.entities import Run
@@ -60,6 +61,8 @@ class Classifier:
             raise InputError("threshold: this model chooses the best of several classes; it has no threshold.")
         if threshold is not None and not 0 <= threshold <= 1:
             raise InputError(f"threshold {threshold:g} must lie between 0 and 1.")
+        if threshold is None and self.labels.task != "multiclass" and self.card["thresholds"] is None:
+            raise InputError("this checkpoint was saved before its first evaluation: it has no thresholds; give one.")
         thresholds = self.card["thresholds"] if threshold is None else [threshold] * self.labels.outputs
         return decide(scores, self.labels, thresholds)
 
@@ -100,6 +103,7 @@ def load_classifier(
         raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")
     quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
     encoder = load_encoder(source, revision, quantization)
+    fit_to_vocabulary(tokenizer, encoder.config, str(checkpoint))
     labels = card["labels"]
     outputs = Labels(labels["task"], tuple(labels["names"])).outputs
     model = attach_adapter(EncoderClassifier(encoder, outputs, card["pooling"]), checkpoint, source)

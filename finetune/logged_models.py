@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from finetune.adapter_files import check_adapter, check_fit, check_numbers
 from finetune.base_configs import changed_fields
 from finetune.base_models import fingerprint, load_config, load_decoder, load_tokenizer
 from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
 from finetune.generation import DEFAULTS
 from finetune.memory import memory_limit
+from finetune.mlmodel import read_model
 from finetune.model_entries import log_saved
 from finetune.model_uris import find_files
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
+from finetune.schemas import reason
 from finetune.tokenizer_repairs import fit_to_vocabulary
 
 import mlflow
@@ -24,8 +27,8 @@ import torch
 import transformers
 from accelerate.utils import set_module_tensor_to_device
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
+from mlflow.models import ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
@@ -49,7 +52,9 @@ def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     if not Path(card["base_model"]).is_dir():
         # MLflow stores the repository under these names.
         base.name_or_path = tokenizer.name_or_path = card["base_model"]
+    check_adapter(checkpoint)
     model = PeftModel.from_pretrained(base, checkpoint, low_cpu_mem_usage=True, torch_device="cpu")
+    check_fit(model, checkpoint)
     meta = torch.device("meta")
     pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device=meta)
     fill_in(model, checkpoint)
@@ -97,6 +102,7 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
     if pipeline is None:
         pipeline = build_skeleton(card, checkpoint)
     else:
+        check_adapter(checkpoint)
         fill_in(pipeline.model, checkpoint)
     check_prompt_parity(card, pipeline)
     prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
@@ -172,13 +178,10 @@ def open_model(uri: str) -> LoggedModel:
         parameters = {"threshold": None} if card["task"] == CLASSIFICATION else DEFAULTS | card.get("generation", {})
         return LoggedModel(card, folder, folder, parameters, step)
     try:
-        model = Model.load(folder)
-    except (MlflowException, OSError) as error:
+        (folder / MLMODEL_FILE_NAME).stat()
+    except OSError as error:
         raise InputError(f"the model {uri} is not whole: {folder} has no file MLmodel that can be read.") from error
-    if METADATA_KEY not in (model.metadata or {}):
-        raise InputError(f"the model {uri} was not logged by log_model.py; load it with mlflow.pyfunc.load_model.")
-    parameters = {spec.name: spec.default for spec in model.signature.params.params}
-    card = json.loads(model.metadata[METADATA_KEY])
+    model, card, parameters = read_model(folder, METADATA_KEY, uri)
     whole = folder / "artifacts" / "checkpoint"  # Of a model from code; a decoder is in the transformers flavour.
     tokenizer = folder / "components" / "tokenizer"
     tokenizer = whole if whole.is_dir() else tokenizer if tokenizer.is_dir() else None
@@ -295,10 +298,14 @@ def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftMod
     Raises:
         InputError: when the adapter does not fit.
     """
+    check_adapter(adapter)
+    check_numbers(adapter)
     try:
-        return PeftModel.from_pretrained(base, adapter)
-    except (RuntimeError, ValueError) as error:
+        model = PeftModel.from_pretrained(base, adapter)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"the base model {source} does not match the adapter ({str(error).splitlines()[0][:200]})."
+            f"the base model {source} does not match the adapter ({reason(error)})."
             " Give the right base with --base-model."
         ) from error
+    check_fit(model, adapter)
+    return model

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetune.console import InputError
 from finetune.redaction import redact_values
+from finetune.schemas import ANY, check, listed, mapped, text, whole
 
 from transformers import TrainingArguments
 
@@ -30,6 +31,20 @@ KEPT = (
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
 OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
+
+
+def check_recorded(recorded: object, where: str) -> dict:
+    """Return the arguments and settings that a run says it was started with.
+
+    Raises:
+        InputError: a training script here has not written that.
+    """
+    mend = "the run cannot be resumed; start a new one"
+    known = {"arguments": listed(text())}
+    check(recorded, known, where, mend, {"settings": mapped(ANY)})
+    numbers = dict.fromkeys((*BATCH, "world_size"), whole(1, 10**6))
+    check(recorded.get("settings", {}), {}, f"{where}, settings,", mend, numbers, lambda *_: True)
+    return recorded
 
 
 def settings_of(flags, args: TrainingArguments) -> dict:

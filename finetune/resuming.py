@@ -13,13 +13,16 @@ from functools import partial
 from pathlib import Path
 
 from finetune import callbacks, environment, full_disk, journal, runs, stopping, tracking, uploads
+from finetune.adapter_files import check_adapter
 from finetune.base_configs import changed_fields
-from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
+from finetune.checkpoint_state import check_state
+from finetune.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
+from finetune.delivery import replace
 from finetune.mixed_precision import settle_precision
 from finetune.progress import ProgressCallback, set_random_state
-from finetune.recorded_settings import KEPT, absolute, begun_in, compare, settings_of, without_resume
+from finetune.recorded_settings import KEPT, absolute, begun_in, check_recorded, compare, settings_of, without_resume
 from finetune.trackers import check_trackers
 from finetune.trainer_flags import given_names
 
@@ -94,6 +97,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
+    check_recorded(recorded, f"{ARTIFACT} of run {run.info.run_id}")
     check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     if before and hasattr(flags, "packing"):
@@ -112,7 +116,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     drift = compare(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)
     moved = folder if folder and not Path(folder).is_dir() else None
-    _choose_folder(run, args, folder is None or moved or "output_dir" in names)
+    given = args.output_dir if "output_dir" in names else None
+    args.output_dir = _choose_folder(run, given, parser.defaults()["output_dir"])
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
@@ -204,13 +209,26 @@ def _give_up() -> None:
         running.delivery.try_to_end("FAILED")
 
 
-def _choose_folder(run: Run, args: TrainingArguments, is_new: bool) -> None:
-    """Set `args.output_dir` to the run's own folder: where its checkpoints are, or a new one."""
-    if is_new:
-        check_writable(args.output_dir)
-        args.output_dir = str(Path(args.output_dir).resolve() / run.info.run_id)
-    else:
-        args.output_dir = run.data.tags[FOLDER_TAG]
+def _choose_folder(run: Run, given: str | None, default: str) -> str:
+    """Return the run's own folder: where its checkpoints are on this machine, or a new one.
+
+    What the store says is no reason to write somewhere: the folder that it names must be known as the run's by what
+    is in it.
+
+    Args:
+        given: with `--output-dir`, now.
+    """
+    own = folder_of(run)
+    if own and not given:
+        return str(own)
+    check_writable(given or default)
+    folder = str(Path(given or default).resolve() / run.info.run_id)
+    if not given and run.data.tags.get(FOLDER_TAG) not in (None, folder):
+        logger.info(
+            f"{run.data.tags[FOLDER_TAG][:300]}, where the run was, has no checkpoint of it here; it goes on in"
+            f" {folder} (--output-dir for another folder)."
+        )
+    return folder
 
 
 def _announce(args: TrainingArguments, origin: Origin) -> None:
@@ -242,8 +260,7 @@ def _find_start(origin: Origin, folder: Path) -> str | None:
     if max(steps, default=0) > max(known, default=0):
         logger.info(f"Downloading the checkpoints of steps {', '.join(map(str, steps))} from MLflow")
         for step in set(steps) - set(known):
-            if uploads.download(run_id, step, folder):
-                _move_best(folder / f"checkpoint-{step}")
+            uploads.download(run_id, step, folder)
         known = checkpoints_in(folder)
     if not known and origin.moved and "loss" in origin.run.data.metrics:
         raise InputError(
@@ -252,16 +269,27 @@ def _find_start(origin: Origin, folder: Path) -> str | None:
         )
     if not known:
         logger.info("the run has no checkpoint yet; it begins again.")
-    return str(known[max(known)]) if known else None
+    if not known:
+        return None
+    start = known[max(known)]
+    try:
+        load_card(start)
+        check_adapter(start)
+        check_state(start)
+        _move_best(start)
+    except InputError as error:
+        raise InputError(f"{error} To go on from the checkpoint before it, delete {start}.") from error
+    return str(start)
 
 
 def _move_best(checkpoint: Path) -> None:
-    """Make the best checkpoint that a downloaded state names the one beside it."""
-    path = checkpoint / "trainer_state.json"
-    state = json.loads(path.read_text(encoding="utf-8"))
+    """Make the best checkpoint that a state names the one beside it: the Trainer ends with whatever lies there."""
+    state, best = read_state(checkpoint), None
     if state.get("best_global_step"):
-        state["best_model_checkpoint"] = str(checkpoint.parent / f"checkpoint-{state['best_global_step']}")
-        path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        best = str(checkpoint.parent / f"checkpoint-{state['best_global_step']}")
+    if state.get("best_model_checkpoint") != best:
+        state["best_model_checkpoint"] = best
+        replace(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
 
 
 def _note_resume(args: TrainingArguments, origin: Origin) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import time
 import traceback
@@ -16,9 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from finetune import delivery, environment, journal, trackers, tracking
-from finetune.checkpoints import CARD
+from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
+from finetune.inside import inside
 from finetune.redaction import redact, redact_values
+from finetune.spool import clear
 
 import mlflow
 from mlflow.entities import Run
@@ -156,16 +157,23 @@ def _end(running: journal.Journal, folder: Path, status: str, moment: int | None
 def rename_cards(folder: Path, run_id: str) -> None:
     """Write the id that MLflow gave to an offline run into its checkpoints."""
     for path in folder.glob(f"checkpoint-*/{CARD}"):
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if card["run_id"] != run_id:
-            delivery.replace(path, json.dumps(card | {"run_id": run_id}, indent=2))
+        try:
+            card = load_card(inside(folder, path.parent.name, str(folder)))
+            if card.get("run_id") != run_id:
+                delivery.replace(path, json.dumps(card | {"run_id": run_id}, indent=2))
+        except InputError as error:
+            logger.warning(f"{path} does not get the run's id: {error}")
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder for one process; the lock goes with the process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise InputError(f"{folder / LOCK} cannot be made ({error.strerror}); a link there is not followed.") from error
+    with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -199,17 +207,24 @@ def sync(reference: str, folder: Path) -> str:
             raise InputError(f"the spool in {folder} is of run {pending.run_id}, not of {run_id}.")
         entries, points = len(pending.pending), sum(len(entry.get("points", ())) for entry in pending.pending)
         if pending.run_id and not pending.pending and pending.delivery.run_id is None:
-            pending.delivery.make_run()
+            _make_run(pending)
         pending.deliver()
         if pending.pending or pending.rejected:
             raise InputError(
                 f"{len(pending.pending) + pending.rejected} of {entries} entries are not in MLflow yet (see above);"
                 f" they are kept in {folder / journal.SPOOL}."
             )
-        shutil.rmtree(folder / journal.SPOOL)
+        clear(folder / journal.SPOOL)
         rename_cards(folder, pending.run_id)
     logger.info(f"{entries} entries with {points} metric points of {folder} are in MLflow.")
     return pending.run_id
+
+
+def _make_run(pending: journal.Journal) -> None:
+    try:
+        pending.delivery.make_run()
+    except MlflowException as error:
+        raise InputError(f"no run could be made in {mlflow.get_tracking_uri()}: {error}.") from error
 
 
 class SystemMetrics(SystemMetricsMonitor):

@@ -14,7 +14,8 @@ from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
 from finetune.redaction import redact, redact_values
-from finetune.refusals import is_refused, reason, why_deleted
+from finetune.refusals import is_refused, why_deleted
+from finetune.schemas import reason
 
 import mlflow
 import pandas as pd
@@ -235,3 +236,5 @@ def load_artifact_json(run_id: str, path: str) -> dict | None:
             return json.loads(Path(file).read_text(encoding="utf-8"))
     except (MlflowException, OSError):
         return None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the artifact {path} of run {run_id} is damaged: {reason(error)}.") from error

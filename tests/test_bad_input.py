@@ -12,6 +12,7 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune.console import ScriptParser
+from finetune.runs import rename_cards
 
 import mlflow
 import pytest
@@ -371,6 +372,7 @@ def test_a_checkpoint_whose_tokenizer_was_changed_is_not_logged(trained_run, tmp
     byte_level_tokenizer().save_pretrained(folder / "checkpoint-24")
     with mlflow.start_run(tags={"finetune.checkpoints": str(folder)}) as run:
         pass
+    rename_cards(folder, run.info.run_id)
     done = call(log_model.main, run.info.run_id, "--checkpoint", 24)
     refused(done, "not logged", "other tokens than training")
     assert not logged_models(run)

@@ -26,6 +26,7 @@ from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, 
 from made_runs import best_by_the_readme
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
+from spools import make_card
 
 FAIR = "welcome to our site and you can change your password ."
 BOTH = f"{CLAUSES['Arbitration']} and {CLAUSES['Liability']}"
@@ -302,12 +303,10 @@ def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classi
 
 def test_a_run_without_a_folder_has_no_checkpoints(tmp_path, monkeypatch):
     """Least of all those of the folder that the script is called from."""
-    (tmp_path / "checkpoint-5").mkdir()
-    for name in ("adapter_model.safetensors", "trainer_state.json", "finetune.json"):
-        (tmp_path / "checkpoint-5" / name).write_text("{}")
-    monkeypatch.chdir(tmp_path)
     with mlflow.start_run() as run:
         pass
+    make_card(tmp_path / "checkpoint-5", run.info.run_id)
+    monkeypatch.chdir(tmp_path)
     assert checkpoints_of(mlflow.get_run(run.info.run_id)) == {}
     mlflow.MlflowClient().set_tag(run.info.run_id, "finetune.checkpoints", str(tmp_path))
     assert list(checkpoints_of(mlflow.get_run(run.info.run_id))) == [5]

@@ -6,6 +6,7 @@ import sys
 import predict
 from finetune.console import InputError
 from finetune.logged_models import build_skeleton, check_prompt_parity, fingerprint
+from finetune.runs import rename_cards
 
 import mlflow
 import pytest
@@ -50,6 +51,7 @@ def test_logging_an_adapter_of_a_7b_shaped_base_stays_below_1500_mb(tmp_path):
     assert done.returncode == 0
     assert (checkpoint / "adapter_model.safetensors").stat().st_size > 300e6
     run_id = mlflow.MlflowClient().create_run("0", tags={"finetune.checkpoints": str(tmp_path)}).info.run_id
+    rename_cards(tmp_path, run_id)
     measure = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"
