@@ -19,6 +19,7 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 from peft import PeftModel
 
 MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
@@ -128,7 +129,8 @@ def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter",
     card = load_card(checkpoint)
     parameters = DEFAULTS | card["generation"] | {"batch_size": 16}
     signature = ModelSignature(
-        Schema([ColSpec(DataType.string, "article")]),
+        # Of any type: see `log_classifier`.
+        Schema([ColSpec(AnyType(), "article")]),
         Schema([ColSpec(DataType.string, "summary")]),
         ParamSchema([ParamSpec(name, TYPES[type(value)], value) for name, value in parameters.items()]),
     )
