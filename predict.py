@@ -19,12 +19,12 @@ from finetune.classification import warn_of_long_texts
 from finetune.classifiers import check_threshold, load_classifier
 from finetune.clause_report import clause_report
 from finetune.console import InputError, Parser
-from finetune.data import check_columns
 from finetune.database_roles import check_role
 from finetune.databases import open_database
 from finetune.documents import SUFFIXES as DOCUMENTS
 from finetune.documents import Sentence, read_document, split_sentences
 from finetune.generation import BATCH_SIZE, Generation, generate_all
+from finetune.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
 from finetune.logged_models import (
     CLASSIFICATION,
     SUMMARIZATION,
@@ -36,10 +36,9 @@ from finetune.logged_models import (
 from finetune.output_columns import Columns, look_through
 from finetune.parameters import parse_parameters
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
-from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output, read_lines
+from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
-from finetune.reading import stream_rows
 from finetune.stdin_lines import STDIN, Lines
 from finetune.summarization import warn_of_long_articles
 from finetune.summarizers import load_summarizer
@@ -49,7 +48,6 @@ from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory at a time
-SPECIAL_TOKENS = 8  # room for those that a tokenizer puts around a text
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -84,15 +82,14 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
     flags.context = database.statements if database else flags.context
     prompt = Prompt(logged.card["prompt"])
     tokenizer, limit = load_tokenizer_of(logged, flags.base_model)
+    if database:
+        schema = prompt.render({"question": "", "context": flags.context})
+        check_schema_length(tokenizer(schema)["input_ids"], limit, logged.card["max_length"])
     check = partial(check_length, tokenizer, limit, prompt)
     # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
-    rows, columns = look_ahead(lambda: read_input(flags, prompt.variables, check), flags, prompt.variables)
+    rows, columns = look_ahead(lambda: read_questions(flags, prompt.variables, check), flags, prompt.variables)
     options = (flags.base_model, flags.precision, not flags.no_adapter, flags.merge, flags.compute_dtype)
     model, tokenizer = load_model(logged, *options)
-    if database:
-        check_schema_length(
-            tokenizer(prompt.render({"question": "", "context": flags.context}))["input_ids"], model, logged
-        )
     if flags.execute or flags.interactive:
         layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
         limits = (flags.max_rows, flags.timeout, flags.retries)
@@ -280,7 +277,7 @@ def parse(arguments: list[str] | None):
         if getattr(flags, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")
     check_database_flags(flags)
-    flags.lines = Lines(flags.encoding)
+    flags.lines, flags.told = Lines(flags.encoding), False
     is_stdin = flags.input is None and flags.question is None and flags.text is None
     source = flags.input or (STDIN if is_stdin else None)
     check_output("--output", flags.output, source, OUTPUT_SUFFIXES)
@@ -288,94 +285,6 @@ def parse(arguments: list[str] | None):
     if console.stdout_is_closed() and flags.output is None:
         raise InputError("stdout is closed, and the answers go there; give a file with --output.")
     return flags
-
-
-def read_input(flags, columns: list[str], check: Callable[[dict, str], None]) -> Iterator[dict]:
-    """Yield the rows to answer, checked for the columns of the prompt.
-
-    Args:
-        check: raises InputError for a row, named by its second argument, that the model has no positions for.
-    """
-    what = str(flags.input or "stdin")
-    if flags.question is not None:
-        if flags.context is None:
-            raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
-        source, what = [{"question": flags.question, "context": flags.context}], "--question and --context"
-    elif flags.input is not None:
-        source = stream_rows(flags.input, flags.encoding, nan=True)
-    else:
-        source = _read_questions(flags)
-    for number, row in enumerate(source, start=1):
-        where = what if flags.question is not None else f"row {number} of {what}"
-        if flags.database is not None and row.setdefault("context", flags.context) != flags.context:
-            logger.warning(f"{where}: its context is not read, the schema is that of --database.")
-        try:
-            if number == 1:
-                check_columns([row], tuple(columns), f"the rows of {what}")
-            check_question(asked(row, flags), columns, where)
-            check(asked(row, flags), where)
-        except InputError as error:
-            if not flags.interactive:
-                raise
-            logger.error(error)
-            continue
-        yield row
-
-
-def asked(row: dict, flags) -> dict:
-    """Return a row as it is asked: of --database, whatever context the row has of its own."""
-    return row | {"context": flags.context} if flags.database else row
-
-
-def check_question(row: dict, columns: list[str], where: str) -> None:
-    """Raise InputError for a row without a text in each column of the prompt."""
-    missing = [name for name in columns if not isinstance(row.get(name), str) or not row[name].strip()]
-    if missing:
-        raise InputError(f"{where}: no text in {' and '.join(missing)}; expected a question about a schema.")
-
-
-def check_length(tokenizer, limit: int | None, prompt: Prompt, row: dict, what: str) -> None:
-    """Raise InputError for a row whose prompt the base has no positions for."""
-    text = prompt.render(row)
-    # A token is a byte at least: most prompts need no counting.
-    if limit and len(text.encode()) + SPECIAL_TOKENS > limit and (tokens := len(tokenizer(text)["input_ids"])) > limit:
-        raise InputError(
-            f"{what}: its prompt takes {tokens} tokens, the base model has {limit} positions; shorten its question, or"
-            " leave tables out of its schema that it is not about."
-        )
-
-
-def _read_questions(flags) -> Iterator[dict]:
-    context = flags.context
-    for number, line in read_lines(flags.lines):
-        if isinstance(line, str) and context is None:
-            raise InputError(
-                f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
-            )
-        yield {"question": line, "context": context} if isinstance(line, str) else line
-
-
-def read_texts(flags, column: str, trained: str | None = None) -> Iterator[dict]:
-    """Yield the rows to classify or to summarise, checked for a text.
-
-    Args:
-        column: that holds the text.
-        trained: what it was called in training; that is taken too.
-    """
-    what = str(flags.input or "stdin")
-    if flags.text is not None:
-        source, what = [{column: flags.text}], "--text"
-    elif flags.input is not None:
-        source = stream_rows(flags.input, flags.encoding, nan=True)
-    else:
-        source = ({column: line} if isinstance(line, str) else line for _, line in read_lines(flags.lines))
-    for number, row in enumerate(source, start=1):
-        if number == 1 and column not in row and trained not in row:
-            check_columns([row], (column,), f"the rows of {what}")
-        text = row.get(column, row.get(trained))
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"row {number} of {what} has no text; expected one in the column {column}.")
-        yield row
 
 
 def format_answer(row: dict, answer: Generation, flags, columns: Columns) -> str:
@@ -391,16 +300,6 @@ def format_labels(row: dict, named: dict, document: str | None) -> str:
     shown = [f"{name} {scores[name]:.2f}" if name in scores else name for name in named["labels"]]
     labels = ", ".join(shown) or "none"
     return f"{row['line']}:{row['start']}-{row['end']}\t{labels}\t{row['text']}" if document else labels
-
-
-def check_schema_length(prompt_ids: list[int], model, logged) -> None:
-    """Raise InputError for a schema that the base has no positions for; warn of one longer than in training."""
-    limit, trained = getattr(model.config, "max_position_embeddings", None), logged.card["max_length"]
-    how = "name the tables that the question is about with --tables"
-    if limit and len(prompt_ids) > limit:
-        raise InputError(f"the schema takes {len(prompt_ids)} tokens, the base model has {limit} positions; {how}.")
-    if len(prompt_ids) > trained:
-        logger.warning(f"the schema takes {len(prompt_ids)} tokens, training saw at most {trained}; {how}.")
 
 
 def write_sql(model, tokenizer, prompt: Prompt, parameters: dict, context: str, question: str) -> str:

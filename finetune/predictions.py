@@ -5,17 +5,18 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import console
 from finetune.console import InputError
 from finetune.data import check_writable
 from finetune.output_columns import Columns, to_table
-from finetune.reading import read_object
-from finetune.stdin_lines import STDIN, Lines
+from finetune.stdin_lines import STDIN
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,15 +54,20 @@ def _is_same(path: Path, source: Path | None) -> bool:
         return False
 
 
-def read_lines(lines: Lines) -> Iterator[tuple[int, str | dict]]:
-    """Yield (number, content) of the lines on stdin that are not empty: JSON objects parsed, others as text."""
-    for number, line in lines:
-        yield number, read_object(line, "stdin", number) if line.lstrip().startswith("{") else line.strip()
-
-
 def as_json(row: dict, **options) -> str:
-    """Return a row as a line of JSON; dates and times in ISO form, decimal numbers as texts, bytes in base64."""
-    return json.dumps(row, default=_as_text, **options)
+    """Return a row as a line of JSON; NaN as null, dates in ISO form, decimal numbers as texts, bytes in base64."""
+    try:
+        return json.dumps(row, default=_as_text, allow_nan=False, **options)
+    except ValueError:  # JSON has no NaN; Infinity, where JSON brought it, stays.
+        return json.dumps(_without_nan(row), default=_as_text, **options)
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _as_text(value) -> str:
@@ -108,6 +114,7 @@ class Csv(JsonLines):
     def _cell(value):
         if isinstance(value, list | dict):
             return as_json(value, ensure_ascii=False)
+        value = _without_nan(value)
         return value if value is None or isinstance(value, str | int | float) else _as_text(value)
 
 
@@ -148,14 +155,22 @@ class Writer:
             for line in lines:
                 console.print_result(line)
             return
-        self._open()
-        self.file.write(rows)
+        with self._disk():
+            self._open()
+            self.file.write(rows)
         self.written += len(rows)
 
     def _open(self) -> None:
         if self.file is None:
             self.file = KINDS[self.output.suffix](self.part, self.columns.schema(self.predicted))
             self.columns.header_is_written = self.output.suffix != ".jsonl"
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.part} cannot be written: {error.strerror or error}.") from error
 
     def __enter__(self) -> "Writer":
         return self
@@ -164,12 +179,14 @@ class Writer:
         """Give the file its name; after an error leave what is written as .part, and nothing where nothing is."""
         if self.part is None:
             return
+        with self._disk():
+            if kind is None:
+                self._open()
+            if self.file:
+                self.file.close()
+            if kind is None:
+                self.part.replace(self.output)
         if kind is None:
-            self._open()
-        if self.file:
-            self.file.close()
-        if kind is None:
-            self.part.replace(self.output)
             console.print_result(str(self.output))
         elif self.written:
             logger.warning(f"the first {self.written} rows, with their predictions, are in {self.part}.")

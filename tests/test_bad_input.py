@@ -440,6 +440,8 @@ def test_questions_and_schemas_that_are_empty(logged_model, tmp_path, monkeypatc
         refused(call(predict.main, logged_model["uri"]), f"row 1 of stdin: no text in {where}")
     monkeypatch.setattr("sys.stdin", io.StringIO("a question"))
     refused(call(predict.main, logged_model["uri"], "--context", " "), "row 1 of stdin: no text in context")
+    half = call(predict.main, logged_model["uri"], "--question", "\udcff", "--context", "c")  # bytes that are no text
+    refused(half, "no text in question")
 
 
 def test_prompts_that_are_longer_than_the_positions_of_the_base(logged_model, sqlite_database, tmp_path, monkeypatch):

@@ -125,6 +125,8 @@ def test_types_of_parquet_stay_the_same_types(tmp_path):
         row = next(stream_rows(rewritten(tmp_path / "in.parquet", tmp_path / f"out{suffix}")))
         assert (str(row["id"]), row["day"], row["price"], row["raw"]) == (str(BIG), "2024-01-31", "1.10", "/w==")
 
+    assert lines_of(tmp_path / "out.jsonl")[2]["share"] is None  # JSON has no NaN.
+
 
 def test_parquet_of_json_has_one_type_for_all_rows_or_is_refused_before_anything_is_written(tmp_path):
     rows = [
@@ -189,6 +191,15 @@ def test_a_column_that_comes_after_the_header_is_refused_by_its_name_and_what_is
     part = tmp_path / "out.csv.part"
     assert [(row["text"], row["id"]) for row in stream_rows(part.rename(output))] == [("a", "1"), ("b", "2"), ("c", "")]
     assert "the first 3 rows, with their predictions, are in" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_a_full_disk_is_said(tmp_path, suffix):
+    (tmp_path / f"out{suffix}.part").symlink_to("/dev/full")
+    source = jsonl(tmp_path / "in.jsonl", [{"text": "a"}])
+    with pytest.raises(InputError, match=r"\.part cannot be written: .*No space left on device"):
+        rewritten(source, tmp_path / f"out{suffix}")
+    assert not (tmp_path / f"out{suffix}").exists()
 
 
 def test_the_input_is_not_the_output_by_any_name(tmp_path, monkeypatch):
