@@ -27,7 +27,7 @@ def read_questions(flags, columns: list[str], check: Callable[[dict, str], None]
             raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
         source, what = [{"question": flags.question, "context": flags.context}], "--question and --context"
     elif flags.input is not None:
-        source = stream_rows(flags.input, flags.encoding, nan=True)
+        source = stream_rows(flags.input, flags.encoding, raw=True)
     else:
         source = _questions_on_stdin(flags)
     for number, row in enumerate(source, start=1):
@@ -92,7 +92,7 @@ def read_texts(flags, column: str, trained: str | None = None) -> Iterator[dict]
     if flags.text is not None:
         source, what = [{column: flags.text}], "--text"
     elif flags.input is not None:
-        source = stream_rows(flags.input, flags.encoding, nan=True)
+        source = stream_rows(flags.input, flags.encoding, raw=True)
     else:
         source = ({column: line} if isinstance(line, str) else line for _, line in read_lines(flags.lines))
     for number, row in enumerate(source, start=1):

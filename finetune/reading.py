@@ -34,7 +34,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[dict]:
     return list(stream_rows(path, encoding))
 
 
-def stream_rows(path: Path, encoding: str = "utf-8", nan: bool = False) -> Iterator[dict]:
+def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Iterator[dict]:
     """Yield the rows of a .jsonl, .json, .csv, .tsv or .parquet file, or of one compressed as .gz, .zst or .bz2.
 
     JSON may hold a list of objects, an object a line, or objects one after the other, whatever its suffix. CSV is
@@ -42,7 +42,7 @@ def stream_rows(path: Path, encoding: str = "utf-8", nan: bool = False) -> Itera
     many fields as the header. NaN and null are None; all of CSV is text.
 
     Args:
-        nan: leave a NaN of a Parquet file what it is.
+        raw: leave a NaN of a Parquet file what it is, and the index that pandas has put beside the columns.
 
     Raises:
         InputError: the file is missing, of another kind, or cannot be read, with the line where that can be told.
@@ -59,7 +59,7 @@ def stream_rows(path: Path, encoding: str = "utf-8", nan: bool = False) -> Itera
         raise InputError(f"there is no file {path}.")
     try:
         for row in {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(kind, _json)(path, encoding):
-            yield row if nan else {name: None if _is_nan(value) else value for name, value in row.items()}
+            yield row if raw else {n: None if _is_nan(v) else v for n, v in row.items() if not n.startswith(INDEX)}
     except (OSError, EOFError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as {kind[1:]}: {reason}.") from error
@@ -79,7 +79,8 @@ def declared_columns(path: Path, encoding: str = "utf-8") -> pa.Schema:
     """Return names and types of the columns that a CSV or Parquet file declares; of JSON, which declares none, none."""
     kind = kind_of(path)
     if kind == ".parquet":
-        return pa.schema([field for field in pq.read_schema(path) if not field.name.startswith(INDEX)])
+        schema = pq.read_schema(path)
+        return pa.schema([*((name, pa.int64()) for name in _range_index(schema)), *schema])
     if kind not in (".csv", ".tsv"):
         return pa.schema([])
     with _text(path, encoding) as text:
@@ -250,6 +251,17 @@ def _refuse_twice(names: list[str], path: Path) -> None:
 def _parquet(path: Path, encoding: str) -> Iterator[dict]:
     with pq.ParquetFile(path) as file:
         _refuse_twice(file.schema_arrow.names, path)
+        ranges = {name: iter(values) for name, values in _range_index(file.schema_arrow).items()}
         for batch in file.iter_batches(1024):
             for row in batch.to_pylist():
-                yield {name: value for name, value in row.items() if not name.startswith(INDEX)}
+                yield {name: next(values, None) for name, values in ranges.items()} | row
+
+
+def _range_index(schema: pa.Schema) -> dict[str, range]:
+    """Return an index of pandas that has a name and is a range: it is no column, but noted in the metadata."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        found = {i["name"]: range(i["start"], i["stop"], i["step"]) for i in noted if isinstance(i, dict)}
+    except (ValueError, AttributeError, KeyError, TypeError):  # not as pandas writes it
+        return {}
+    return {name: values for name, values in found.items() if isinstance(name, str) and name not in schema.names}

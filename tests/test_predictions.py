@@ -27,8 +27,8 @@ SCORE = 0.12345678901234567
 
 def rewritten(source: Path, output: Path, chunk: int = 2) -> Path:
     """Write the rows of a file with a prediction each, as predict.py does, and return the file."""
-    columns = look_through(lambda: stream_rows(source, nan=True), source, "utf-8", output, ["text"])
-    rows = list(stream_rows(source, nan=True))
+    columns = look_through(lambda: stream_rows(source, raw=True), source, "utf-8", output, ["text"])
+    rows = list(stream_rows(source, raw=True))
     with Writer(output, columns, PREDICTED) as writer:
         for start in range(0, len(rows), chunk):
             found = [columns.add(row, {"labels": ["x"], "scores": {"a": SCORE}}) for row in rows[start : start + chunk]]
@@ -126,6 +126,19 @@ def test_types_of_parquet_stay_the_same_types(tmp_path):
         assert (str(row["id"]), row["day"], row["price"], row["raw"]) == (str(BIG), "2024-01-31", "1.10", "/w==")
 
     assert lines_of(tmp_path / "out.jsonl")[2]["share"] is None  # JSON has no NaN.
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [7, 5, BIG]])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_the_index_of_a_pandas_frame_is_not_lost(tmp_path, ids, suffix):
+    """pandas keeps the ids 1, 2, 3 as a range in the metadata, and an index without a name under one of its own."""
+    frame = pd.DataFrame({"text": ["a", "b", "c"], "id": ids}).set_index("id")
+    frame.to_parquet(tmp_path / "in.parquet")
+    rows = list(stream_rows(rewritten(tmp_path / "in.parquet", tmp_path / f"out{suffix}"), raw=True))
+    assert [int(row["id"]) for row in rows] == ids
+    pd.DataFrame({"text": ["a", "b"]}, index=ids[1:]).to_parquet(tmp_path / "in.parquet")
+    rows = list(stream_rows(rewritten(tmp_path / "in.parquet", tmp_path / f"out{suffix}"), raw=True))
+    assert [int(row["__index_level_0__"]) for row in rows] == ids[1:]
 
 
 def test_parquet_of_json_has_one_type_for_all_rows_or_is_refused_before_anything_is_written(tmp_path):
