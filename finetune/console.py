@@ -18,7 +18,7 @@ import transformers
 from transformers import HfArgumentParser
 
 logger = logging.getLogger(__name__)
-_results = None
+_results, _is_closed = None, False
 # All of C0 but tab and newline, C1, and the characters that order text from right to left.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -148,10 +148,49 @@ class ScriptParser(HfArgumentParser):
 
 
 def print_result(text: str) -> None:
-    """Write a result line to the real stdout (of the first process only)."""
-    if is_main_process():
-        stream = _results or sys.stdout
+    """Write a result line to the real stdout (of the first process only).
+
+    Raises:
+        InputError: it cannot be written, as where the disk of its file is full.
+    """
+    if not is_main_process():
+        return
+    stream = _results or sys.stdout
+    try:
         print(for_stream(text, stream), file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_results()
+        raise InputError(f"stdout cannot be written: {error.strerror}.") from error
+
+
+def stdout_is_closed() -> bool:
+    """Say whether the script was started without a stdout (`>&-`)."""
+    return _is_closed
+
+
+def _take_stdout() -> TextIO:
+    """Return the real stdout; what libraries print goes to stderr from now on."""
+    global _is_closed
+    if sys.stderr is None:  # closed, as by `2>&-`
+        sys.stderr = _nowhere()
+    if sys.stdout is None:
+        _is_closed, sys.stdout = True, sys.stderr
+        return _nowhere()
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), 1)
+    return results
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
+def _drop_results() -> None:
+    """Let what is still to be written to stdout go nowhere, at the end of the process too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
 
 
 def for_stream(text: str, stream: TextIO) -> str:
@@ -204,9 +243,7 @@ def run(main) -> None:
     Python, mixes with the results. Ctrl-C exits with 130 and SIGTERM with 143.
     """
     global _results
-    _results = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
-    sys.stdout.flush()
-    os.dup2(2, 1)
+    _results = _take_stdout()
     level = logging.INFO if is_main_process() else logging.ERROR
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_StreamFormatter("%(message)s"))
@@ -222,7 +259,7 @@ def run(main) -> None:
             print(for_stream(f"error: {error}", sys.stderr), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # The reader of stdout has gone, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
+        _drop_results()
         sys.exit(141)
     except KeyboardInterrupt:
         print("error: stopped by a signal.", file=sys.stderr)

@@ -298,9 +298,9 @@ def _class_names(features: Features, given: dict[str, str]) -> list[str] | None:
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 
-def check_writable(folder: str) -> None:
+def check_writable(folder: str, flag: str = "--output-dir") -> None:
     """Raise InputError when a folder cannot be made or written into; leave nothing behind."""
     path = Path(folder)
     existing = path if path.exists() else next(parent for parent in path.resolve().parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"the output folder {folder} cannot be written; choose another with --output-dir.")
+        raise InputError(f"the output folder {folder} cannot be written; choose another with {flag}.")

@@ -30,8 +30,9 @@ from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
@@ -133,8 +134,9 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
 def _signature() -> ModelSignature:
     types = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
     parameters = [ParamSpec(name, types[type(value)], value) for name, value in DEFAULTS.items()]
-    text = Schema([ColSpec(DataType.string)])
-    return ModelSignature(inputs=text, outputs=text, params=ParamSchema(parameters))
+    # Of any type: of null and numbers MLflow would make texts for strings; so its own flavour refuses them.
+    given, text = Schema([ColSpec(AnyType())]), Schema([ColSpec(DataType.string)])
+    return ModelSignature(inputs=given, outputs=text, params=ParamSchema(parameters))
 
 
 def requirements(others: tuple[str, ...] = ()) -> list[str]:
@@ -220,6 +222,18 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
     if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
         raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
     return source, revision
+
+
+def load_tokenizer_of(logged: LoggedModel, base_model: str | None) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """Return the tokenizer of a decoder, and how many positions its base has, None where it says nothing of them.
+
+    Args:
+        base_model: folder or Hub id in place of the recorded base.
+    """
+    source, revision = find_base(logged.card, base_model)
+    config = load_config(source, revision)
+    tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
+    return tokenizer, getattr(config, "max_position_embeddings", None)
 
 
 def load_model(

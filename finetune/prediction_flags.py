@@ -64,8 +64,6 @@ def check_task_flags(flags, task: str) -> None:
     classifies = task == CLASSIFICATION
     if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
         raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
-    if flags.report and not flags.report.resolve().parent.is_dir():
-        raise InputError(f"--report {flags.report}: there is no folder {flags.report.parent}.")
 
 
 def check_database_flags(flags) -> None:

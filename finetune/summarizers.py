@@ -20,6 +20,7 @@ import pandas as pd
 from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 
 MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
 TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
@@ -129,7 +130,8 @@ def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter",
     card = load_card(checkpoint)
     parameters = DEFAULTS | card["generation"] | {"batch_size": 16}
     signature = ModelSignature(
-        Schema([ColSpec(DataType.string, "article")]),
+        # Of any type: see `log_classifier`.
+        Schema([ColSpec(AnyType(), "article")]),
         Schema([ColSpec(DataType.string, "summary")]),
         ParamSchema([ParamSpec(name, TYPES[type(value)], value) for name, value in parameters.items()]),
     )

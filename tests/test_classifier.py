@@ -182,7 +182,7 @@ def test_pyfunc_refuses_another_column_an_empty_text_and_an_impossible_threshold
         with pytest.raises(MlflowException, match=part) as error:
             model.predict(given)
         assert error.value.error_code == "INVALID_PARAMETER_VALUE"
-    with pytest.raises(MlflowException, match="between 0 and 1"):
+    with pytest.raises(MlflowException, match="expected a number from 0 to 1"):
         model.predict("a", params={"threshold": 1.5})
 
 
