@@ -19,6 +19,7 @@ from finetune.checkpoints import CARD
 from finetune.classification import warn_of_long_texts
 from finetune.classifiers import check_threshold, load_classifier
 from finetune.clause_report import clause_report
+from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.console import InputError, Parser
 from finetune.database_roles import check_role
 from finetune.databases import open_database
@@ -64,6 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         database.dialect = logged.card.get("dialect", "sqlite")
     task = logged.card["task"]
     check_task_flags(flags, task)
+    flags.names = name_columns(flags, logged)
     given = parse_parameters(flags.param, logged.parameters)
     if "batch_size" in given and flags.engine is None:
         raise InputError(f"--param batch_size={given['batch_size']}: give it as --batch-size {given['batch_size']}.")
@@ -79,6 +81,19 @@ def main(arguments: list[str] | None = None) -> None:
         summarize(flags, logged, parameters)
     else:
         write_queries(flags, logged, parameters, database)
+
+
+def name_columns(flags, logged: LoggedModel) -> Names:
+    """Return what the rows call the columns that the model reads."""
+    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
+    has_schema = flags.database or flags.context is not None
+    needed = {TEXTS: TEXTS, SUMMARIES: ("article",)}.get(required, ("question",) if has_schema else QUESTIONS[:2])
+    read = (*needed, "context") if not flags.database else needed
+    given = {name: column for name, column in parse_columns(flags.column, required).items() if name in read}
+    is_document = flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
+    if given and (is_document or flags.text is not None or flags.question is not None):
+        raise InputError("--column is for rows of --input or stdin, not for a document, --text or --question.")
+    return Names(required, needed, given, logged.card.get("columns"))
 
 
 def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> None:
@@ -135,7 +150,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
         tqdm(unit=" texts", disable=flags.text is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
-            encoded = classifier.encode([row["text"] for row in chunk])
+            encoded = classifier.encode([flags.names.read(row)["text"] for row in chunk])
             scores = classifier.score(encoded, flags.batch_size)
             decided = classifier.decide(scores, parameters["threshold"])
             found = list(zip(chunk, classifier.name(scores, decided), strict=True))
@@ -158,13 +173,12 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
 def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
     """Write a summary of each article."""
     is_document = flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
-    column = logged.card["columns"]["article"]
     if is_document:
         document = [{"article": read_document(flags.input)}]
         rows, columns = iter(document), Columns(output=flags.output)
         columns.look_at(document)
     else:
-        rows, columns = look_ahead(lambda: read_texts(flags, "article", column), flags, ["article"])
+        rows, columns = look_ahead(lambda: read_texts(flags, "article"), flags, ["article"])
     options = (flags.base_model, flags.precision, not flags.no_adapter, flags.compute_dtype)
     summarizer = load_summarizer(logged.adapter, *options)
     summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
@@ -176,7 +190,7 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
         tqdm(unit=" articles", disable=flags.text is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
-            articles = summarizer.encode([row.get("article", row.get(column)) for row in chunk])
+            articles = summarizer.encode([flags.names.read(row)["article"] for row in chunk])
             summaries = summarizer.summarize(articles, flags.batch_size, **parameters)
             pairs = list(zip(chunk, summaries, strict=True))
             found = [columns.add(row, {"summary": s.text, "ended": s.ended}) for row, s in pairs]
@@ -243,6 +257,9 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
     parser.add_argument("--input", help="file of rows with the model's columns")
+    parser.add_argument(
+        "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what --input calls the model's columns"
+    )
     parser.add_argument("--encoding", default="utf-8", help="of the text of --input")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator
 
 from finetune.console import InputError
-from finetune.data import check_columns
 from finetune.prompts import Prompt
 from finetune.reading import read_object, stream_rows
 from finetune.stdin_lines import Lines
@@ -36,10 +35,9 @@ def read_questions(flags, columns: list[str], check: Callable[[dict, str], None]
             flags.told = True
             logger.warning(f"{where}: its context is not read, the schema is that of --database.")
         try:
-            if number == 1:
-                check_columns([row], tuple(columns), f"the rows of {what}")
-            check_question(asked(row, flags), columns, where)
-            check(asked(row, flags), where)
+            question = asked(row, flags, where if number > 1 else f"the rows of {what}")
+            check_question(question, columns, where)
+            check(question, where)
         except InputError as error:
             if not flags.interactive:
                 raise
@@ -48,9 +46,10 @@ def read_questions(flags, columns: list[str], check: Callable[[dict, str], None]
         yield row
 
 
-def asked(row: dict, flags) -> dict:
-    """Return a row as it is asked: of --database, whatever context the row has of its own."""
-    return row | {"context": flags.context} if flags.database else row
+def asked(row: dict, flags, what: str = "the rows") -> dict:
+    """Return question and context of a row: the context of --database, the row's own, or --context."""
+    found = flags.names.read(row, what)
+    return found | {"context": flags.context} if flags.database or "context" not in found else found
 
 
 def check_question(row: dict, columns: list[str], where: str) -> None:
@@ -78,29 +77,24 @@ def _questions_on_stdin(flags) -> Iterator[dict]:
             raise InputError(
                 f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
             )
-        yield {"question": line, "context": context} if isinstance(line, str) else line
+        question = flags.names.given.get("question", "question")
+        yield {question: line, "context": context} if isinstance(line, str) else line
 
 
-def read_texts(flags, column: str, trained: str | None = None) -> Iterator[dict]:
-    """Yield the rows to classify or to summarise, checked for a text.
-
-    Args:
-        column: that holds the text.
-        trained: what it was called in training; that is taken too.
-    """
+def read_texts(flags, column: str) -> Iterator[dict]:
+    """Yield the rows to classify or to summarise, checked for a text in the column that the model reads."""
     what = str(flags.input or "stdin")
     if flags.text is not None:
         source, what = [{column: flags.text}], "--text"
     elif flags.input is not None:
         source = stream_rows(flags.input, flags.encoding, raw=True)
     else:
-        source = ({column: line} if isinstance(line, str) else line for _, line in read_lines(flags.lines))
+        name = flags.names.given.get(column, column)
+        source = ({name: line} if isinstance(line, str) else line for _, line in read_lines(flags.lines))
     for number, row in enumerate(source, start=1):
-        if number == 1 and column not in row and trained not in row:
-            check_columns([row], (column,), f"the rows of {what}")
-        text = row.get(column, row.get(trained))
-        if not _is_text(text):
-            raise InputError(f"row {number} of {what} has no text; expected one in the column {column}.")
+        where = f"row {number} of {what}"
+        if not _is_text(flags.names.read(row, where if number > 1 else f"the rows of {what}")[column]):
+            raise InputError(f"{where} has no text; expected one in the column {column}.")
         yield row
 
 

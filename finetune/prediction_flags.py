@@ -10,7 +10,7 @@ def check_spark_flags(flags) -> None:
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
     names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role",
-             "text", "split_sentences",
+             "column", "text", "split_sentences",
              "report", "long_texts", "no_adapter", "token_ids", "json", "merge")  # fmt: skip
     if given := [name for name in names if getattr(flags, name)]:
         raise InputError(

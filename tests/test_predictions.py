@@ -311,3 +311,33 @@ def test_a_row_that_cannot_be_answered_is_found_before_the_model_is_loaded(logge
     refused = call(predict.main, logged_classifier["uri"], "--input", source, "--output", tmp_path / "out.csv")
     assert "row 3001 of" in refused
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_rows_of_a_classifier_with_other_columns(logged_classifier, tmp_path, capsys, monkeypatch):
+    rows = [{"Body": "a", "id": 1}, {"id": 2, "body": "b"}]
+    source = jsonl(tmp_path / "in.jsonl", rows)
+    assert call(predict.main, logged_classifier["uri"], "--input", source, "--json", "--column", "text=BODY") is None
+    shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{name: row[name] for name in given} for row, given in zip(shown, rows, strict=True)] == rows
+    assert [set(row) - {"id"} for row in shown] == [{"Body", "labels", "scores"}, {"body", "labels", "scores"}]
+    assert "expected text" in call(predict.main, logged_classifier["uri"], "--input", source)
+    assert "there is no body" in call(predict.main, logged_classifier["uri"], "--column", "body=text")
+    refused = call(predict.main, logged_classifier["uri"], "--text", "a", "--column", "text=body")
+    assert "--column is for rows of --input or stdin" in refused
+
+
+def test_questions_with_other_columns(logged_model, tmp_path, capsys):
+    few = ("--param", "max_new_tokens=4", "--json")
+    known = {"sql_prompt": QUESTIONS[0], "sql_context": CONTEXT, "sql": "gold"}
+    named = {"Q": QUESTIONS[0], "ddl": CONTEXT, "ANSWER": "gold"}
+    plain = {"question": QUESTIONS[0]}
+    for row, flags in (
+        (known, ()),
+        (named, ("--column", "question=q", "context=ddl")),
+        (plain, ("--context", CONTEXT)),
+    ):
+        source = jsonl(tmp_path / "in.jsonl", [row])
+        assert call(predict.main, logged_model["uri"], "--input", source, *few, *flags) is None
+        shown = json.loads(capsys.readouterr().out)
+        assert row.items() <= shown.items()
+        assert shown.keys() - row.keys() == ({"predicted_sql", "ended"} if "sql" in row else {"sql", "ended"})
