@@ -78,9 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
     run = tracking.find_run(flags.run)
     check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
+    check_task_flags(flags, load_card(checkpoint)["task"])
     check_adapter(checkpoint)
     check_numbers(checkpoint)
-    check_task_flags(flags, load_card(checkpoint)["task"])
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     with logging_into(run):
         parity = log_and_check(flags, run, checkpoint, why, flags.name)

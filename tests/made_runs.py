@@ -22,7 +22,9 @@ PROMPT = Prompt.load("text_to_sql")
 def make_checkpoint(folder: Path, base: Path, **fields) -> dict:
     """Save an adapter, the tokenizer and a card, as a training checkpoint has them."""
     tokenizer = load_tokenizer(str(base))
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules="all-linear"))
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base), LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear")
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     sample = [{key: row[key] for key in PROMPT.variables} for row in demo_rows("validation")[:4]]

@@ -70,8 +70,8 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
     run, client = mlflow.get_run(summarizer_run["id"]), mlflow.MlflowClient()
     assert run.info.status == "FINISHED"
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} == {
-        "arguments.json", "checkpoints", "figures", "parameters.json", "preflight.json", "prompts", "reload_check.json",
-        "scorecard",
+        "arguments.json", "checkpoints", "figures", "leak_report.json", "parameters.json", "preflight.json", "prompts",
+        "reload_check.json", "scorecard",
         "summaries", "supervision_audit.json", "supervision_audit.txt",
     }  # fmt: skip
     figures = {artifact.path.split("/")[1] for artifact in client.list_artifacts(run.info.run_id, "figures")}
@@ -373,7 +373,7 @@ def test_bad_input_is_refused(tiny_t5, tiny_roberta, reports, tmp_path, monkeypa
     empty = tmp_path / "empty.jsonl"
     rows = [{"article": " ", "summary": "b", "split": part} for part in ("train", "validation")]
     empty.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "a column is empty" in refused(tmp_path, *flags, "--dataset", empty)
+    assert "there are none with article and summary" in refused(tmp_path, *flags, "--dataset", empty)
     assert "not an encoder-decoder" in refused(tmp_path, *flags, "--base-model", tiny_roberta)
     assert "summary longer than 3 tokens" in refused(tmp_path, *flags, "--max-target-length", 3)
     wrong = refused(tmp_path, *flags, "--lora-r", 0, "--long-texts", "drop", "--metric-for-best-model", "bleu",
