@@ -89,7 +89,7 @@ OPTIONAL = {
     "dialect": matching(r"[a-z0-9_]{0,40}", "the name of a dialect"),
     "metrics": mapped(NUMBER),
     "generation": GENERATION,
-    "run_id": matching(r"[A-Za-z0-9_-]{1,256}", "the id of a run"),
+    "run_id": either(NULL, matching(r"[A-Za-z0-9_-]{1,256}", "the id of a run")),
     "epoch": either(NULL, number(0, 1e9)),
     "step": whole(0, 2**62),
 }
