@@ -7,6 +7,7 @@ hide the good one before it.
 import logging
 import os
 import platform
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -28,16 +29,17 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 logger = logging.getLogger(__name__)
 CHECKPOINT_TAG = "finetune.checkpoint"  # digest of what was logged
 PROCESS_TAG = "finetune.logged_by"  # machine, process and its start
+ATTEMPT_TAG = "finetune.attempt"  # one for each time that something is logged: a process may log twice
 FORBIDDEN = "/:.%\"'`\\"
 ABANDONED = 3600  # seconds after which an entry of another machine, or of who knows whom, is taken for left
 NAMESPACE = Path("/proc/self/ns/pid")
 # Runs beside a process that logs over a model, and outlives it: plain MLflow would take what it leaves.
 GUARD = f"""import sys, mlflow
-experiment, run_id, name, process = sys.argv[1:]
+experiment, run_id, name, attempt = sys.argv[1:]
 sys.stdin.read()
 query = f"source_run_id = '{{run_id}}' AND name = '{{name}}'"
 for model in mlflow.search_logged_models([experiment], query, output_format="list"):
-    if model.status != "READY" and model.tags.get("{PROCESS_TAG}") == process:
+    if model.status != "READY" and model.tags.get("{ATTEMPT_TAG}") == attempt:
         mlflow.MlflowClient().delete_logged_model(model.model_id)
 """
 
@@ -80,9 +82,9 @@ def log_saved(run: Run, checkpoint: Path, name: str, digest: str, save: Callable
         save: writes an MLflow model to the folder that it is given, which does not exist.
     """
     card, client = load_card(checkpoint), mlflow.MlflowClient()
-    tags = {CHECKPOINT_TAG: digest, PROCESS_TAG: this_process()}
+    tags = {CHECKPOINT_TAG: digest, PROCESS_TAG: this_process(), ATTEMPT_TAG: secrets.token_hex(8)}
     tags |= {"epoch": f"{card['epoch']:g}"} if "epoch" in card else {}
-    guarded = _guarded(run, name) if ready_models(run, name) else nullcontext()
+    guarded = _guarded(run, name, tags[ATTEMPT_TAG]) if ready_models(run, name) else nullcontext()
     with guarded, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         save(folder)
@@ -172,9 +174,9 @@ def is_being_logged(model: LoggedModel) -> bool:
 
 
 @contextmanager
-def _guarded(run: Run, name: str) -> Iterator[None]:
+def _guarded(run: Run, name: str, attempt: str) -> Iterator[None]:
     """Have another process take away what this one would leave if it were killed."""
-    arguments = run.info.experiment_id, run.info.run_id, name, this_process()
+    arguments = run.info.experiment_id, run.info.run_id, name, attempt
     guard = subprocess.Popen(
         [sys.executable, "-c", GUARD, *arguments],
         stdin=subprocess.PIPE,
