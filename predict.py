@@ -90,7 +90,7 @@ def name_columns(flags, logged: LoggedModel) -> Names:
     needed = {TEXTS: TEXTS, SUMMARIES: ("article",)}.get(required, ("question",) if has_schema else QUESTIONS[:2])
     read = (*needed, "context") if not flags.database else needed
     given = {name: column for name, column in parse_columns(flags.column, required).items() if name in read}
-    is_document = flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
+    is_document = given and flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
     if given and (is_document or flags.text is not None or flags.question is not None):
         raise InputError("--column is for rows of --input or stdin, not for a document, --text or --question.")
     return Names(required, needed, given, logged.card.get("columns"))

@@ -52,7 +52,16 @@ def changed_fields(recorded: dict, base_model: str, revision: str | None = None,
         before, now = (_flat(fields) for fields in both)
     names = [name for name in sorted(before | now) if before.get(name) != now.get(name)]
     names = [name for name in names if in_training or "drop" not in name]
-    return ", ".join(f"{name} {now.get(name)} (in training {before.get(name)})" for name in names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    changes = (
+        f"{name[:80]} {_short(now.get(name))} (in training {_short(before.get(name))})" for name in names[:SHOWN]
+    )
+    return ", ".join(changes) + more
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _find(name: str, base_model: str, revision: str | None) -> Path:
