@@ -19,6 +19,7 @@ IGNORED = {
 }  # fmt: skip
 # Of generation_config.json: each answer is written with parameters and special tokens of our own.
 SET_HERE = {*DEFAULTS, "bos_token_id", "eos_token_id", "pad_token_id", "max_length", "transformers_version"}
+SHOWN = 5  # changed fields that a message names
 
 
 def read_config(base_model: str, revision: str | None = None) -> dict:
