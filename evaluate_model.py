@@ -8,7 +8,10 @@ Where there is a column `split`, the rows of --split are taken.
 
 import json
 import logging
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import console, reports, tracking
@@ -25,14 +28,19 @@ from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, l
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
 from finetune.reading import read_rows
+from finetune.refusals import check_writable, logging_into
 from finetune.scorecard import compare, log_scorecard
 from finetune.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
 from finetune.summarizers import load_summarizer
 from finetune.summary_scorecard import summary_scorecard
 
 import mlflow
+from mlflow.data.dataset import Dataset
+from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
+NO_LOG = "--no-log prints them only."
+NAME = re.compile(r"\w[\w .:-]{0,99}")  # begins names of metrics, figures and tables
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = load(flags)
     logged = open_model(flags.uri)
     rows = name_columns(rows, flags, logged)
+    flags.run = find_run(logged) if flags.log else None
     if logged.card["task"] == CLASSIFICATION:
         score_classifier(flags, logged, rows)
     elif logged.card["task"] == SUMMARIZATION:
@@ -63,11 +72,11 @@ def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
         rows, classifier.labels, classifier.tokenizer, card["max_length"], window, str(flags.dataset)
     )
     scorecard = classifier_scorecard(classifier, texts, flags.batch_size)
-    if flags.log:
-        run_id, dataset = log_rows(flags, logged, rows, ("text", "labels" if "labels" in rows[0] else "label"))
-        scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
     result = {"name": flags.name, "rows": len(rows)} | scorecard.metrics
     console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
+    if flags.log:
+        with log_rows(flags, rows, ("text", "labels" if "labels" in rows[0] else "label")) as (run_id, dataset):
+            scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
 
 
 def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
@@ -77,11 +86,11 @@ def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
     summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
     summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     scorecard = summary_scorecard(summarizer, full, flags.batch_size)
-    if flags.log:
-        run_id, dataset = log_rows(flags, logged, full, ("article", "summary"))
-        scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
     result = {"name": flags.name, "rows": len(full)} | scorecard.metrics
     console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
+    if flags.log:
+        with log_rows(flags, full, ("article", "summary")) as (run_id, dataset):
+            scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
     refuse_no_change([scorecard.changed])
 
 
@@ -99,14 +108,14 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
         sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0, dialect=dialect)
     options = flags.batch_size, dialect, flags.unwrap
     cards = {name: compare(model, tokenizer, prompt, part, *options) for name, part in sets.items()}
-    if flags.log:
-        run_id, dataset = log_rows(flags, logged, rows, QUESTIONS)
-        for name, card in cards.items():
-            log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
-        if skipped:
-            reports.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
     for name, card in cards.items():
         console.print_result(json.dumps({"name": name} | card.metrics) if flags.json else card.format(name))
+    if flags.log:
+        with log_rows(flags, rows, QUESTIONS) as (run_id, dataset):
+            for name, card in cards.items():
+                log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
+            if skipped:
+                reports.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
     refuse_no_change([card.changed for card in cards.values()])
 
 
@@ -171,6 +180,11 @@ def parse(arguments: list[str] | None):
         value = getattr(flags, name)
         if value is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} {value} must be at least {least}.")
+    if not NAME.fullmatch(flags.name) or flags.name.endswith(" "):
+        raise InputError(
+            f"--name {flags.name!r} begins the names of metrics and files; expected at most 100 letters, digits, _, -,"
+            " dots, colons and spaces, the first a letter or digit."
+        )
     if flags.dialect:
         check_dialect(flags.dialect)
     return flags
@@ -210,12 +224,33 @@ def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]
     return cleaning.rows, cleaning.dropped
 
 
-def log_rows(flags, logged: LoggedModel, rows: list[dict], columns: tuple[str, ...]):
-    """Log the rows as a data set of the run that the model came from, its status untouched; return both."""
-    run_id = tracking.find_run(logged.card["run_id"]).info.run_id
-    source, name = str(flags.dataset.resolve()), f"{flags.name}_rows"
+def find_run(logged: LoggedModel) -> Run:
+    """Return the run that the model came from, to log into.
+
+    Raises:
+        InputError: it is not in this store, was deleted, or may not be written.
+    """
+    if not logged.card.get("run_id"):
+        raise InputError(f"the model does not say of which run it is, to log the scores there. {NO_LOG}")
+    try:
+        run = tracking.find_run(logged.card["run_id"])
+    except InputError as error:
+        raise InputError(f"the scores cannot be logged: {error} {NO_LOG}") from error
+    check_writable(run, f" {NO_LOG}")
+    return run
+
+
+@contextmanager
+def log_rows(flags, rows: list[dict], columns: tuple[str, ...]) -> Iterator[tuple[str, Dataset]]:
+    """Log the rows as a data set of the run that the model came from, its status untouched; yield its id and the set.
+
+    Raises:
+        InputError: what is logged of them meanwhile is refused; the scores are printed by then.
+    """
+    run_id, source, name = flags.run.info.run_id, str(flags.dataset.resolve()), f"{flags.name}_rows"
     logger.info(f"logging into run {run_id} of {mlflow.get_tracking_uri()}")
-    return run_id, tracking.log_dataset(run_id, rows, columns, source, name, "evaluation")
+    with logging_into(flags.run, " The scores are those printed above."):
+        yield run_id, tracking.log_dataset(run_id, rows, columns, source, name, "evaluation")
 
 
 if __name__ == "__main__":

@@ -8,17 +8,22 @@ import logging
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from finetune import console, runs, tracking
-from finetune.checkpoints import find_checkpoint, load_card
+from finetune.adapter_files import check_adapter, check_numbers
+from finetune.checkpoints import digest_of, find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
 from finetune.generation import parts_at_near_tie
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, log_adapter
-from finetune.onnx_export import export_onnx
+from finetune.model_entries import check_name, clear_left, clear_older, find_logged, ready_models
+from finetune.onnx_export import check_packages, export_onnx
+from finetune.onnx_model import FILE as ONNX
 from finetune.prompts import Prompt
 from finetune.quantization import recorded_dtype
+from finetune.refusals import check_writable, logging_into, refuse_deleted
 from finetune.summarizers import log_summarizer
 
 import mlflow
@@ -54,43 +59,90 @@ def main(arguments: list[str] | None = None) -> None:
         "--no-reload-check", dest="reload_check", action="store_false", help="for a base that does not fit here"
     )
     parser.add_argument(
+        "--replace", action="store_true", help="delete older models of the same name, once the new one is there"
+    )
+    parser.add_argument(
         "--sync",
         metavar="FOLDER",
         type=Path,
         help="only send what training logged while the server was away; FOLDER is OUTPUT_DIR/<run id>",
     )
     flags = parser.parse_args(arguments)
+    check_name(flags.name)
 
     tracking.connect()
     if flags.sync:
+        refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(runs.sync(flags.run, flags.sync))
         return
     run = tracking.find_run(flags.run)
-    run_id = run.info.run_id
-    checkpoint = find_checkpoint(run, flags.checkpoint)
-    card = load_card(checkpoint)
-    task = card["task"]
+    check_writable(run)
+    checkpoint, why = find_checkpoint(run, flags.checkpoint)
+    check_task_flags(flags, load_card(checkpoint)["task"])
+    check_adapter(checkpoint)
+    check_numbers(checkpoint)
+    uri = f"runs:/{run.info.run_id}/{flags.name}"
+    with logging_into(run):
+        parity = log_and_check(flags, run, checkpoint, why, flags.name)
+        if flags.export:
+            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
+        console.print_result(printed)
+    if not parity:
+        sys.exit(1)
+
+
+def check_task_flags(flags, task: str) -> None:
+    """Raise InputError for flags that the task does not have, or whose packages are missing."""
     if flags.export and task != CLASSIFICATION:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
     if flags.mode == "merged" and task != SUMMARIZATION:
         raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
-    logger.info(f"logging {checkpoint}")
-    if task == CLASSIFICATION:
-        log_classifier(run, checkpoint, flags.name)
-    elif task == SUMMARIZATION:
-        link_scores(run, checkpoint, log_summarizer(run, checkpoint, flags.name, flags.mode))
-    else:
-        link_scores(run, checkpoint, log_adapter(run, checkpoint, flags.name))
-    uri = f"runs:/{run_id}/{flags.name}"
-    parity = reload_check(run_id, checkpoint, uri, EXACT) if flags.reload_check else True
     if flags.export:
+        check_packages()
+
+
+def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None = None) -> bool:
+    """Log a checkpoint under a name, unless it is there, and say whether it reloads to the same answers.
+
+    Args:
+        why: it is this checkpoint.
+        kind: `ONNX` for an exported classifier.
+    """
+    run_id = run.info.run_id
+    clear_left(run, name)
+    model_id = log_once(flags, run, checkpoint, why, name, kind)
+    tolerance, shown = MERGED if kind == ONNX else EXACT, f" of model {model_id} ({why})"
+    parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
+    if flags.replace and parity:
+        clear_older(run, name, model_id)
+    others = [model.model_id for model in ready_models(run, name) if model.model_id != model_id]
+    if others:
+        logger.warning(
+            f"run {run_id} has {len(others) + 1} models named {name}: {model_id} ({why}) is the newest, which"
+            f" runs:/{run_id}/{name} means; {', '.join(others)} older. --replace deletes the older ones."
+        )
+    return parity
+
+
+def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None) -> str:
+    """Log a checkpoint under a name, and return the id of its model; the newest one may be this already."""
+    task, place = load_card(checkpoint)["task"], f"runs:/{run.info.run_id}/{name}"
+    if found := find_logged(run, name, digest_of(checkpoint, kind or flags.mode)):
+        logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
+        return found
+    logger.info(f"logging {checkpoint} ({why})")
+    if kind == ONNX:
         with tempfile.TemporaryDirectory() as folder:
-            log_classifier(run, checkpoint, f"{flags.name}-onnx", export_onnx(checkpoint, Path(folder)))
-        parity &= not flags.reload_check or reload_check(run_id, checkpoint, f"{uri}-onnx", MERGED)
-        console.print_result(f"{uri}-onnx")
-    console.print_result(uri)
-    if not parity:
-        sys.exit(1)
+            model_id = log_classifier(run, checkpoint, name, export_onnx(checkpoint, Path(folder)))
+    elif task == CLASSIFICATION:
+        model_id = log_classifier(run, checkpoint, name)
+    else:
+        log = log_adapter if task == TEXT_TO_SQL else partial(log_summarizer, mode=flags.mode)
+        model_id = log(run, checkpoint, name)
+        link_scores(run, checkpoint, model_id)
+    logger.info(f"{place} is model {model_id} ({why})")
+    return model_id
 
 
 def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
@@ -103,11 +155,12 @@ def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
 
 
-def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float) -> bool:
+def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, shown: str = "") -> bool:
     """Replay the sample through the logged model, tag the run with the result and return it.
 
     Args:
         tolerance: by how much the score of a classifier may differ; tokens are the same or not.
+        shown: which model that is.
     """
     card = load_card(checkpoint)
     recorded, lead = tracking.load_artifact_json(run_id, "reload_check.json"), None
@@ -130,7 +183,7 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float) -> b
     parity = "pass" if same == len(expected) else "fail"
     tag = "onnx_parity" if uri.endswith("-onnx") else "reload_parity"
     mlflow.MlflowClient().set_tag(run_id, tag, parity)
-    logger.info(f"reload check: {same} of {len(expected)} {what}: {parity}")
+    logger.info(f"reload check{shown}: {same} of {len(expected)} {what}: {parity}")
     return parity == "pass"
 
 

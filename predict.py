@@ -6,9 +6,8 @@ finds the clauses of a whole document with --split-sentences, a summarizer takes
 run only with --execute, and then only as a query that cannot write.
 """
 
-import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import chain, islice
@@ -16,25 +15,37 @@ from pathlib import Path
 
 from finetune import console, spark_engine, tracking
 from finetune.asking import Dialogue
+from finetune.checkpoints import CARD
 from finetune.classification import warn_of_long_texts
-from finetune.classifiers import load_classifier
+from finetune.classifiers import check_threshold, load_classifier
 from finetune.clause_report import clause_report
+from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.console import InputError, Parser
-from finetune.data import check_columns
 from finetune.database_roles import check_role
 from finetune.databases import open_database
 from finetune.documents import SUFFIXES as DOCUMENTS
-from finetune.documents import read_document, split_sentences
+from finetune.documents import Sentence, read_document, split_sentences
 from finetune.generation import BATCH_SIZE, Generation, generate_all
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
+from finetune.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
+from finetune.logged_models import (
+    CLASSIFICATION,
+    SUMMARIZATION,
+    LoggedModel,
+    load_model,
+    load_tokenizer_of,
+    open_model,
+)
+from finetune.output_columns import Columns, look_through
+from finetune.parameters import parse_parameters
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
-from finetune.predictions import Writer, check_output, read_lines
+from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
-from finetune.reading import stream_rows
+from finetune.stdin_lines import STDIN, Lines
 from finetune.summarization import warn_of_long_articles
 from finetune.summarizers import load_summarizer
 
+import pyarrow as pa
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
@@ -44,7 +55,8 @@ BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory a
 def main(arguments: list[str] | None = None) -> None:
     """Open the model and do what it was trained for."""
     flags = parse(arguments)
-    tracking.connect()
+    if not (Path(flags.uri) / CARD).is_file():  # A checkpoint on this disk needs no store, and makes none.
+        tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
     if flags.execute:
         check_role(database, flags.trust_role)
@@ -53,7 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
         database.dialect = logged.card.get("dialect", "sqlite")
     task = logged.card["task"]
     check_task_flags(flags, task)
+    flags.names = name_columns(flags, logged)
     given = parse_parameters(flags.param, logged.parameters)
+    if "batch_size" in given and flags.engine is None:
+        raise InputError(f"--param batch_size={given['batch_size']}: give it as --batch-size {given['batch_size']}.")
     parameters = logged.parameters | given
     if flags.engine == "spark":
         # Workers keep the recorded type: they need not all be fast at the same.
@@ -68,32 +83,49 @@ def main(arguments: list[str] | None = None) -> None:
         write_queries(flags, logged, parameters, database)
 
 
+def name_columns(flags, logged: LoggedModel) -> Names:
+    """Return what the rows call the columns that the model reads."""
+    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
+    has_schema = flags.database or flags.context is not None
+    needed = {TEXTS: TEXTS, SUMMARIES: ("article",)}.get(required, ("question",) if has_schema else QUESTIONS[:2])
+    read = (*needed, "context") if not flags.database else needed
+    given = {name: column for name, column in parse_columns(flags.column, required).items() if name in read}
+    is_document = given and flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
+    if given and (is_document or flags.text is not None or flags.question is not None):
+        raise InputError("--column is for rows of --input or stdin, not for a document, --text or --question.")
+    return Names(required, needed, given, logged.card.get("columns"))
+
+
 def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> None:
     """Answer questions with SQL, and run it where that was asked for."""
     flags.context = database.statements if database else flags.context
     prompt = Prompt(logged.card["prompt"])
-    rows = read_input(flags, prompt.variables)
+    tokenizer, limit = load_tokenizer_of(logged, flags.base_model)
+    if database:
+        schema = prompt.render({"question": "", "context": flags.context})
+        check_schema_length(tokenizer(schema)["input_ids"], limit, logged.card["max_length"])
+    check = partial(check_length, tokenizer, limit, prompt)
     # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
-    first = [] if flags.interactive else list(islice(rows, 1))
+    rows, columns = look_ahead(lambda: read_questions(flags, prompt.variables, check), flags, prompt.variables)
     options = (flags.base_model, flags.precision, not flags.no_adapter, flags.merge, flags.compute_dtype)
     model, tokenizer = load_model(logged, *options)
-    if database:
-        check_schema_length(
-            tokenizer(prompt.render({"question": "", "context": flags.context}))["input_ids"], model, logged
-        )
     if flags.execute or flags.interactive:
         layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
         limits = (flags.max_rows, flags.timeout, flags.retries)
         dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
-        dialogue.hold(chain(first, rows), partial(write_sql, model, tokenizer, prompt, parameters))
+        dialogue.hold((asked(row, flags) for row in rows), partial(write_sql, model, tokenizer, prompt, parameters))
         return
-    with Writer(flags.output) as writer, tqdm(unit=" rows", disable=flags.question is not None) as progress:
-        for chunk in chunks(chain(first, rows), flags.batch_size):
-            prompts = [tokenizer(prompt.render(row))["input_ids"] for row in chunk]
+    predicted = pa.schema({"sql": pa.string(), "ended": pa.bool_()})
+    with (
+        Writer(flags.output, columns, predicted) as writer,
+        tqdm(unit=" rows", disable=flags.question is not None) as progress,
+    ):
+        for chunk in chunks(rows, flags, columns):
+            prompts = [tokenizer(prompt.render(asked(row, flags)))["input_ids"] for row in chunk]
             warn_of_long_prompts(prompts, model, parameters["max_new_tokens"])
             answers = generate_all(model, tokenizer, prompts, batch_size=flags.batch_size, **parameters)
-            found = [row | {"sql": a.text, "ended": a.ended} for row, a in zip(chunk, answers, strict=True)]
-            lines = [format_answer(row, answer, flags) for row, answer in zip(found, answers, strict=True)]
+            found = [columns.add(row, {"sql": a.text, "ended": a.ended}) for row, a in zip(chunk, answers, strict=True)]
+            lines = [format_answer(row, a, flags, columns) for row, a in zip(found, answers, strict=True)]
             writer.write(found, lines)
             progress.update(len(chunk))
 
@@ -101,21 +133,32 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
 def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     """Find the labels of texts, or the clauses of a document that have one."""
     document = read_document(flags.input) if flags.split_sentences else None
-    rows = (asdict(sentence) for sentence in split_sentences(document)) if document else read_texts(flags, "text")
-    first = list(islice(rows, 1))
+    check_threshold(logged.card, parameters["threshold"])
+    if document:
+        sentences = [asdict(sentence) for sentence in split_sentences(document)]
+        rows, columns = iter(sentences), Columns(output=flags.output)
+        columns.look_at(sentences or [asdict(Sentence("", 0, 0, 1))])
+    else:
+        rows, columns = look_ahead(lambda: read_texts(flags, "text"), flags, ["text"])
     classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
     classifier.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    scores_type = pa.struct([(name, pa.float64()) for name in classifier.labels.scored])
+    predicted = pa.schema({"labels": pa.list_(pa.string()), "scores": scores_type})
     seen, flagged, long_texts = 0, [], 0
-    with Writer(flags.output) as writer, tqdm(unit=" texts", disable=flags.text is not None) as progress:
-        for chunk in chunks(chain(first, rows), flags.batch_size):
-            encoded = classifier.encode([row["text"] for row in chunk])
+    with (
+        Writer(flags.output, columns, predicted) as writer,
+        tqdm(unit=" texts", disable=flags.text is not None) as progress,
+    ):
+        for chunk in chunks(rows, flags, columns):
+            encoded = classifier.encode([flags.names.read(row)["text"] for row in chunk])
             scores = classifier.score(encoded, flags.batch_size)
             decided = classifier.decide(scores, parameters["threshold"])
-            found = [row | named for row, named in zip(chunk, classifier.name(scores, decided), strict=True)]
+            found = list(zip(chunk, classifier.name(scores, decided), strict=True))
             if document:
-                found = [row for row, on in zip(found, decided.any(axis=1), strict=True) if on]
-                flagged += found
-            writer.write(found, [json.dumps(row) if flags.json else format_labels(row) for row in found])
+                found = [pair for pair, on in zip(found, decided.any(axis=1), strict=True) if on]
+                flagged += [row | named for row, named in found]
+            shown = [as_json(columns.add(*pair)) if flags.json else format_labels(*pair, document) for pair in found]
+            writer.write([columns.add(*pair) for pair in found], shown)
             seen, long_texts = seen + len(chunk), long_texts + encoded.long_texts
             progress.update(len(chunk))
     card = classifier.card
@@ -130,29 +173,62 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
 def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
     """Write a summary of each article."""
     is_document = flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
-    column = logged.card["columns"]["article"]
-    rows = iter([{"article": read_document(flags.input)}]) if is_document else read_texts(flags, "article", column)
-    first = list(islice(rows, 1))
+    if is_document:
+        document = [{"article": read_document(flags.input)}]
+        rows, columns = iter(document), Columns(output=flags.output)
+        columns.look_at(document)
+    else:
+        rows, columns = look_ahead(lambda: read_texts(flags, "article"), flags, ["article"])
     options = (flags.base_model, flags.precision, not flags.no_adapter, flags.compute_dtype)
     summarizer = load_summarizer(logged.adapter, *options)
     summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     parameters.pop("batch_size", None)
+    predicted = pa.schema({"summary": pa.string(), "ended": pa.bool_()})
     seen, long_articles = 0, 0
-    with Writer(flags.output) as writer, tqdm(unit=" articles", disable=flags.text is not None) as progress:
-        for chunk in chunks(chain(first, rows), flags.batch_size):
-            articles = summarizer.encode([row.get("article", row.get(column)) for row in chunk])
+    with (
+        Writer(flags.output, columns, predicted) as writer,
+        tqdm(unit=" articles", disable=flags.text is not None) as progress,
+    ):
+        for chunk in chunks(rows, flags, columns):
+            articles = summarizer.encode([flags.names.read(row)["article"] for row in chunk])
             summaries = summarizer.summarize(articles, flags.batch_size, **parameters)
-            found = [row | {"summary": s.text, "ended": s.ended} for row, s in zip(chunk, summaries, strict=True)]
-            writer.write(found, [format_answer(row, s, flags) for row, s in zip(found, summaries, strict=True)])
+            pairs = list(zip(chunk, summaries, strict=True))
+            found = [columns.add(row, {"summary": s.text, "ended": s.ended}) for row, s in pairs]
+            lines = [format_answer(row, s, flags, columns) for row, s in zip(found, summaries, strict=True)]
+            writer.write(found, lines)
             seen, long_articles = seen + len(chunk), long_articles + articles.long_articles
             progress.update(len(chunk))
     card = summarizer.card
     warn_of_long_articles(long_articles, seen, card["max_length"], card["long_texts"] == "window", "articles")
 
 
-def chunks(rows: Iterator[dict], batch_size: int) -> Iterator[list[dict]]:
-    """Yield lists of rows: those that are sorted by length together, and in memory at a time."""
-    while chunk := list(islice(rows, batch_size * BATCHES_A_CHUNK)):
+def look_ahead(read: Callable[[], Iterator[dict]], flags, needed: list[str]) -> tuple[Iterator[dict], Columns]:
+    """Return the rows, and their columns: of all rows of a file, of the first ones of what is not all there yet."""
+    if flags.input is not None:
+        columns = look_through(read, flags.input, flags.encoding, flags.output, needed)
+        return read(), columns
+    rows, columns = read(), Columns(output=flags.output)
+    first = [] if flags.interactive else list(islice(rows, chunk_size(flags) if flags.output else 1))
+    columns.look_at(first or [dict.fromkeys(needed, "")])
+    return chain(first, rows), columns
+
+
+def chunk_size(flags) -> int:
+    """Return how many rows are sorted by length together, and in memory at a time."""
+    return flags.batch_size * BATCHES_A_CHUNK
+
+
+def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]]:
+    """Yield lists of rows: of those on stdin that are answered on stdout, what is there without waiting for more."""
+    chunk = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == chunk_size(flags) or not (flags.output or flags.lines.ready()):
+            columns.look_at(chunk)
+            yield chunk
+            chunk = []
+    if chunk:
+        columns.look_at(chunk)
         yield chunk
 
 
@@ -181,6 +257,9 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
     parser.add_argument("--input", help="file of rows with the model's columns")
+    parser.add_argument(
+        "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what --input calls the model's columns"
+    )
     parser.add_argument("--encoding", default="utf-8", help="of the text of --input")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
@@ -219,100 +298,29 @@ def parse(arguments: list[str] | None):
         if getattr(flags, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")
     check_database_flags(flags)
-    check_output(flags.output)
+    flags.lines, flags.told = Lines(flags.encoding), False
+    is_stdin = flags.input is None and flags.question is None and flags.text is None
+    source = flags.input or (STDIN if is_stdin else None)
+    check_output("--output", flags.output, source, OUTPUT_SUFFIXES)
+    check_output("--report", flags.report, source)
+    if console.stdout_is_closed() and flags.output is None:
+        raise InputError("stdout is closed, and the answers go there; give a file with --output.")
     return flags
 
 
-def parse_parameters(given: list[str], known: dict) -> dict:
-    """Return `name=value` generation parameters with the types of the signature's defaults."""
-    parsed = {}
-    for item in given:
-        name, _, text = item.partition("=")
-        if name not in known:
-            raise InputError(f"--param {item}: the model has no parameter {name}; it has {', '.join(known)}.")
-        kind = float if known[name] is None else type(known[name])
-        try:
-            parsed[name] = {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-        except (KeyError, ValueError):
-            raise InputError(f"--param {item}: {name} must be {kind.__name__}, like {known[name]}.") from None
-    return parsed
-
-
-def read_input(flags, columns: list[str]) -> Iterator[dict]:
-    """Yield the rows to answer, checked for the columns of the prompt."""
-    if flags.question is not None:
-        if flags.context is None:
-            raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
-        yield {"question": flags.question, "context": flags.context}
-        return
-    source = _read_questions(flags.context) if flags.input is None else stream_rows(flags.input, flags.encoding)
-    what = f"the rows of {flags.input or 'stdin'}"
-    for number, row in enumerate(source, start=1):
-        if flags.database is not None:
-            row["context"] = flags.context
-        missing = [name for name in columns if not isinstance(row.get(name), str)]
-        if missing and number == 1:
-            check_columns([row], tuple(columns), what)
-        if missing:
-            raise InputError(f"row {number} of {flags.input or 'stdin'} has no text in {', '.join(missing)}.")
-        yield row
-
-
-def _read_questions(context: str | None) -> Iterator[dict]:
-    for number, line in read_lines():
-        if isinstance(line, str) and context is None:
-            raise InputError(
-                f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
-            )
-        yield {"question": line, "context": context} if isinstance(line, str) else line
-
-
-def read_texts(flags, column: str, trained: str | None = None) -> Iterator[dict]:
-    """Yield the rows to classify or to summarise, checked for a text.
-
-    Args:
-        column: that holds the text.
-        trained: what it was called in training; that is taken too.
-    """
-    what = str(flags.input or "stdin")
-    if flags.text is not None:
-        source, what = [{column: flags.text}], "--text"
-    elif flags.input is not None:
-        source = stream_rows(flags.input, flags.encoding)
-    else:
-        source = ({column: line} if isinstance(line, str) else line for _, line in read_lines())
-    for number, row in enumerate(source, start=1):
-        if number == 1 and column not in row and trained not in row:
-            check_columns([row], (column,), f"the rows of {what}")
-        text = row.get(column, row.get(trained))
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"row {number} of {what} has no text; expected one in the column {column}.")
-        yield row
-
-
-def format_answer(row: dict, answer: Generation, flags) -> str:
+def format_answer(row: dict, answer: Generation, flags, columns: Columns) -> str:
     """Return an answer as a line."""
     if not flags.json:
         return " ".join(answer.text.split())
-    return json.dumps(row | ({"token_ids": answer.token_ids} if flags.token_ids else {}))
+    return as_json(columns.add(row, {"token_ids": answer.token_ids}) if flags.token_ids else row)
 
 
-def format_labels(row: dict) -> str:
+def format_labels(row: dict, named: dict, document: str | None) -> str:
     """Return the labels of a text as a line, of a document's sentence with its line and characters."""
-    scores = row["scores"]
-    shown = [f"{name} {scores[name]:.2f}" if name in scores else name for name in row["labels"]]
+    scores = named["scores"]
+    shown = [f"{name} {scores[name]:.2f}" if name in scores else name for name in named["labels"]]
     labels = ", ".join(shown) or "none"
-    return f"{row['line']}:{row['start']}-{row['end']}\t{labels}\t{row['text']}" if "line" in row else labels
-
-
-def check_schema_length(prompt_ids: list[int], model, logged) -> None:
-    """Raise InputError for a schema that the base has no positions for; warn of one longer than in training."""
-    limit, trained = getattr(model.config, "max_position_embeddings", None), logged.card["max_length"]
-    how = "name the tables that the question is about with --tables"
-    if limit and len(prompt_ids) > limit:
-        raise InputError(f"the schema takes {len(prompt_ids)} tokens, the base model has {limit} positions; {how}.")
-    if len(prompt_ids) > trained:
-        logger.warning(f"the schema takes {len(prompt_ids)} tokens, training saw at most {trained}; {how}.")
+    return f"{row['line']}:{row['start']}-{row['end']}\t{labels}\t{row['text']}" if document else labels
 
 
 def write_sql(model, tokenizer, prompt: Prompt, parameters: dict, context: str, question: str) -> str:

@@ -28,6 +28,7 @@ from finetune.packing import CompletionCollator, PackingCollator
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, is_sharded, storage_dtype
+from finetune.schema_split import split_by_schema
 from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from finetune.sql_cleaning import check_dialect, clean_parts
@@ -246,7 +247,8 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
         InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
     """
     given = parse_columns(flags.column, COLUMNS)
-    rows = load_rows(flags.dataset, COLUMNS, flags.validation_fraction, seed, flags.encoding, given)
+    split = flags.validation_fraction, seed
+    rows = load_rows(flags.dataset, COLUMNS, *split, flags.encoding, given, hold_out=split_by_schema)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.validation)
     summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]

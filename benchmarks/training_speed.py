@@ -29,6 +29,7 @@ from finetune.memory import peak_memory, reset_peak
 from finetune.packing import CompletionCollator, PackingCollator
 from finetune.prompts import Prompt
 from finetune.quantization import choose_compute_dtype
+from finetune.schema_split import split_by_schema
 from finetune.supervision import encode_rows
 from train_sql_generator import COLUMNS, SqlTrainer
 
@@ -278,7 +279,7 @@ def of_length(data: Dataset, length: int) -> Dataset:
 def read_rows_of(flags) -> list[dict]:
     """Return training and then held-out rows, all short enough for the reference recipe."""
     tokenizer, prompt = load_tokenizer(flags.base_model), Prompt.load("text_to_sql")
-    rows = load_rows(flags.dataset, COLUMNS, 0.05, seed=0)
+    rows = load_rows(flags.dataset, COLUMNS, 0.05, seed=0, hold_out=split_by_schema)
     train = encode_rows(rows.train[: 2 * flags.rows], prompt, tokenizer, MAX_LENGTH).rows[: flags.rows]
     held_out = encode_rows(rows.validation[: 2 * EVALUATED_ROWS], prompt, tokenizer, MAX_LENGTH).rows[:EVALUATED_ROWS]
     if len(train) < flags.rows or len(held_out) < EVALUATED_ROWS:

@@ -4,11 +4,12 @@ import hashlib
 import inspect
 from pathlib import Path
 
+from finetune.adapter_files import check_index
 from finetune.attention import attention_for_packing
 from finetune.console import InputError
 from finetune.memory import keep_freed_memory
 from finetune.quantization import compute_in, is_sharded, keep_trainable_on_cpu
-from finetune.tokenizer_repairs import end_openly, fit_to_vocabulary
+from finetune.tokenizer_repairs import check_tokenizer, end_openly, fit_to_vocabulary
 
 import torch
 import transformers
@@ -108,7 +109,10 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
 def load_tokenizer(source: str, revision: str | None = None, kind: str = "decoder"):
     """Return the tokenizer; where a decoder's has no pad token, EOS pads (labels are masked by position)."""
     tokenizer = _from_pretrained(AutoTokenizer, source, revision, kind)
+    check_tokenizer(tokenizer, source)
     if kind == "encoder":
+        if tokenizer.pad_token_id is None:
+            raise InputError(f"the tokenizer of {source} has no pad token, which batches need; give one that has.")
         return tokenizer
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {source} has no EOS token; a model could never learn to stop.")
@@ -215,11 +219,15 @@ def _load_weights(loader, base_model: str, revision, kind: str, quantization, dt
 def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, **options):
     """Call from_pretrained and turn what can go wrong with a name into one sentence."""
     is_folder = Path(base_model).is_dir()
+    if is_folder:
+        check_index(Path(base_model))
     if not is_folder and (base_model.startswith((".", "/", "~")) or base_model.count("/") > 1):
         raise InputError(f"there is no folder {base_model}; expected a model folder or a Hub id such as owner/name.")
     try:
         return loader.from_pretrained(base_model, revision=revision, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except BaseException as error:
+        if not _is_of_files(error, is_folder):
+            raise
         causes, hint = _causes(error), OFFLINE_HINT.format(example=EXAMPLES[kind])
         if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise InputError(
@@ -231,6 +239,11 @@ def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, *
         if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
             raise InputError(f"{base_model} is neither a folder here nor a model on the Hub. {hint}.") from error
         reason = " ".join(str(error).split())
+        if is_folder and loader is AutoTokenizer:
+            raise InputError(
+                f"the tokenizer in {base_model} cannot be read (tokenizer.json, tokenizer_config.json: {reason[:300]});"
+                " put the files there as save_pretrained wrote them, or give another folder."
+            ) from error
         if is_folder:
             raise InputError(f"the folder {base_model} cannot be loaded as a model: {reason[:300]}") from error
         if "trust_remote_code" in reason or "custom code" in reason:
@@ -240,6 +253,14 @@ def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, *
         raise InputError(
             f"{base_model} is not a folder here and could not be had from the Hub ({reason[:160]}). {hint}."
         ) from error
+
+
+def _is_of_files(error: BaseException, is_folder: bool) -> bool:
+    """Say whether an error comes from what a model's files hold: damaged ones end in any, a panic of Rust included."""
+    if isinstance(error, OSError | ValueError | KeyError) or type(error).__name__ == "PanicException":
+        return True
+    others = (InputError, MemoryError, torch.OutOfMemoryError)
+    return is_folder and isinstance(error, Exception) and not isinstance(error, others)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

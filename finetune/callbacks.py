@@ -11,7 +11,8 @@ from finetune import journal, stopping, tracking
 from finetune.checkpoints import CARD, PROGRESS, checkpoints_in
 from finetune.console import InputError
 from finetune.logged_models import TEXT_TO_SQL, build_skeleton
-from finetune.progress import ProgressCallback
+from finetune.permissions import share_files
+from finetune.progress import ProgressCallback, read_progress
 
 import torch
 from transformers import TrainerCallback, TrainingArguments
@@ -36,6 +37,7 @@ class CardCallback(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             card = self.card | {"epoch": state.epoch}
+            share_files(folder)
             # Written last: a checkpoint without its card was cut off while it was saved.
             (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
 
@@ -143,9 +145,7 @@ class CheckpointCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Log what a run that was cut off did not come to log."""
         for step, folder in checkpoints_in(Path(args.output_dir)).items():
-            path = folder / PROGRESS
-            cut_off = path.is_file() and json.loads(path.read_text(encoding="utf-8"))["cut_off"]
-            self._log(folder, args, not cut_off and self._becomes_model(step, state), again=True)
+            self._log(folder, args, not was_cut_off(folder) and self._becomes_model(step, state), again=True)
 
     def on_save(self, args, state, control, **kwargs):
         """Log the checkpoint that has just been saved."""
@@ -215,6 +215,15 @@ class LossGuardCallback(TrainerCallback):
             return False
         self.overflows.append(step)
         return bool(args.fp16) and (len(self.overflows) < 3 or step - self.overflows[0] < OVERFLOWING_STEPS)
+
+
+def was_cut_off(folder: Path) -> bool:
+    """Say whether a checkpoint was saved in haste, or does not say so any more."""
+    try:
+        return (folder / PROGRESS).is_file() and read_progress(folder)["cut_off"]
+    except InputError as error:
+        logger.warning(f"{folder.name} does not become a model: {error}")
+        return True
 
 
 def is_evaluated(args: TrainingArguments, state, control) -> bool:

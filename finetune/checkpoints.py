@@ -1,20 +1,30 @@
 """Checkpoints on disk: the model card that travels in each, and how one is found again from its run."""
 
-import json
+import hashlib
+import logging
+import re
 from pathlib import Path
 
 from finetune import uploads
+from finetune.base_configs import read_config
 from finetune.base_models import fingerprint
+from finetune.cards import CARD, MEND, check_card
 from finetune.console import InputError
+from finetune.inside import inside, is_numbered
 from finetune.quantization import to_record
+from finetune.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
+from finetune.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header, step_of
 
 from mlflow.entities import Run
 from transformers import BitsAndBytesConfig, Trainer
 
-CARD = "finetune.json"
+logger = logging.getLogger(__name__)
 PROGRESS = "progress.json"  # What the Trainer's own state leaves out: see progress.py.
 FOLDER_TAG = "finetune.checkpoints"
 TASK_TAG = "finetune.task"
+STATE = "trainer_state.json"
+SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json")
+STATE_FILES = (STATE, PROGRESS)
 
 
 def start_card(task: str, flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
@@ -29,6 +39,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
         "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
         "base_revision": revision,
         "base_fingerprint": fingerprint(Path(flags.base_model)) if is_folder else None,
+        "base_config": read_config(flags.base_model, revision),
         "quantization": to_record(quantization),
         "compute_dtype": flags.compute_dtype,
         "max_length": flags.max_length,
@@ -41,8 +52,8 @@ def final_step(trainer: Trainer) -> int:
     return best or trainer.state.global_step
 
 
-def find_checkpoint(run: Run, which: str) -> Path:
-    """Return the folder of a run's checkpoint.
+def find_checkpoint(run: Run, which: str) -> tuple[Path, str]:
+    """Return the folder of a run's checkpoint, and why it is that one.
 
     Args:
         which: `best` (by the metric training selected on; the last one where nothing was evaluated),
@@ -54,19 +65,43 @@ def find_checkpoint(run: Run, which: str) -> Path:
     steps = list_checkpoints(run)
     last = steps[max(steps)]
     if which == "last":
-        return last
+        return last, f"last, step {step_of(last)}"
     if which == "best":
-        best = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")).get("best_global_step")
-        return steps.get(best, last)
+        return _best(run, steps, last)
     known, expected = {str(step): path for step, path in steps.items()}, f"steps {', '.join(map(str, steps))}"
     if load_card(last)["task"] == "classification":
-        epochs = {f"{load_card(path).get('epoch', 0):g}": path for path in steps.values()}
+        epochs = {f"{load_card(path).get('epoch') or 0:g}": path for path in steps.values()}
         known, expected = known | epochs, f"{expected} or epochs {', '.join(epochs)}"
     if which not in known:
         raise InputError(
             f"run {run.info.run_id} has no checkpoint {which}; expected best, last or one of the {expected}."
         )
-    return known[which]
+    return known[which], f"step {step_of(known[which])}, by --checkpoint {which}"
+
+
+def _best(run: Run, steps: dict[int, Path], last: Path) -> tuple[Path, str]:
+    best = read_state(last).get("best_global_step")
+    if best in steps:
+        metric = run.data.params.get("metric_for_best_model", "")
+        by = f" by eval_{metric.removeprefix('eval_')}" if metric not in ("", "None") else ""
+        return steps[best], f"best{by}, step {best}"
+    why = f"the best, step {best}, is no longer there" if best else "nothing was evaluated"
+    return last, f"last, step {step_of(last)}: {why}"
+
+
+def served_files(checkpoint: Path) -> list[Path]:
+    """Return what of a checkpoint is needed to predict; the optimiser's state is not."""
+    found = {path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)}
+    return sorted(path for path in found if path.name not in STATE_FILES)
+
+
+def digest_of(checkpoint: Path, kind: str = "adapter") -> str:
+    """Return a digest of what a checkpoint predicts with, and of the kind of model that it is made into."""
+    digest = hashlib.sha256(kind.encode())
+    for path in served_files(checkpoint):
+        with path.open("rb") as file:
+            digest.update(f"{path.name} ".encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def list_checkpoints(run: Run) -> dict[int, Path]:
@@ -81,27 +116,89 @@ def list_checkpoints(run: Run) -> dict[int, Path]:
     if not steps:
         raise InputError(
             f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG]} and none in MLflow: training"
-            " ended before the first save, or the folder was moved or deleted."
+            " ended before the first save, or the folder was moved or deleted, or is another run's."
         )
     return steps
 
 
 def checkpoints_of(run: Run) -> dict[int, Path]:
-    """Return the complete checkpoints of a run on this machine by step, in order; there may be none."""
+    """Return the complete checkpoints of a run on this machine by step, in order; there may be none.
+
+    The store says where they are; whatever is there counts only where its card says that it is this run's.
+    """
     folder = run.data.tags.get(FOLDER_TAG)
-    return checkpoints_in(Path(folder)) if folder else {}  # A run cut off before its setup has none.
+    if not folder or not folder.isprintable() or not Path(folder).is_absolute():
+        return {}  # A run cut off before its setup has none.
+    ids, owners = ids_of(run), {path: _owner(path) for path in checkpoints_in(Path(folder)).values()}
+    if not ids & set(owners.values()) and not (Path(folder).name in ids and set(owners.values()) == {None}):
+        return {}
+    return {step_of(path): path for path, owner in owners.items() if owner is None or owner in ids}
+
+
+def folder_of(run: Run) -> Path | None:
+    """Return the folder of a run that the store names where this machine knows it as the run's; None otherwise.
+
+    No other path of the store is followed. It is the run's by its cards, by what it has not sent, or, before the first
+    checkpoint, by its name and nothing else in it.
+    """
+    if own := checkpoints_of(run):
+        return own[max(own)].parent
+    folder = Path(run.data.tags.get(FOLDER_TAG, ""))
+    header = folder / SPOOL / HEADER
+    if not folder.is_absolute() or not folder.is_dir():
+        return None
+    if header.is_file():
+        return folder if ids_of(run) & {read_header(header).get(name) for name in ("run_id", "offline_id")} else None
+    if folder.name not in ids_of(run) or folder.is_symlink() or checkpoints_in(folder):
+        return None
+    return folder if all(re.fullmatch(r"checkpoint-\d+|lock", path.name) for path in folder.iterdir()) else None
+
+
+def ids_of(run: Run) -> set[str]:
+    """Return the ids that a run has, and had while MLflow did not know it."""
+    offline = run.data.tags.get(OFFLINE_TAG, "")
+    return {run.info.run_id} | ({offline} if offline.startswith(OFFLINE) else set())
+
+
+def _owner(path: Path) -> str | None:
+    """Return the run that a checkpoint says it is of; None where its card is damaged, which is told when it is used."""
+    try:
+        inside(path.parent, f"{path.name}/{CARD}", f"the tag {FOLDER_TAG}")
+    except InputError:
+        return ""
+    try:
+        return load_card(path).get("run_id", "")
+    except InputError as error:
+        logger.debug(f"{path}: {error}")
+        return None
 
 
 def checkpoints_in(folder: Path) -> dict[int, Path]:
     """Return the complete checkpoints in a folder by step, in order; there may be none."""
-    found = folder.glob("checkpoint-*")
-    return dict(sorted((int(path.name.split("-")[1]), path) for path in found if _is_complete(path)))
+    found = [path for path in folder.glob("checkpoint-*") if is_numbered(path.name.removeprefix("checkpoint-"))]
+    return dict(sorted((step_of(path), path) for path in found if _is_complete(path)))
 
 
 def _is_complete(path: Path) -> bool:
-    return all((path / name).is_file() for name in ("adapter_model.safetensors", "trainer_state.json", CARD))
+    return all((path / name).is_file() for name in ("adapter_model.safetensors", STATE, CARD))
+
+
+def read_state(folder: Path) -> dict:
+    """Return what the Trainer has written down in a checkpoint: of that, what is read here.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = folder / STATE
+    known = {"best_global_step": either(NULL, whole(0, 2**62)), "best_model_checkpoint": either(NULL, text(4096))}
+    known |= {"global_step": whole(0, 2**62), "epoch": either(NULL, number(0)), "log_history": listed(mapped(ANY))}
+    return check(read_json(path, MEND), {}, path, MEND, known, others=lambda *_: True)
 
 
 def load_card(folder: Path) -> dict:
-    """Return the model card of a checkpoint or of a logged model's folder."""
-    return json.loads((folder / CARD).read_text(encoding="utf-8"))
+    """Return the model card of a checkpoint or of a logged model's folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return check_card(read_json(folder / CARD, MEND), folder / CARD)

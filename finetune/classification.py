@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from finetune import stopping
 from finetune.labels import Labels
+from finetune.tokenizer_repairs import check_ids
 
 import numpy as np
 import torch
@@ -67,6 +68,7 @@ def join_pieces(logits: np.ndarray, owners: np.ndarray, labels: Labels) -> np.nd
 @torch.inference_mode()
 def compute_logits(model, tokenizer, pieces: list[dict], batch_size: int) -> np.ndarray:
     """Return the logits of encoded pieces, shape (pieces, outputs), float32."""
+    check_ids((piece["input_ids"] for piece in pieces), model)
     was_training, found = model.training, {}
     model.eval()
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.

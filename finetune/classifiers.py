@@ -13,13 +13,15 @@ from finetune.encoders import EncoderClassifier
 from finetune.labels import Labels
 from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
 from finetune.onnx_model import FILE, OnnxModel
+from finetune.parameters import check_parameters
 from finetune.quantization import DTYPES, prediction_dtype
+from finetune.tokenizer_repairs import fit_to_vocabulary
 
 import numpy as np
 from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Map
+from mlflow.types.schema import AnyType, Array, Map
 
 
 @dataclass
@@ -56,10 +58,7 @@ class Classifier:
         Raises:
             InputError: for a threshold outside of [0, 1], or where classes exclude each other.
         """
-        if threshold is not None and self.labels.task == "multiclass":
-            raise InputError("threshold: this model chooses the best of several classes; it has no threshold.")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise InputError(f"threshold {threshold:g} must lie between 0 and 1.")
+        check_threshold(self.card, threshold)
         thresholds = self.card["thresholds"] if threshold is None else [threshold] * self.labels.outputs
         return decide(scores, self.labels, thresholds)
 
@@ -74,6 +73,15 @@ class Classifier:
                 names = [name for name, on in zip(labels.names, chosen, strict=True) if on]
             found.append({"labels": names, "scores": dict(zip(labels.scored, map(float, row), strict=True))})
         return found
+
+
+def check_threshold(card: dict, threshold: float | None) -> None:
+    """Raise InputError for a threshold outside of [0, 1], or where the model's classes exclude each other."""
+    if threshold is not None and card["labels"]["task"] == "multiclass":
+        raise InputError("threshold: this model chooses the best of several classes; it has no threshold.")
+    if threshold is None and card["labels"]["task"] != "multiclass" and card["thresholds"] is None:
+        raise InputError("this checkpoint was saved before its first evaluation: it has no thresholds; give one.")
+    check_parameters({} if threshold is None else {"threshold": threshold}, {"threshold": None})
 
 
 def load_classifier(
@@ -100,6 +108,7 @@ def load_classifier(
         raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")
     quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
     encoder = load_encoder(source, revision, quantization)
+    fit_to_vocabulary(tokenizer, encoder.config, str(checkpoint))
     labels = card["labels"]
     outputs = Labels(labels["task"], tuple(labels["names"])).outputs
     model = attach_adapter(EncoderClassifier(encoder, outputs, card["pooling"]), checkpoint, source)
@@ -113,14 +122,15 @@ def log_classifier(run: Run, checkpoint: Path, name: str, exported: Path | None 
         exported: an ONNX file to log in place of the adapter.
     """
     outputs = Schema([ColSpec(Array(DataType.string), "labels"), ColSpec(Map(DataType.double), "scores")])
-    # Unnamed: one text, a list or a column `text` all fit; the model itself refuses another column.
+    # Unnamed: one text, a list or a column `text` all fit; the model itself refuses another column. Of any type: of
+    # null and numbers MLflow would make texts for a column of strings, and the model could not refuse them.
     parameters = [ParamSpec("threshold", DataType.double, None), ParamSpec("batch_size", DataType.long, 32)]
     return log_code_model(
         run,
         checkpoint,
         name,
         "served_classifier.py",
-        ModelSignature(Schema([ColSpec(DataType.string)]), outputs, ParamSchema(parameters)),
+        ModelSignature(Schema([ColSpec(AnyType())]), outputs, ParamSchema(parameters)),
         load_card(checkpoint)["sample"][:1],
         requirements(("onnxruntime",) if exported else ()),
         {FILE: exported} if exported else None,

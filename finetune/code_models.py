@@ -4,19 +4,16 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from unittest.mock import patch
 
 from finetune.base_models import fingerprint
-from finetune.checkpoints import CARD, PROGRESS, load_card
-from finetune.logged_models import METADATA_KEY, start_model
+from finetune.checkpoints import CARD, digest_of, load_card, served_files, step_of
+from finetune.logged_models import METADATA_KEY
+from finetune.model_entries import log_saved
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.models import Model, ModelSignature
+from mlflow.models import ModelSignature
 
-# What a checkpoint needs to predict; the optimiser's state stays behind.
-SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json")
-STATE_FILES = ("trainer_state.json", PROGRESS)
 PACKAGE = Path(__file__).parent
 
 
@@ -40,32 +37,25 @@ def log_code_model(
         instead: files or folders by the name they get, in place of the adapter.
     """
     card = load_card(checkpoint)
-    step = int(checkpoint.name.split("-")[1])
-    card["step"] = step
+    card["step"] = step_of(checkpoint)
     base = Path(card["base_model"])
     if base.is_dir():
         card["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "checkpoint"
-        folder.mkdir()
-        for path in (path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)):
-            if path.name not in STATE_FILES and not (instead and path.match("adapter_*")):
-                shutil.copy(path, folder)
+        served = Path(scratch) / "checkpoint"
+        served.mkdir()
+        for path in served_files(checkpoint):
+            if not (instead and path.match("adapter_*")):
+                shutil.copy(path, served)
         for file, source in (instead or {}).items():
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / file)
-        (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
-        # mlflow.pyfunc.log_model is this without run_id: it would reopen a finished run.
-        # MLflow would load the base to try the example out.
-        with patch("mlflow.models.utils._validate_serving_input"):
-            info = Model.log(
-                artifact_path=None,
-                name=name,
-                flavor=mlflow.pyfunc,
-                run_id=run.info.run_id,
-                model_id=start_model(run, checkpoint, name),
-                step=step,
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, served / file)
+        (served / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
+
+        def save(folder: Path) -> None:
+            mlflow.pyfunc.save_model(
+                str(folder),
                 python_model=str(PACKAGE / code),
-                artifacts={"checkpoint": str(folder)},
+                artifacts={"checkpoint": str(served)},
                 code_paths=[str(PACKAGE)],
                 model_config={"base_model": None, "precision": None, "compute_dtype": None},
                 signature=signature,
@@ -73,4 +63,5 @@ def log_code_model(
                 pip_requirements=requirements,
                 metadata={METADATA_KEY: json.dumps({k: v for k, v in card.items() if k != "sample"})},
             )
-    return info.model_id
+
+        return log_saved(run, checkpoint, name, digest_of(checkpoint, next(iter(instead or {}), "adapter")), save)

@@ -79,6 +79,40 @@ def read_columns(
     if required and not rows:
         raise InputError(f"{what}: there are none; expected rows with {', '.join(required)}.")
     present = list(dict.fromkeys(name for row in rows for name in row))
+    shape = shape_of(present) if required == QUESTIONS and not given else None
+    if shape and not all(_same(name, present, what) for name in required):
+        return _read_shape(rows, shape, present, what)
+    found = find_columns(present, required, given, what, trained)
+    if required == QUESTIONS and "evidence" in present:
+        logger.warning(f"{what}: the column evidence is not read; what it says belongs into the question.")
+    return _rename(rows, found), found
+
+
+def _read_shape(rows: list[dict], shape: str, present: list[str], what: str) -> tuple[list[dict], dict[str, str]]:
+    questions = as_questions(rows, shape, what)
+    first = {name: " ".join(questions[0][name].split())[:80] for name in QUESTIONS}
+    logger.info(f"{what} are read as {shape} rows; the first: {first}")
+    split = _same("split", present, what)
+    return _rename(questions, {"split": split} if split else {}), {}
+
+
+def find_columns(
+    present: list[str],
+    required: tuple[str, ...],
+    given: dict[str, str],
+    what: str,
+    trained: dict[str, str] | None = None,
+    needed: tuple[str, ...] | None = None,
+) -> dict[str, str]:
+    """Return what rows call the columns of a task.
+
+    Args:
+        present: the names that the rows have.
+        needed: those of `required` that must be there; all if not given.
+
+    Raises:
+        InputError: see `read_columns`.
+    """
     found = {name: _find(column, present, f"--column {name}={column}", what) for name, column in given.items()}
     for name in (*required, *OPTIONAL.get(required, ())):
         if name not in found and (column := _same(name, present, what)) and column not in found.values():
@@ -86,18 +120,33 @@ def read_columns(
     for name, column in (trained or {}).items():
         if name not in found and column in present:
             found[name] = column
-    missing = [name for name in required if name not in found]
-    shape = shape_of(present) if missing and required == QUESTIONS and not given else None
-    if shape:
-        questions = as_questions(rows, shape, what)
-        first = {name: " ".join(questions[0][name].split())[:80] for name in required}
-        logger.info(f"{what} are read as {shape} rows; the first: {first}")
-        return _rename(questions, {name: column for name, column in found.items() if name not in required}), {}
-    if missing:
-        found |= _well_known(present, required, found, what)
-    if unread := [name for name in ("evidence",) if required == QUESTIONS and name in present]:
-        logger.warning(f"{what}: the column {unread[0]} is not read; what it says belongs into the question.")
-    return _rename(rows, found), found
+    if missing := [name for name in needed or required if name not in found]:
+        found |= _well_known(present, required, missing, found, what)
+    return found
+
+
+class Names:
+    """What rows call the columns that a model reads, found anew for rows with other names.
+
+    Args:
+        needed: those of the task's columns that must be there.
+        given, trained: as `read_columns` takes them.
+    """
+
+    def __init__(
+        self, required: tuple[str, ...], needed: tuple[str, ...], given: dict[str, str], trained: dict[str, str] | None
+    ):
+        self.required, self.needed, self.given, self.trained, self.known = required, needed, given, trained, {}
+
+    def read(self, row: dict, what: str = "the rows") -> dict:
+        """Return what a row has in the columns of the task.
+
+        Raises:
+            InputError: see `read_columns`.
+        """
+        if (names := tuple(row)) not in self.known:
+            self.known[names] = find_columns(list(names), self.required, self.given, what, self.trained, self.needed)
+        return {name: row[column] for name, column in self.known[names].items()}
 
 
 def say_columns(columns: dict[str, str], what: str) -> None:
@@ -123,10 +172,11 @@ def _same(name: str, present: list[str], what: str) -> str | None:
     return alike[0] if alike else None
 
 
-def _well_known(present: list[str], required: tuple[str, ...], found: dict[str, str], what: str) -> dict[str, str]:
+def _well_known(
+    present: list[str], required: tuple[str, ...], missing: list[str], found: dict[str, str], what: str
+) -> dict[str, str]:
     """Return the columns that are missing, as a well-known data set calls them."""
-    missing = [name for name in required if name not in found]
-    for name, columns in KNOWN[required]:
+    for name, columns in KNOWN.get(required, ()):
         theirs = {name: _same(columns[name], present, what) for name in missing}
         if all(theirs.values()) and not set(theirs.values()) & set(found.values()):
             logger.info(f"{what} are named as in {name}.")

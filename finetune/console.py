@@ -6,23 +6,28 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
 from finetune import stopping, trainer_flags
+from finetune.redaction import redact, redact_arguments
 
 import transformers
 from transformers import HfArgumentParser
 
 logger = logging.getLogger(__name__)
-_results = None
+_results, _is_closed = None, False
 # All of C0 but tab and newline, C1, and the characters that order text from right to left.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class InputError(Exception):
-    """Something the user gave cannot be used; the message says what, what was expected, what to do."""
+    """Something the user gave cannot be used; the message says what, what was expected, what to do, and no secret."""
+
+    def __init__(self, message: str):
+        super().__init__(redact(message))
 
 
 class _Formatter(ArgumentDefaultsHelpFormatter):
@@ -37,6 +42,13 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def parse_args(self, arguments=None, namespace=None):
+        """Return the flags; none is unknown."""
+        found, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(redact_arguments(unknown))}")
+        return found
 
     def error(self, message: str):
         """Raise InputError instead of printing the usage."""
@@ -136,10 +148,49 @@ class ScriptParser(HfArgumentParser):
 
 
 def print_result(text: str) -> None:
-    """Write a result line to the real stdout (of the first process only)."""
-    if is_main_process():
-        stream = _results or sys.stdout
+    """Write a result line to the real stdout (of the first process only).
+
+    Raises:
+        InputError: it cannot be written, as where the disk of its file is full.
+    """
+    if not is_main_process():
+        return
+    stream = _results or sys.stdout
+    try:
         print(for_stream(text, stream), file=stream, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_results()
+        raise InputError(f"stdout cannot be written: {error.strerror}.") from error
+
+
+def stdout_is_closed() -> bool:
+    """Say whether the script was started without a stdout (`>&-`)."""
+    return _is_closed
+
+
+def _take_stdout() -> TextIO:
+    """Return the real stdout; what libraries print goes to stderr from now on."""
+    global _is_closed
+    if sys.stderr is None:  # closed, as by `2>&-`
+        sys.stderr = _nowhere()
+    if sys.stdout is None:
+        _is_closed, sys.stdout = True, sys.stderr
+        return _nowhere()
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
+    sys.stdout.flush()
+    os.dup2(sys.stderr.fileno(), 1)
+    return results
+
+
+def _nowhere() -> TextIO:
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
+def _drop_results() -> None:
+    """Let what is still to be written to stdout go nowhere, at the end of the process too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
 
 
 def for_stream(text: str, stream: TextIO) -> str:
@@ -153,10 +204,15 @@ def for_stream(text: str, stream: TextIO) -> str:
 
 
 class _StreamFormatter(logging.Formatter):
-    """Formats a message for stderr, see `for_stream`."""
+    """Formats a message for stderr, without secrets, see `for_stream`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return for_stream(super().format(record), sys.stderr)
+        return for_stream(redact(super().format(record)), sys.stderr)
+
+
+def _show_traceback(*error) -> None:
+    """Print what nobody expected, without secrets."""
+    print(for_stream(redact("".join(traceback.format_exception(*error))), sys.stderr), end="", file=sys.stderr)
 
 
 def is_main_process() -> bool:
@@ -164,20 +220,8 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def run(main) -> None:
-    """Run a script's main(): results alone on stdout, one sentence and status 2 for bad input.
-
-    File descriptor 1 is pointed at stderr, so that nothing a library prints, from C or from
-    Python, mixes with the results. Ctrl-C exits with 130 and SIGTERM with 143.
-    """
-    global _results
-    _results = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
-    sys.stdout.flush()
-    os.dup2(2, 1)
-    level = logging.INFO if is_main_process() else logging.ERROR
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_StreamFormatter("%(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+def quiet_libraries() -> None:
+    """Leave out what libraries say that says nothing to the user."""
     # The pinned libraries' own deprecations and progress bars say nothing to the user.
     warnings.simplefilter("ignore", FutureWarning)
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted")
@@ -188,6 +232,24 @@ def run(main) -> None:
         "onnxscript",
     ):  # fmt: skip
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its warnings of each attempt would bury the one sentence that says the server is away.
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+def run(main) -> None:
+    """Run a script's main(): results alone on stdout, one sentence and status 2 for bad input.
+
+    File descriptor 1 is pointed at stderr, so that nothing a library prints, from C or from
+    Python, mixes with the results. Ctrl-C exits with 130 and SIGTERM with 143.
+    """
+    global _results
+    _results = _take_stdout()
+    level = logging.INFO if is_main_process() else logging.ERROR
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_StreamFormatter("%(message)s"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    quiet_libraries()
+    sys.excepthook = _show_traceback
     stopping.install()
     try:
         main()
@@ -197,7 +259,7 @@ def run(main) -> None:
             print(for_stream(f"error: {error}", sys.stderr), file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # The reader of stdout has gone, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
+        _drop_results()
         sys.exit(141)
     except KeyboardInterrupt:
         print("error: stopped by a signal.", file=sys.stderr)

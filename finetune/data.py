@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 
 from finetune.columns import read_columns, say_columns
 from finetune.console import InputError
 from finetune.reading import SUFFIXES, kind_of, read_rows
-from metrics.sql_execution.ddl import statements
 
 from datasets import Features, load_dataset
 from datasets.exceptions import DatasetNotFoundError
@@ -70,7 +68,7 @@ def load_rows(
     Args:
         columns: of text; rows that lack one of them are left out and counted.
         given: what the data calls them: see columns.read_columns.
-        hold_out: takes rows, fraction and seed, returns training and validation rows; by schema if not given.
+        hold_out: takes rows, fraction and seed, returns training and validation rows.
 
     Raises:
         InputError: unreadable file (with the line), missing column, a part that is not known, no text where one
@@ -92,9 +90,8 @@ def load_rows(
     if rows.validation is None:
         _refuse_no_validation(dataset, validation_fraction)
         train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
-        rows.train, rows.validation = (hold_out or split_by_schema)(train, validation_fraction, seed)
-        together = "nearly equal texts together" if hold_out else "schema"
-        rows.split_by += f"{together}, {validation_fraction:.0%} held out"
+        rows.train, rows.validation = hold_out(train, validation_fraction, seed)
+        rows.split_by += f"{validation_fraction:.0%} held out by {'schema' if 'question' in columns else 'text'}"
     for name, part in rows.parts.items():
         what = f"the {'training' if name == 'train' else name} rows of {dataset}"
         check_columns(part, columns, what)
@@ -209,51 +206,6 @@ def _refuse_no_validation(dataset: str, fraction: float | None) -> None:
         )
 
 
-def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[dict], list[dict]]:
-    """Hold out about `fraction` of the rows, whole schemas at a time.
-
-    Rows whose `context` names the same columns stay together: a split by row would put the tables of
-    the validation rows into training and flatter every score.
-
-    Raises:
-        InputError: the rows have one schema only.
-    """
-    groups: dict[str, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(schema_signature(str(row.get("context", row))), []).append(row)
-    if len(groups) < 2:
-        raise InputError(
-            "all rows have the same schema, so none can be held out by schema; give a folder with train.* and"
-            " validation.*, or a column `split`, and --allow-leaks, since both parts will share it."
-        )
-    signatures = sorted(groups)
-    Random(seed).shuffle(signatures)
-    wanted, train, validation = max(1, round(len(rows) * fraction)), [], []
-    for position, signature in enumerate(signatures):
-        # The last group always trains: neither part may be empty.
-        held_out = len(validation) < wanted and position < len(signatures) - 1
-        (validation if held_out else train).extend(groups[signature])
-    Random(seed).shuffle(train)
-    return train, validation
-
-
-def schema_signature(context: str) -> str:
-    """Return the column names of a schema in one order, without the table's name, types or layout."""
-    found = re.findall(r"\((.*?)\)\s*(?:;|$)", context, flags=re.DOTALL)
-    if len(found) != len(re.findall(r"\bCREATE\b", context, flags=re.IGNORECASE)):
-        found = _definitions(context)
-    return " ".join(sorted(set(re.findall(r"\w+", (" ".join(found) or context).lower()))))
-
-
-def _definitions(context: str) -> list[str]:
-    """Return the columns of statements that stand apart by no semicolon, or have something behind them."""
-    try:
-        parts = [(statement, part) for statement in statements(context) for part in statement.definitions]
-    except ValueError:  # No SQL: its words are its signature.
-        return []
-    return [statement.raw(part[0], part[-1]) for statement, part in parts]
-
-
 def _load_from_hub(dataset: str, columns: tuple[str, ...], given: dict[str, str]) -> Rows:
     if dataset.startswith((".", "/", "~")) or dataset.count("/") > 1:
         raise InputError(f"there is no file or folder {dataset}.")
@@ -298,9 +250,9 @@ def _class_names(features: Features, given: dict[str, str]) -> list[str] | None:
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 
-def check_writable(folder: str) -> None:
+def check_writable(folder: str, flag: str = "--output-dir") -> None:
     """Raise InputError when a folder cannot be made or written into; leave nothing behind."""
     path = Path(folder)
     existing = path if path.exists() else next(parent for parent in path.resolve().parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"the output folder {folder} cannot be written; choose another with --output-dir.")
+        raise InputError(f"the output folder {folder} cannot be written; choose another with {flag}.")

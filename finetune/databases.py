@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.redaction import redact, shorten
 from finetune.safe_sql import Refused
 from finetune.safe_sql.scopes import find_table
 from finetune.sql_runner import readable_sqlite
@@ -174,17 +175,17 @@ def open_database(reference: str, only: list[str] | None = None) -> Database:
     """
     url = _url(reference)
     engine = {"mariadb": "mysql"}.get(url.get_backend_name(), url.get_backend_name())
-    shown = url.render_as_string(hide_password=True)
+    shown = redact(url.render_as_string(hide_password=True), reference)
     if engine not in DRIVERS:
         raise InputError(f"--database {shown}: {engine} is not supported; expected {', '.join(DRIVERS)}.")
     if importlib.util.find_spec(DRIVERS[engine]) is None:
         raise InputError(f"--database {shown} needs a driver: pip install {PACKAGES[DRIVERS[engine]]}.")
     if engine in ("sqlite", "duckdb") and not Path(url.database or "").is_file():
-        raise InputError(f"--database {reference}: there is no file {url.database or 'in this URL'}.")
+        raise InputError(f"--database {shorten(reference)}: there is no file {url.database or 'in this URL'}.")
     try:
         found, schema = _read_duckdb(url.database) if engine == "duckdb" else _inspect(url, engine, only)
     except Exception as error:  # SQLAlchemy wraps its own; DuckDB and the drivers raise others.
-        reason = first_line(getattr(error, "orig", None) or error)
+        reason = redact(first_line(getattr(error, "orig", None) or error), reference)
         raise InputError(f"--database {shown} cannot be read: {reason}.") from error
     if not found:
         raise InputError(f"--database {shown} has no tables.")
@@ -219,12 +220,20 @@ def _some(names: list[str]) -> str:
 def _url(reference: str) -> URL:
     if "://" in reference:
         try:
-            return make_url(reference)
-        except ArgumentError as error:
-            raise InputError(f"--database: {error}; expected for example sqlite:///shop.db.") from error
+            url = make_url(reference)
+        except (ArgumentError, ValueError):  # A port that is no number.
+            url = None
+        if url is None or "@" in (url.host or ""):
+            raise InputError(
+                f"--database {shorten(reference)} is no URL that can be read; expected for example sqlite:///shop.db or"
+                " postgresql://USER@HOST/NAME, where an @ within a password is written %40."
+            )
+        return url
     path = Path(reference)
     if not path.is_file():
-        raise InputError(f"--database {reference}: there is no such file, and it is no URL such as sqlite:///shop.db.")
+        raise InputError(
+            f"--database {shorten(reference)}: there is no such file, and it is no URL such as sqlite:///shop.db."
+        )
     try:
         with path.open("rb") as file:
             is_duckdb = file.read(12)[8:] == b"DUCK"

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,9 @@ from pathlib import Path
 from finetune import uploads
 from finetune.checkpoint_models import link_scores, log_checkpoint
 from finetune.checkpoints import CARD, load_card
-from finetune.logged_models import logged_models
+from finetune.inside import delete_numbered
+from finetune.model_entries import logged_models
+from finetune.spool import OFFLINE_TAG, place_of, read_header, step_of
 
 import mlflow
 import requests
@@ -21,7 +22,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIF
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
 
 logger = logging.getLogger(__name__)
-OFFLINE_TAG = "finetune.offline_id"
 DRIFT = "param_drift."
 SYSTEM = "system/"  # Their steps count samples, and go on where an earlier process stopped.
 
@@ -48,7 +48,7 @@ class Delivery:
 
     def __init__(self, spool: Path, header: Path):
         self.spool, self._header = spool, header
-        self.header = json.loads(header.read_text(encoding="utf-8"))
+        self.header = read_header(header)
         self.run_id: str | None = self.header["run_id"]
         self.client, self.skeleton = mlflow.MlflowClient(), None
         self.keep: list[int] | None = None
@@ -141,26 +141,26 @@ class Delivery:
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
 
     def _apply_file(self, entries: list[dict]) -> None:
-        path = self.spool / entries[0]["file"]
+        path = place_of(entries[0], self.spool)
         if not path.exists():  # Sent, but not yet counted as sent.
             return
-        self.client.log_artifact(self.run_id, str(path), entries[0]["folder"])
-        if table := entries[0]["table"]:
+        self.client.log_artifact(self.run_id, str(path), entries[0].get("folder"))
+        if table := entries[0].get("table"):
             tags = self.client.get_run(self.run_id).data.tags
             shown = json.loads(tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
             if (entry := {"path": table, "type": "table"}) not in shown:
                 self.client.set_tag(self.run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*shown, entry]))
-        shutil.rmtree(path.parent)
+        delete_numbered(path.parent, self.spool)
 
     def _apply_checkpoint(self, entries: list[dict]) -> None:
         entry = entries[0]
-        folder = self.spool / entry["folder"]
+        folder = place_of(entry, self.spool)
         if not (folder / CARD).is_file():
             return
         card = load_card(folder)
-        if card["run_id"] != self.run_id:  # Trained offline.
+        if card.get("run_id") != self.run_id:  # Trained offline.
             replace(folder / CARD, json.dumps(card | {"run_id": self.run_id}, indent=2))
-        step = int(folder.name.rpartition("-")[2])
+        step = step_of(folder)
         keep, start, cost = self.keep or entry["keep"], time.perf_counter(), []
         # One that the Trainer has deleted meanwhile would be deleted here again.
         if step in keep:
@@ -179,7 +179,7 @@ class Delivery:
             cost.append(f"a model in {time.perf_counter() - start:.1f} s")
         if cost:
             logger.info(f"{folder.name} is in MLflow: {', '.join(cost)}")
-        shutil.rmtree(folder.parent)
+        delete_numbered(folder.parent, self.spool)
 
     def _log_model(self, folder: Path, step: int, dataset: tuple[str, str]) -> None:
         """Log a checkpoint as a model, with the metrics of its step linked to it and to the data set."""
@@ -215,7 +215,12 @@ def find_experiment(name: str) -> str:
     # Without a place of its own, SQLite puts the artifacts into the folder the script is called from.
     local = mlflow.get_tracking_uri().startswith("sqlite:")
     place = Path(__file__).parent.parent / "mlartifacts"
-    return client.create_experiment(name, artifact_location=place.as_uri() if local else None)
+    try:
+        return client.create_experiment(name, artifact_location=place.as_uri() if local else None)
+    except MlflowException:
+        if found := client.get_experiment_by_name(name):  # Another training has made it meanwhile.
+            return found.experiment_id
+        raise
 
 
 def replace(path: Path, text: str) -> None:

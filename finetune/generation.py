@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from finetune import stopping
 from finetune.console import InputError
+from finetune.tokenizer_repairs import check_ids
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,6 +55,7 @@ def generate(
     for name in ("max_new_tokens", "num_beams"):
         if parameters.get(name, 1) < 1:
             raise InputError(f"{name} {parameters[name]} must be at least 1.")
+    check_ids(prompts, model)
     was_training, encodes, options = model.training, model.config.is_encoder_decoder, DEFAULTS | parameters
     model.eval()
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.

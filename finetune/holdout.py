@@ -55,8 +55,8 @@ def _hold_out(rows: list[dict], texts: list[str], labels: list[set[str]], fracti
     is_held = {place for group in held for place in groups[group]}
     parts = [[row for place, row in enumerate(rows) if (place in is_held) == part] for part in (False, True)]
     logger.info(
-        f"Held out {len(parts[1])} of {len(rows)} rows by label; nearly equal texts stay together: the rows are"
-        f" {len(groups)} different texts."
+        f"Held out {len(parts[1])} of {len(rows)} rows ({len(parts[1]) / len(rows):.1%}; asked for {fraction:.1%}) by"
+        f" label; nearly equal texts stay together: the rows are {len(groups)} different texts."
     )
     Random(seed).shuffle(parts[0])
     return tuple(parts)

@@ -16,12 +16,14 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path, PurePosixPath
 
+from finetune import spool
+from finetune.console import InputError
 from finetune.delivery import Delivery, is_reachable, replace
+from finetune.inside import refuse_links
+from finetune.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_lines
 
 logger = logging.getLogger(__name__)
-SPOOL = "spool"
-HEADER, LINES, SENT, REJECTED, FILES = "run.json", "journal.jsonl", "sent", "rejected.jsonl", "files"
-OFFLINE = "offline-"  # begins the id of a run that MLflow does not know yet
+OFFLINE = spool.OFFLINE
 ATTEMPTS = 5  # at an entry that a server which answers does not take
 _active: "Journal | None" = None
 
@@ -34,18 +36,23 @@ class Journal:
     Args:
         folder: of the run.
         header: of a new spool: `run_id`, None for a run that is yet to be made, and what `Delivery` makes it of.
+
+    Raises:
+        InputError: what the spool holds is damaged, or a link leads out of it; nothing has been sent or written then.
     """
 
     def __init__(self, folder: Path, header: dict | None = None):
         self.spool = folder / SPOOL
         self.spool.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.spool)
         path = self.spool / HEADER
         if header is not None and not path.exists():
             replace(path, json.dumps(header))
         self.delivery = Delivery(self.spool, path)
-        self.sent = _read_count(self.spool / SENT)
+        self.sent = spool.read_count(self.spool / SENT)
         # By number, not by line: a line may be missing where the disk was full.
         self.pending = deque(entry for entry in read_lines(self.spool / LINES) if entry["number"] > self.sent)
+        rejected = read_lines(self.spool / REJECTED)
         self._last = self.pending[-1]["number"] if self.pending else self.sent
         self.rejected, self.reachable, self.training = 0, True, False
         self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
@@ -56,7 +63,7 @@ class Journal:
         self._lock, self._news = threading.Lock(), threading.Event()
         self._hurry, self._closing = threading.Event(), threading.Event()  # not to wait between attempts; to end
         self._numbers = count(time.time_ns())
-        self._take_rejected()
+        self._take_rejected(rejected)
         self._thread = threading.Thread(target=self._send, name="journal", daemon=True)
 
     @property
@@ -114,7 +121,7 @@ class Journal:
 
     def checkpoint(self, folder: Path, **values) -> None:
         """Append a checkpoint as it is now: the Trainer may delete it before it is uploaded."""
-        copy = self.spool / "checkpoints" / f"{next(self._numbers)}" / folder.name
+        copy = self.spool / spool.CHECKPOINTS / f"{next(self._numbers)}" / folder.name
         try:
             # The same bytes under a second name; no copy is made where the file system has links.
             shutil.copytree(folder, copy, copy_function=_link, ignore=shutil.ignore_patterns("training_args.bin"))
@@ -159,7 +166,7 @@ class Journal:
         _active = None
         complete = not self.pending and not self.rejected
         if complete:
-            shutil.rmtree(self.spool, ignore_errors=True)
+            spool.clear(self.spool)
         return complete
 
     def deliver(self) -> None:
@@ -198,7 +205,7 @@ class Journal:
                 self.reachable = False
                 return False
             entries[0]["attempts"] = entries[0].get("attempts", 0) + 1
-            if entries[0]["attempts"] < ATTEMPTS:
+            if entries[0]["attempts"] < ATTEMPTS and not isinstance(error, InputError):
                 return False
             if len(entries) > 1:  # One of them is to blame.
                 for entry in entries:
@@ -235,38 +242,21 @@ class Journal:
                 file.writelines(json.dumps(entry | {"error": str(error)}, default=str) + "\n" for entry in entries)
         except OSError as full:
             logger.warning(f"{path}: {full}")
-        logger.warning(f"MLflow does not take {entries[0]['op']} ({str(error)[:300]}); it is kept in {path}.")
+        op, text = entries[0]["op"], str(error)[:300]
+        what = f"{op} cannot be sent" if isinstance(error, InputError) else f"MLflow does not take {op}"
+        logger.warning(f"{what} ({text}); it is kept in {path}.")
 
-    def _take_rejected(self) -> None:
+    def _take_rejected(self, entries: list[dict]) -> None:
         """Try once more what an earlier process was refused."""
-        path = self.spool / REJECTED
-        for entry in read_lines(path):
+        for entry in entries:
             notes = ("op", "number", "error", "attempts", "alone")
             self.write(entry["op"], **{key: value for key, value in entry.items() if key not in notes})
-        path.unlink(missing_ok=True)
+        (self.spool / REJECTED).unlink(missing_ok=True)
 
 
 def active(run_id: str | None = None) -> Journal | None:
     """Return the journal of the training in this process, or None where there is none or it is another run's."""
     return _active if _active is not None and run_id in (None, _active.run_id, *_active.delivery.ids) else None
-
-
-def read_lines(path: Path) -> list[dict]:
-    """Return the entries of a file of JSON lines; one that was cut off while it was written does not count."""
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        if not line:
-            continue
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            logger.warning(f"{path}: a line that was cut off is left out.")
-    return entries
-
-
-def _read_count(path: Path) -> int:
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return int(text) if text.isdigit() else 0  # Cut off while it was written: all is sent again, none arrives twice.
 
 
 def _write_count(path: Path, number: int) -> None:

@@ -100,7 +100,7 @@ def labels_of(row: dict, where: str) -> list:
     if "labels" not in row:
         label = row.get("label")
         if label is None or (isinstance(label, str) and not label.strip()):
-            raise InputError(f"{where} has no label.")
+            raise InputError(f"{where} has no label; where its column is called otherwise, give --column label=COLUMN.")
         if isinstance(label, list | dict) or (isinstance(label, str) and label.lstrip().startswith("[")):
             raise InputError(f"{where}: label is {label!r}; a list of labels belongs into a column `labels`.")
         return [label]
@@ -222,7 +222,10 @@ def find_labels(rows: list[dict], task: str | None, names: list[str] | None) -> 
     """
     several = "labels" in rows[0]
     if not several and "label" not in rows[0]:
-        raise InputError(f"the training rows have neither labels nor label; found {', '.join(rows[0])}.")
+        raise InputError(
+            f"the training rows have neither labels nor label; found {', '.join(rows[0])}. Where they are called"
+            " otherwise: --label-column COLUMN for one a row, --column labels=COLUMN for lists."
+        )
     if task == "multilabel" and not several:
         raise InputError("--task multilabel needs a list `labels` in each row; the rows have a single `label`.")
     if task == "multiclass" and several:

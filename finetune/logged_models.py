@@ -2,18 +2,23 @@
 
 import importlib.metadata
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from finetune.adapter_files import check_adapter, check_fit, check_numbers
+from finetune.base_configs import changed_fields
 from finetune.base_models import fingerprint, load_config, load_decoder, load_tokenizer
-from finetune.checkpoints import CARD, load_card
+from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
 from finetune.generation import DEFAULTS
 from finetune.memory import memory_limit
+from finetune.mlmodel import read_model
+from finetune.model_entries import log_saved
+from finetune.model_uris import find_files
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
+from finetune.schemas import reason
 from finetune.tokenizer_repairs import fit_to_vocabulary
 
 import mlflow
@@ -22,11 +27,12 @@ import torch
 import transformers
 from accelerate.utils import set_module_tensor_to_device
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
+from mlflow.models import ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
@@ -47,7 +53,9 @@ def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     if not Path(card["base_model"]).is_dir():
         # MLflow stores the repository under these names.
         base.name_or_path = tokenizer.name_or_path = card["base_model"]
+    check_adapter(checkpoint)
     model = PeftModel.from_pretrained(base, checkpoint, low_cpu_mem_usage=True, torch_device="cpu")
+    check_fit(model, checkpoint)
     meta = torch.device("meta")
     pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device=meta)
     fill_in(model, checkpoint)
@@ -82,18 +90,6 @@ def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
             )
 
 
-def start_model(run: Run, checkpoint: Path, name: str) -> str:
-    """Begin the model `runs:/RUN/NAME` and return its id.
-
-    By the client: fluent calls put the model into the active experiment, where its run does not find it.
-    """
-    card = load_card(checkpoint)
-    tags = {"epoch": f"{card['epoch']:g}"} if "epoch" in card else None
-    client = mlflow.MlflowClient()
-    model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, tags, run.data.params)
-    return model.model_id
-
-
 def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pipeline | None = None) -> str:
     """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
 
@@ -107,42 +103,40 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
     if pipeline is None:
         pipeline = build_skeleton(card, checkpoint)
     else:
+        check_adapter(checkpoint)
         fill_in(pipeline.model, checkpoint)
     check_prompt_parity(card, pipeline)
     prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
     metadata = {key: value for key, value in card.items() if key != "sample"}
-    metadata["step"] = int(checkpoint.name.split("-")[1])
+    metadata["step"] = step_of(checkpoint)
     if base_folder.is_dir():
         metadata["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base_folder)
-    with (
-        # MLflow would ask the Hub for the newest commit, not the one that was trained on,
-        patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]),
-        # and load the whole base to try the example out.
-        patch("mlflow.models.utils._validate_serving_input"),
-    ):
-        info = mlflow.transformers.log_model(
-            pipeline,
-            name=name,
-            run_id=run.info.run_id,
-            model_id=start_model(run, checkpoint, name),
-            step=metadata["step"],
-            task="text-generation",
-            torch_dtype=recorded_dtype(card),
-            prompt_template=prompt.mlflow_template,
-            signature=_signature(),
-            input_example=prompt.model_input(card["sample"][0]),
-            pip_requirements=requirements(),
-            metadata={METADATA_KEY: json.dumps(metadata)},
-            base_model_path=str(base_folder) if base_folder.is_dir() else None,
-        )
-    return info.model_id
+
+    def save(folder: Path) -> None:
+        # MLflow would ask the Hub for the newest commit, not the one that was trained on.
+        with patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]):
+            mlflow.transformers.save_model(
+                pipeline,
+                str(folder),
+                task="text-generation",
+                torch_dtype=recorded_dtype(card),
+                prompt_template=prompt.mlflow_template,
+                signature=_signature(),
+                input_example=prompt.model_input(card["sample"][0]),
+                pip_requirements=requirements(),
+                metadata={METADATA_KEY: json.dumps(metadata)},
+                base_model_path=str(base_folder) if base_folder.is_dir() else None,
+            )
+
+    return log_saved(run, checkpoint, name, digest_of(checkpoint), save)
 
 
 def _signature() -> ModelSignature:
     types = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
     parameters = [ParamSpec(name, types[type(value)], value) for name, value in DEFAULTS.items()]
-    text = Schema([ColSpec(DataType.string)])
-    return ModelSignature(inputs=text, outputs=text, params=ParamSchema(parameters))
+    # Of any type: of null and numbers MLflow would make texts for strings; so its own flavour refuses them.
+    given, text = Schema([ColSpec(AnyType())]), Schema([ColSpec(DataType.string)])
+    return ModelSignature(inputs=given, outputs=text, params=ParamSchema(parameters))
 
 
 def requirements(others: tuple[str, ...] = ()) -> list[str]:
@@ -175,51 +169,33 @@ def open_model(uri: str) -> LoggedModel:
     """Open `runs:/<id>/model`, `models:/NAME@ALIAS`, or the folder of a model or checkpoint.
 
     Raises:
-        InputError: when there is no such model, or it was not logged by log_model.py.
+        InputError: when there is no such model (with the reason), or it was not logged by log_model.py.
     """
-    if (Path(uri) / CARD).is_file():
-        step = Path(uri).resolve().name.removeprefix("checkpoint-")
+    folder = find_files(uri)
+    if (folder / CARD).is_file():
+        step = folder.resolve().name.removeprefix("checkpoint-")
         step = int(step) if step.isdigit() else 0
-        card = load_card(Path(uri))
+        card = load_card(folder)
+        _check_whole(folder, uri)
         parameters = {"threshold": None} if card["task"] == CLASSIFICATION else DEFAULTS | card.get("generation", {})
-        return LoggedModel(card, Path(uri), Path(uri), parameters, step)
+        return LoggedModel(card, folder, folder, parameters, step)
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=_find_epoch(uri) or uri))
-        model = Model.load(folder)
-    except (MlflowException, OSError) as error:
-        raise InputError(
-            f"there is no model {uri} in {mlflow.get_tracking_uri()}; expected runs:/<run id>/model as log_model.py"
-            " prints it, models:/NAME@ALIAS, or a checkpoint folder."
-        ) from error
-    if METADATA_KEY not in (model.metadata or {}):
-        raise InputError(f"the model {uri} was not logged by log_model.py; load it with mlflow.pyfunc.load_model.")
-    parameters = {spec.name: spec.default for spec in model.signature.params.params}
-    card = json.loads(model.metadata[METADATA_KEY])
+        (folder / MLMODEL_FILE_NAME).stat()
+    except OSError as error:
+        raise InputError(f"the model {uri} is not whole: {folder} has no file MLmodel that can be read.") from error
+    model, card, parameters = read_model(folder, METADATA_KEY, uri)
     whole = folder / "artifacts" / "checkpoint"  # Of a model from code; a decoder is in the transformers flavour.
     tokenizer = folder / "components" / "tokenizer"
     tokenizer = whole if whole.is_dir() else tokenizer if tokenizer.is_dir() else None
     adapter = whole if whole.is_dir() else folder / "peft"
+    _check_whole(adapter, uri)
     return LoggedModel(card, adapter, tokenizer, parameters, card.get("step", 0), model.model_id)
 
 
-def _find_epoch(uri: str) -> str | None:
-    """Return the model of `runs:/<id>/checkpoint-N` where N is an epoch and not a step."""
-    match = re.fullmatch(r"runs:/(\w+)/(checkpoint-(\d+))", uri)
-    if not match:
-        return None
-    run_id, name, epoch = match.groups()
-    models = logged_models(mlflow.get_run(run_id))
-    if any(model.name == name for model in models):
-        return None
-    found = [m for m in models if m.name.startswith("checkpoint-") and m.tags.get("epoch") == epoch]
-    return found[0].model_uri if found else None
-
-
-def logged_models(run: Run) -> list[mlflow.entities.LoggedModel]:
-    """Return the models of a run; without its experiment none would be found."""
-    return mlflow.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run.info.run_id}'", output_format="list"
-    )
+def _check_whole(folder: Path, uri: str) -> None:
+    weights = "adapter_model.safetensors", "model.onnx", "merged"
+    if not any((folder / name).exists() for name in weights):
+        raise InputError(f"the model {uri} is not whole: {folder} has no {weights[0]}; log it again with log_model.py.")
 
 
 def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
@@ -237,9 +213,27 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
         )
+    changed = changed_fields(card["base_config"], source) if Path(source).is_dir() and "base_config" in card else ""
+    if changed:
+        raise InputError(
+            f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
+            " Undo that, or give the folder of the right base with --base-model."
+        )
     if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
         raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
     return source, revision
+
+
+def load_tokenizer_of(logged: LoggedModel, base_model: str | None) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """Return the tokenizer of a decoder, and how many positions its base has, None where it says nothing of them.
+
+    Args:
+        base_model: folder or Hub id in place of the recorded base.
+    """
+    source, revision = find_base(logged.card, base_model)
+    config = load_config(source, revision)
+    tokenizer = load_tokenizer(str(logged.tokenizer)) if logged.tokenizer else load_tokenizer(source, revision)
+    return tokenizer, getattr(config, "max_position_embeddings", None)
 
 
 def load_model(
@@ -318,10 +312,14 @@ def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftMod
     Raises:
         InputError: when the adapter does not fit.
     """
+    check_adapter(adapter)
+    check_numbers(adapter)
     try:
-        return PeftModel.from_pretrained(base, adapter)
-    except (RuntimeError, ValueError) as error:
+        model = PeftModel.from_pretrained(base, adapter)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"the base model {source} does not match the adapter ({str(error).splitlines()[0][:200]})."
+            f"the base model {source} does not match the adapter ({reason(error)})."
             " Give the right base with --base-model."
         ) from error
+    check_fit(model, adapter)
+    return model

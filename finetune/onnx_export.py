@@ -12,15 +12,8 @@ import bitsandbytes as bnb
 import torch
 
 
-def export_onnx(checkpoint: Path, folder: Path) -> Path:
-    """Write the classifier of a checkpoint as `model.onnx` into a folder and return the file.
-
-    Merging into the NF4 weights would round the adapter away. So the weights are what NF4 stands for, in
-    float32, and the adapter is added to those: the scores are those of the trained model.
-
-    Raises:
-        InputError: when the packages for ONNX are not installed.
-    """
+def check_packages() -> None:
+    """Raise InputError where a package that writes or runs ONNX is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -29,6 +22,14 @@ def export_onnx(checkpoint: Path, folder: Path) -> Path:
         raise InputError(
             f"--export onnx needs {error.name}; install it with `pip install onnx onnxruntime onnxscript`."
         ) from error
+
+
+def export_onnx(checkpoint: Path, folder: Path) -> Path:
+    """Write the classifier of a checkpoint as `model.onnx` into a folder and return the file.
+
+    Merging into the NF4 weights would round the adapter away. So the weights are what NF4 stands for, in
+    float32, and the adapter is added to those: the scores are those of the trained model.
+    """
     trained, plain = load_classifier(checkpoint), load_classifier(checkpoint, precision="fp32")
     for name, module in trained.model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):

@@ -10,7 +10,7 @@ def check_spark_flags(flags) -> None:
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
     names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role",
-             "text", "split_sentences",
+             "column", "text", "split_sentences",
              "report", "long_texts", "no_adapter", "token_ids", "json", "merge")  # fmt: skip
     if given := [name for name in names if getattr(flags, name)]:
         raise InputError(
@@ -64,8 +64,6 @@ def check_task_flags(flags, task: str) -> None:
     classifies = task == CLASSIFICATION
     if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
         raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
-    if flags.report and not flags.report.resolve().parent.is_dir():
-        raise InputError(f"--report {flags.report}: there is no folder {flags.report.parent}.")
 
 
 def check_database_flags(flags) -> None:

@@ -1,42 +1,139 @@
-"""Rows to predict from and rows with predictions: read and written in chunks, so that neither has to fit in memory."""
+"""Rows with predictions, written in chunks, so that they do not have to fit in memory."""
 
+import base64
+import csv
+import io
 import json
+import logging
+import math
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import console
 from finetune.console import InputError
 from finetune.data import check_writable
+from finetune.output_columns import Columns, to_table
+from finetune.stdin_lines import STDIN
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+logger = logging.getLogger(__name__)
 OUTPUT_SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 
-def check_output(path: Path | None) -> None:
-    """Raise InputError for an output file that cannot be written."""
+def check_output(flag: str, path: Path | None, source: Path | None, suffixes: tuple[str, ...] | None = None) -> None:
+    """Raise InputError for an output file that cannot be written, or that is the input.
+
+    Args:
+        source: the input file, or STDIN; None where there is none.
+        suffixes: that the name may have.
+    """
     if path is None:
         return
-    if path.suffix not in OUTPUT_SUFFIXES:
-        raise InputError(f"--output {path}: expected a name that ends in .jsonl, .csv or .parquet.")
+    if suffixes and path.suffix not in suffixes:
+        raise InputError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}.")
     if not path.parent.is_dir():
-        raise InputError(f"--output {path}: there is no folder {path.parent}.")
-    check_writable(str(path.parent))
+        raise InputError(f"{flag} {path}: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise InputError(f"{flag} {path}: this is a folder; give the name of a file.")
+    check_writable(str(path.parent), flag)
+    if _is_same(path, source):
+        raise InputError(f"{flag} {path}: this is the input, and would be lost; choose another name.")
 
 
-def read_lines() -> Iterator[tuple[int, str | dict]]:
-    """Yield (number, content) of the lines on stdin that are not empty: JSON objects parsed, others as text."""
-    for number, line in enumerate(sys.stdin, start=1):
-        if line.lstrip().startswith("{"):
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"stdin, line {number}: not valid JSON ({error.msg}).") from error
-        elif line.strip():
-            yield number, line.strip()
+def _is_same(path: Path, source: Path | None) -> bool:
+    """Say whether a file is the input, by whatever name."""
+    try:
+        given = os.fstat(sys.stdin.fileno()) if source == STDIN else source.stat()
+        return os.path.samestat(path.stat(), given)
+    except (OSError, ValueError, AttributeError):  # One of them is not there, or stdin is no file.
+        return False
+
+
+def as_json(row: dict, **options) -> str:
+    """Return a row as a line of JSON; NaN as null, dates in ISO form, decimal numbers as texts, bytes in base64."""
+    try:
+        return json.dumps(row, default=_as_text, allow_nan=False, **options)
+    except ValueError:  # JSON has no NaN; Infinity, where JSON brought it, stays.
+        return json.dumps(_without_nan(row), default=_as_text, **options)
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {name: _without_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _as_text(value) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+class JsonLines:
+    """Rows as JSON, one a line, each with its own keys."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.file = path.open("w", encoding="utf-8", newline="\n")
+
+    def write(self, rows: list[dict]) -> None:
+        """Append rows."""
+        self.file.writelines(f"{as_json(row, ensure_ascii=False)}\n" for row in rows)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.file.close()
+
+
+class Csv(JsonLines):
+    """Rows as CSV; lists and objects in a cell as JSON."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        super().__init__(path, schema)
+        self.names = schema.names
+        self._line(self.names)
+
+    def write(self, rows: list[dict]) -> None:
+        """Append rows."""
+        for row in rows:
+            self._line([self._cell(row.get(name)) for name in self.names])
+
+    def _line(self, cells: list) -> None:
+        # With a line end of \r\n the csv module also quotes a text with a lone \r, at which readers end a line.
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\r\n").writerow(cells)
+        self.file.write(line.getvalue()[:-2] + "\n")
+
+    @staticmethod
+    def _cell(value):
+        if isinstance(value, list | dict):
+            return as_json(value, ensure_ascii=False)
+        value = _without_nan(value)
+        return value if value is None or isinstance(value, str | int | float) else _as_text(value)
+
+
+class Parquet:
+    """Rows as Parquet, a row group for each call of `write`."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self.schema, self.writer = schema, pq.ParquetWriter(path, schema)
+
+    def write(self, rows: list[dict]) -> None:
+        """Append rows."""
+        self.writer.write_table(to_table(rows, self.schema))
+
+    def close(self) -> None:
+        """Write the end, without which a Parquet file cannot be read."""
+        self.writer.close()
+
+
+KINDS = dict(zip(OUTPUT_SUFFIXES, (JsonLines, Csv, Parquet), strict=True))
 
 
 class Writer:
@@ -44,13 +141,13 @@ class Writer:
 
     Args:
         output: the file, or None for stdout.
+        columns: that the rows have.
+        predicted: names and types of what is predicted.
     """
 
-    def __init__(self, output: Path | None):
-        self.output, self.parquet, self.started = output, None, False
+    def __init__(self, output: Path | None, columns: Columns, predicted: pa.Schema):
+        self.output, self.columns, self.predicted, self.file, self.written = output, columns, predicted, None, 0
         self.part = output.with_name(output.name + ".part") if output else None
-        if self.part:
-            self.part.write_text("")
 
     def write(self, rows: list[dict], lines: list[str]) -> None:
         """Write one chunk: the rows to the file, or the lines to stdout."""
@@ -58,30 +155,40 @@ class Writer:
             for line in lines:
                 console.print_result(line)
             return
-        frame = pd.DataFrame(rows)
-        if self.output.suffix == ".parquet":
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            self.parquet = self.parquet or pq.ParquetWriter(self.part, table.schema)
-            self.parquet.write_table(table)
-        elif self.output.suffix == ".csv":
-            frame = frame.map(lambda value: json.dumps(value) if isinstance(value, list | dict) else value)
-            frame.to_csv(self.part, mode="a", header=not self.started, index=False)
-        elif rows:
-            with self.part.open("a", encoding="utf-8") as file:
-                frame.to_json(file, orient="records", lines=True, force_ascii=False)
-        self.started = True
+        with self._disk():
+            self._open()
+            self.file.write(rows)
+        self.written += len(rows)
+
+    def _open(self) -> None:
+        if self.file is None:
+            self.file = KINDS[self.output.suffix](self.part, self.columns.schema(self.predicted))
+            self.columns.header_is_written = self.output.suffix != ".jsonl"
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.part} cannot be written: {error.strerror or error}.") from error
 
     def __enter__(self) -> "Writer":
         return self
 
     def __exit__(self, kind, *_) -> None:
-        """Give the file its name; drop it after bad input; after any other error leave what is written as .part."""
+        """Give the file its name; after an error leave what is written as .part, and nothing where nothing is."""
         if self.part is None:
             return
-        if self.parquet:
-            self.parquet.close()
+        with self._disk():
+            if kind is None:
+                self._open()
+            if self.file:
+                self.file.close()
+            if kind is None:
+                self.part.replace(self.output)
         if kind is None:
-            self.part.rename(self.output)
             console.print_result(str(self.output))
-        elif issubclass(kind, InputError):
-            self.part.unlink()
+        elif self.written:
+            logger.warning(f"the first {self.written} rows, with their predictions, are in {self.part}.")
+        else:
+            self.part.unlink(missing_ok=True)

@@ -9,7 +9,9 @@ import random
 import time
 from pathlib import Path
 
+from finetune.cards import MEND
 from finetune.checkpoints import PROGRESS
+from finetune.schemas import FLAG, NUMBER, check, read_json, whole
 
 import numpy as np
 import torch
@@ -68,7 +70,7 @@ class ProgressCallback(TrainerCallback):
         path = self.checkpoint / PROGRESS if self.checkpoint else None
         if path is None or not path.is_file():
             return
-        progress, trainer = json.loads(path.read_text(encoding="utf-8")), self.trainer
+        progress, trainer = read_progress(self.checkpoint), self.trainer
         trainer._tr_loss += progress["loss_since_last_log"]
         trainer._globalstep_last_logged = progress["last_logged_step"]
         self.earlier_loss = progress["logged_loss"]
@@ -90,6 +92,18 @@ class ProgressCallback(TrainerCallback):
 
     def _end(self, *args, **kwargs) -> None:
         self.trainer.control.should_training_stop = True
+
+
+def read_progress(checkpoint: Path) -> dict:
+    """Return the progress.json of a checkpoint.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    path = checkpoint / PROGRESS
+    step, flags = whole(0, 2**62), dict.fromkeys(("pending_evaluation", "cut_off", "ended"), FLAG)
+    known = {"loss_since_last_log": NUMBER, "last_logged_step": step, "logged_loss": NUMBER} | flags
+    return check(read_json(path, MEND), known, path, MEND, others=lambda *_: True)
 
 
 def get_random_state() -> dict:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+INDEX = "__index_level_"  # how pandas names the columns of an index that has no name
 csv.field_size_limit(2**31 - 1)
 
 
@@ -33,12 +34,15 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[dict]:
     return list(stream_rows(path, encoding))
 
 
-def stream_rows(path: Path, encoding: str = "utf-8") -> Iterator[dict]:
+def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Iterator[dict]:
     """Yield the rows of a .jsonl, .json, .csv, .tsv or .parquet file, or of one compressed as .gz, .zst or .bz2.
 
     JSON may hold a list of objects, an object a line, or objects one after the other, whatever its suffix. CSV is
     separated by commas, semicolons, tabs or vertical bars, whichever its header has most; every record must have as
     many fields as the header. NaN and null are None; all of CSV is text.
+
+    Args:
+        raw: leave a NaN of a Parquet file what it is, and the index that pandas has put beside the columns.
 
     Raises:
         InputError: the file is missing, of another kind, or cannot be read, with the line where that can be told.
@@ -55,7 +59,7 @@ def stream_rows(path: Path, encoding: str = "utf-8") -> Iterator[dict]:
         raise InputError(f"there is no file {path}.")
     try:
         for row in {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(kind, _json)(path, encoding):
-            yield {name: None if isinstance(value, float) and value != value else value for name, value in row.items()}
+            yield row if raw else {n: None if _is_nan(v) else v for n, v in row.items() if not n.startswith(INDEX)}
     except (OSError, EOFError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as {kind[1:]}: {reason}.") from error
@@ -67,18 +71,46 @@ def stream_rows(path: Path, encoding: str = "utf-8") -> Iterator[dict]:
         ) from error
 
 
+def _is_nan(value) -> bool:
+    return isinstance(value, float) and value != value
+
+
+def declared_columns(path: Path, encoding: str = "utf-8") -> pa.Schema:
+    """Return names and types of the columns that a CSV or Parquet file declares; of JSON, which declares none, none."""
+    kind = kind_of(path)
+    if kind == ".parquet":
+        schema = pq.read_schema(path)
+        return pa.schema([*((name, pa.int64()) for name in _range_index(schema)), *schema])
+    if kind not in (".csv", ".tsv"):
+        return pa.schema([])
+    with _text(path, encoding) as text:
+        first = text.readline()
+        header = next(csv.reader(chain([first], text), delimiter=_separator(first)), [])
+    return pa.schema([(name, pa.string()) for name in _header(header, path) if name])
+
+
+def text_encoding(encoding: str) -> str:
+    """Return the name of an encoding for which a byte order mark is no text; raise InputError where there is none."""
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise InputError(f"--encoding {encoding}: there is no such encoding; expected for example utf-8.") from error
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+
+
 @contextmanager
 def _text(path: Path, encoding: str) -> Iterator[io.TextIOWrapper]:
     """Yield a file's text without its byte order mark, decompressed; line ends as they are."""
-    encoding = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-    try:
-        with (
-            pa.input_stream(str(path), compression=CODECS.get(path.suffix.lower())) as raw,
-            io.BufferedReader(raw) as buffered,
-        ):
-            yield io.TextIOWrapper(buffered, encoding=encoding, newline="")
-    except LookupError as error:
-        raise InputError(f"--encoding {encoding}: there is no such encoding; expected for example utf-8.") from error
+    with (
+        pa.input_stream(str(path), compression=CODECS.get(path.suffix.lower())) as raw,
+        io.BufferedReader(raw) as buffered,
+    ):
+        yield io.TextIOWrapper(buffered, encoding=text_encoding(encoding), newline="")
+
+
+def read_object(line: str, source: Path | str, number: int) -> dict:
+    """Return the row that a line holds as a JSON object; raise InputError where it holds none."""
+    return _checked(_parse(line, source, number), line, f"{source}, line {number}")
 
 
 def _json(path: Path, encoding: str) -> Iterator[dict]:
@@ -106,14 +138,14 @@ def _json(path: Path, encoding: str) -> Iterator[dict]:
             _refuse_wrapper(row, path)
         yield _checked(row, first, f"{path}, line {number}")
         for number, line in chain([second] if second else [], lines):
-            yield _checked(_parse(line, path, number), line, f"{path}, line {number}")
+            yield read_object(line, path, number)
 
 
 def _parsed(text: str):
     return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
 
 
-def _parse(text: str, path: Path, number: int):
+def _parse(text: str, path: Path | str, number: int):
     """Return a JSON value; raise InputError with its line where there is none."""
     try:
         return _parsed(text)
@@ -206,14 +238,30 @@ def _separator(header: str) -> str:
 
 def _header(record: list[str], path: Path) -> list[str]:
     names = [name.strip() for name in record]
+    _refuse_twice(names, path)
+    return names
+
+
+def _refuse_twice(names: list[str], path: Path) -> None:
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise InputError(f"{path}: the header names {', '.join(twice)} twice.")
-    return names
 
 
 def _parquet(path: Path, encoding: str) -> Iterator[dict]:
     with pq.ParquetFile(path) as file:
+        _refuse_twice(file.schema_arrow.names, path)
+        ranges = {name: iter(values) for name, values in _range_index(file.schema_arrow).items()}
         for batch in file.iter_batches(1024):
             for row in batch.to_pylist():
-                yield {name: value for name, value in row.items() if not name.startswith("__index_level_")}
+                yield {name: next(values, None) for name, values in ranges.items()} | row
+
+
+def _range_index(schema: pa.Schema) -> dict[str, range]:
+    """Return an index of pandas that has a name and is a range: it is no column, but noted in the metadata."""
+    try:
+        noted = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        found = {i["name"]: range(i["start"], i["stop"], i["step"]) for i in noted if isinstance(i, dict)}
+    except (ValueError, AttributeError, KeyError, TypeError):  # not as pandas writes it
+        return {}
+    return {name: values for name, values in found.items() if isinstance(name, str) and name not in schema.names}

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.redaction import redact_values
+from finetune.schemas import ANY, check, listed, mapped, text, whole
 
 from transformers import TrainingArguments
 
@@ -20,21 +22,35 @@ FREE = {
     "activation_checkpointing_kwargs",
 }  # fmt: skip
 NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
-# Defaults that depend on the machine, or were others once: a run keeps those it began with.
+# Defaults that depend on the machine or its variables, or were others once: a run keeps those it began with.
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
-    "eval_steps",
+    "eval_steps", "experiment",
 )  # fmt: skip
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
 OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
 
 
+def check_recorded(recorded: object, where: str) -> dict:
+    """Return the arguments and settings that a run says it was started with.
+
+    Raises:
+        InputError: a training script here has not written that.
+    """
+    mend = "the run cannot be resumed; start a new one"
+    known = {"arguments": listed(text())}
+    check(recorded, known, where, mend, {"settings": mapped(ANY)})
+    numbers = dict.fromkeys((*BATCH, "world_size"), whole(1, 10**6))
+    check(recorded.get("settings", {}), {}, f"{where}, settings,", mend, numbers, lambda *_: True)
+    return recorded
+
+
 def settings_of(flags, args: TrainingArguments) -> dict:
-    """Return all settings of a training as plain values, with the number of its processes."""
+    """Return all settings of a training as plain values without secrets, with the number of its processes."""
     settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
-    return json.loads(json.dumps(settings, default=str))
+    return redact_values(json.loads(json.dumps(settings, default=str)))
 
 
 def begun_in(settings: dict, parameters: dict[str, str], task: str) -> str:
@@ -61,6 +77,7 @@ def compare(before: dict, now: dict) -> dict[str, str]:
     """
     if not before:
         return {}
+    before = redact_values(before)
     changed = {
         name: f"{before.get(name)} -> {value}"
         for name, value in now.items()

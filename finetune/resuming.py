@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,18 +12,24 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune import callbacks, full_disk, journal, runs, stopping, tracking, uploads
-from finetune.checkpoints import FOLDER_TAG, TASK_TAG, checkpoints_in, load_card
+from finetune import callbacks, environment, full_disk, journal, runs, stopping, tracking, uploads
+from finetune.adapter_files import check_adapter
+from finetune.base_configs import changed_fields
+from finetune.checkpoint_state import check_state
+from finetune.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
 from finetune.console import InputError, ScriptParser
 from finetune.data import check_writable
+from finetune.delivery import replace
 from finetune.mixed_precision import settle_precision
 from finetune.progress import ProgressCallback, set_random_state
-from finetune.recorded_settings import KEPT, absolute, begun_in, compare, settings_of, without_resume
+from finetune.recorded_settings import KEPT, absolute, begun_in, check_recorded, compare, settings_of, without_resume
 from finetune.trackers import check_trackers
+from finetune.trainer_flags import given_names
 
 import mlflow
 from accelerate.utils import broadcast_object_list
 from mlflow.entities import Metric, Run
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import MLflowCallback
 
@@ -44,6 +51,8 @@ class Origin:
         last_point: of the loss that the run has.
         online: whether the tracking server answers.
         checkpoint: to go on from, once the run is open.
+        empty: the run that was made for this training (MLFLOW_RUN_ID), or None.
+        tags: that the run gets beside its own.
     """
 
     arguments: list[str]
@@ -54,6 +63,8 @@ class Origin:
     last_point: Metric | None = None
     online: bool = True
     checkpoint: str | None = None
+    empty: Run | None = None
+    tags: dict[str, str] = field(default_factory=dict)
     trainer: Trainer | None = None
     progress: ProgressCallback | None = None
 
@@ -72,17 +83,21 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
+    environment.check()
     check_trackers(args)
     if args.hub_token:
         raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
     if flags.resume is None:
         settle_precision(flags, args, task)
-        return flags, args, Origin(absolute(arguments), settings_of(flags, args))
+        empty, tags = environment.place(flags, "experiment" in given_names(arguments))
+        return flags, args, Origin(absolute(arguments), settings_of(flags, args), empty=empty, tags=tags)
     tracking.connect()
     run = tracking.find_run(flags.resume)
+    environment.check_resumed(run.info.run_id)
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
         raise InputError(f"run {run.info.run_id} cannot be resumed: it has no {ARTIFACT} of a training script here.")
+    check_recorded(recorded, f"{ARTIFACT} of run {run.info.run_id}")
     check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     if before and hasattr(flags, "packing"):
@@ -101,10 +116,12 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     drift = compare(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)
     moved = folder if folder and not Path(folder).is_dir() else None
-    _choose_folder(run, args, folder is None or moved or "output_dir" in names)
+    given = args.output_dir if "output_dir" in names else None
+    args.output_dir = _choose_folder(run, given, parser.defaults()["output_dir"])
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
-    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last)
+    tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
+    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last, tags=tags)
 
 
 def check_resumable(run: Run, task: str) -> None:
@@ -123,7 +140,10 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
     downloaded where this machine does not have it.
     """
     if args.process_index == 0:
-        run = runs.run(flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, args.run_name)
+        tags = origin.tags | _name(flags, args, origin)
+        run = runs.run(
+            flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, tags, origin.empty
+        )  # fmt: skip
     else:
         run = nullcontext()
     run_id = None
@@ -189,13 +209,26 @@ def _give_up() -> None:
         running.delivery.try_to_end("FAILED")
 
 
-def _choose_folder(run: Run, args: TrainingArguments, is_new: bool) -> None:
-    """Set `args.output_dir` to the run's own folder: where its checkpoints are, or a new one."""
-    if is_new:
-        check_writable(args.output_dir)
-        args.output_dir = str(Path(args.output_dir).resolve() / run.info.run_id)
-    else:
-        args.output_dir = run.data.tags[FOLDER_TAG]
+def _choose_folder(run: Run, given: str | None, default: str) -> str:
+    """Return the run's own folder: where its checkpoints are on this machine, or a new one.
+
+    What the store says is no reason to write somewhere: the folder that it names must be known as the run's by what
+    is in it.
+
+    Args:
+        given: with `--output-dir`, now.
+    """
+    own = folder_of(run)
+    if own and not given:
+        return str(own)
+    check_writable(given or default)
+    folder = str(Path(given or default).resolve() / run.info.run_id)
+    if not given and run.data.tags.get(FOLDER_TAG) not in (None, folder):
+        logger.info(
+            f"{run.data.tags[FOLDER_TAG][:300]}, where the run was, has no checkpoint of it here; it goes on in"
+            f" {folder} (--output-dir for another folder)."
+        )
+    return folder
 
 
 def _announce(args: TrainingArguments, origin: Origin) -> None:
@@ -203,6 +236,17 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
     journal.active().wait(10 if origin.online else 0, hurried=True)
+
+
+def _name(flags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
+    """Return the name of the run as a tag: --run-name, or task, base and rank with something of its own."""
+    if args.run_name:
+        return {MLFLOW_RUN_NAME: args.run_name}
+    if origin.empty or MLFLOW_RUN_NAME in origin.tags:
+        return {}
+    base, task = Path(flags.base_model), type(flags).experiment  # The default of --experiment names the task.
+    base = base.resolve() if base.is_dir() else base
+    return {MLFLOW_RUN_NAME: f"{task}-{base.name[:60]}-r{flags.lora_r}-{secrets.token_hex(2)}"}
 
 
 def _find_start(origin: Origin, folder: Path) -> str | None:
@@ -216,8 +260,7 @@ def _find_start(origin: Origin, folder: Path) -> str | None:
     if max(steps, default=0) > max(known, default=0):
         logger.info(f"Downloading the checkpoints of steps {', '.join(map(str, steps))} from MLflow")
         for step in set(steps) - set(known):
-            if uploads.download(run_id, step, folder):
-                _move_best(folder / f"checkpoint-{step}")
+            uploads.download(run_id, step, folder)
         known = checkpoints_in(folder)
     if not known and origin.moved and "loss" in origin.run.data.metrics:
         raise InputError(
@@ -226,16 +269,27 @@ def _find_start(origin: Origin, folder: Path) -> str | None:
         )
     if not known:
         logger.info("the run has no checkpoint yet; it begins again.")
-    return str(known[max(known)]) if known else None
+    if not known:
+        return None
+    start = known[max(known)]
+    try:
+        load_card(start)
+        check_adapter(start)
+        check_state(start)
+        _move_best(start)
+    except InputError as error:
+        raise InputError(f"{error} To go on from the checkpoint before it, delete {start}.") from error
+    return str(start)
 
 
 def _move_best(checkpoint: Path) -> None:
-    """Make the best checkpoint that a downloaded state names the one beside it."""
-    path = checkpoint / "trainer_state.json"
-    state = json.loads(path.read_text(encoding="utf-8"))
+    """Make the best checkpoint that a state names the one beside it: the Trainer ends with whatever lies there."""
+    state, best = read_state(checkpoint), None
     if state.get("best_global_step"):
-        state["best_model_checkpoint"] = str(checkpoint.parent / f"checkpoint-{state['best_global_step']}")
-        path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        best = str(checkpoint.parent / f"checkpoint-{state['best_global_step']}")
+    if state.get("best_model_checkpoint") != best:
+        state["best_model_checkpoint"] = best
+        replace(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
 
 
 def _note_resume(args: TrainingArguments, origin: Origin) -> None:
@@ -245,6 +299,10 @@ def _note_resume(args: TrainingArguments, origin: Origin) -> None:
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     for name, change in origin.drift.items():
         tracking.set_tag(f"param_drift.{name}", change)
+    for name, value in origin.tags.items():
+        tracking.set_tag(name, value)
+    if MLFLOW_RUN_NAME in origin.tags:
+        logger.info(f"the run is called {origin.tags[MLFLOW_RUN_NAME]} now.")
     run, now = origin.run, datetime.now(UTC)
     start = Path(origin.checkpoint).name if origin.checkpoint else "the beginning"
     note = f"{now:%Y-%m-%dT%H:%M:%SZ} from {start}, was {run.info.status}"
@@ -268,6 +326,9 @@ def _check_base(card: dict, origin: Origin) -> None:
                 f"run {before['run_id']} cannot be resumed: its checkpoint was trained with another"
                 f" {name.replace('_', ' ')} ({str(before[name])[:80]}, now {str(card.get(name))[:80]})."
             )
+    source = card["base_model"], card["base_revision"]
+    if changed := changed_fields(before.get("base_config", card["base_config"]), *source, in_training=True):
+        raise InputError(f"run {before['run_id']} cannot be resumed: its base's configuration was changed: {changed}.")
 
 
 def _comparable(value):

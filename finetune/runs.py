@@ -4,8 +4,8 @@ import fcntl
 import json
 import logging
 import os
-import random
-import shutil
+import re
+import secrets
 import subprocess
 import time
 import traceback
@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from finetune import delivery, journal, trackers, tracking
-from finetune.checkpoints import CARD
+from finetune import delivery, environment, journal, trackers, tracking
+from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
+from finetune.inside import inside
+from finetune.redaction import redact, redact_values
+from finetune.spool import clear
 
 import mlflow
 from mlflow.entities import Run
@@ -24,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH
 from transformers.integrations import MLflowCallback
 
 logger = logging.getLogger(__name__)
@@ -38,7 +42,8 @@ def run(
     resume: Run | None = None,
     report_to: Sequence[str] = (),
     online: bool = True,
-    name: str | None = None,
+    tags: dict[str, str] | None = None,
+    empty: Run | None = None,
 ) -> Iterator[str]:
     """Start a run, or go on with the run `resume`, yield its id, and end it as it went.
 
@@ -50,15 +55,16 @@ def run(
     Args:
         output_dir: folder of runs; of a run that is resumed, its own.
         online: False to make the run in MLflow later.
-        name: of a new run; MLflow makes one up where there is none.
+        tags: of a new run, its name among them, or of the run `empty`.
+        empty: a run that was made for this training.
 
     Raises:
         InputError: when another process trains the run.
     """
-    tags = resolve_tags(_git_tags()) | ({MLFLOW_RUN_NAME: name} if name else {})
-    header = {"run_id": None, "experiment": experiment, "tags": tags, "start_time": time.time_ns() // 1_000_000}
-    if resume:
-        header["run_id"] = resume.info.run_id
+    header = {"run_id": None, "experiment": experiment, "start_time": time.time_ns() // 1_000_000}
+    header["tags"] = redact_values(_tags_for(experiment, tags or {}, empty))
+    if resume or empty:
+        header["run_id"] = (resume or empty).info.run_id
     elif online:
         header["run_id"] = _create_run(header)
     else:
@@ -66,17 +72,22 @@ def run(
     folder = Path(output_dir) if resume else Path(output_dir) / (header["run_id"] or header["offline_id"])
     with _locked(folder):
         running = journal.Journal(folder, header)
+        if resume or empty:
+            mlflow.MlflowClient().update_run(header["run_id"], "RUNNING")
         if resume:
-            mlflow.MlflowClient().update_run(resume.info.run_id, "RUNNING")
             running.known_digests = {i.dataset.name: i.dataset.digest for i in resume.inputs.dataset_inputs}
         running.start()
+        if empty:
+            running.write("tags", values=header["tags"])
         os.environ.setdefault("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "5")
         monitor = SystemMetrics(running.run_id, resume_logging=resume is not None)
         monitor.start()
         status, refused = "FAILED", False
         try:
             if "wandb" in report_to:
-                trackers.start_wandb(running.run_id, experiment)
+                trackers.start_wandb(
+                    running.run_id, experiment, None if resume else header["tags"].get(MLFLOW_RUN_NAME)
+                )
             yield running.run_id
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -86,7 +97,7 @@ def run(
             if resume and isinstance(error, InputError) and not running.training:
                 status, refused = resume.info.status, True  # Before it went on: nothing has changed.
             else:
-                text = traceback.format_exc()
+                text = redact(traceback.format_exc())
                 running.file("error.txt", lambda path: path.write_text(text, encoding="utf-8"))
             raise
         finally:
@@ -97,6 +108,15 @@ def run(
                 (folder / LOCK).unlink()
                 with suppress(OSError):
                     folder.rmdir()  # It was made for this.
+
+
+def _tags_for(experiment: str, given: dict[str, str], empty: Run | None) -> dict[str, str]:
+    """Return the tags that a run gets, its name among them; those that the run `empty` has stay unless given."""
+    found = resolve_tags(_git_tags())
+    if empty:
+        return {name: value for name, value in found.items() if name not in empty.data.tags} | given
+    # MLflow would draw a name from Python's generator: the same one for each training of one seed.
+    return {MLFLOW_RUN_NAME: f"{experiment}-{secrets.token_hex(2)}"} | found | given
 
 
 def _git_tags() -> dict[str, str]:
@@ -112,15 +132,11 @@ def _git_tags() -> dict[str, str]:
 
 
 def _create_run(header: dict) -> str:
-    state = random.getstate()
     try:
         experiment = delivery.find_experiment(header["experiment"])
-        random.seed()  # MLflow makes a name up with it: two runs of one seed would have the same.
         run = mlflow.MlflowClient().create_run(experiment, header["start_time"], header["tags"])
     except MlflowException as error:
         raise InputError(f"no run could be made in {mlflow.get_tracking_uri()}: {error}.") from error
-    finally:
-        random.setstate(state)
     return run.info.run_id
 
 
@@ -141,16 +157,23 @@ def _end(running: journal.Journal, folder: Path, status: str, moment: int | None
 def rename_cards(folder: Path, run_id: str) -> None:
     """Write the id that MLflow gave to an offline run into its checkpoints."""
     for path in folder.glob(f"checkpoint-*/{CARD}"):
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if card["run_id"] != run_id:
-            delivery.replace(path, json.dumps(card | {"run_id": run_id}, indent=2))
+        try:
+            card = load_card(inside(folder, path.parent.name, str(folder)))
+            if card.get("run_id") != run_id:
+                delivery.replace(path, json.dumps(card | {"run_id": run_id}, indent=2))
+        except InputError as error:
+            logger.warning(f"{path} does not get the run's id: {error}")
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder for one process; the lock goes with the process, however that ends."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise InputError(f"{folder / LOCK} cannot be made ({error.strerror}); a link there is not followed.") from error
+    with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -184,17 +207,24 @@ def sync(reference: str, folder: Path) -> str:
             raise InputError(f"the spool in {folder} is of run {pending.run_id}, not of {run_id}.")
         entries, points = len(pending.pending), sum(len(entry.get("points", ())) for entry in pending.pending)
         if pending.run_id and not pending.pending and pending.delivery.run_id is None:
-            pending.delivery.make_run()
+            _make_run(pending)
         pending.deliver()
         if pending.pending or pending.rejected:
             raise InputError(
                 f"{len(pending.pending) + pending.rejected} of {entries} entries are not in MLflow yet (see above);"
                 f" they are kept in {folder / journal.SPOOL}."
             )
-        shutil.rmtree(folder / journal.SPOOL)
+        clear(folder / journal.SPOOL)
         rename_cards(folder, pending.run_id)
     logger.info(f"{entries} entries with {points} metric points of {folder} are in MLflow.")
     return pending.run_id
+
+
+def _make_run(pending: journal.Journal) -> None:
+    try:
+        pending.delivery.make_run()
+    except MlflowException as error:
+        raise InputError(f"no run could be made in {mlflow.get_tracking_uri()}: {error}.") from error
 
 
 class SystemMetrics(SystemMetricsMonitor):
@@ -227,6 +257,11 @@ class RunCallback(MLflowCallback):
         super().__init__()
         self._ml_flow, self.at_begin = _Fluent(), at_begin
 
+    def setup(self, args, state, model):
+        """Log the Trainer's arguments into the run that is open."""
+        with environment.settled():
+            super().setup(args, state, model)
+
     def on_train_begin(self, args, state, control, **kwargs):
         """Log the Trainer's arguments."""
         if running := journal.active():
@@ -245,7 +280,9 @@ class _Fluent:
     end_run = staticmethod(lambda: None)
 
     def log_params(self, params: dict, synchronous: bool | None = None) -> None:
-        tracking.log_params({name: str(value) for name, value in params.items()})
+        # With MLFLOW_FLATTEN_PARAMS the names of labels are among them; MLflow would refuse all for one of these.
+        names = {name: re.sub(r"[^\w.\- :]", "_", str(name))[:MAX_ENTITY_KEY_LENGTH] for name in params}
+        tracking.log_params({names[name]: str(value) for name, value in params.items()})
 
     def log_metrics(self, metrics: dict, step: int, synchronous: bool | None = None) -> None:
         if running := journal.active():

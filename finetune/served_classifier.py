@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from finetune.classifiers import load_classifier
+from finetune.classifiers import check_threshold, load_classifier
 from finetune.console import InputError
+from finetune.serving import check_texts, known_parameters, refusals
 
 import mlflow
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 
 class ServedClassifier(mlflow.pyfunc.PythonModel):
@@ -22,27 +21,29 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         """Restore base, adapter, head and tokenizer."""
         config = context.model_config or {}
         folder = Path(context.artifacts["checkpoint"])
-        self.classifier = load_classifier(
-            folder,
-            config.get("base_model"),
-            config.get("precision"),
-            compute_dtype=config.get("compute_dtype") or "recorded",
-        )
+        with refusals():
+            self.classifier = load_classifier(
+                folder,
+                config.get("base_model"),
+                config.get("precision"),
+                compute_dtype=config.get("compute_dtype") or "recorded",
+            )
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row a text: `labels`, a list of names, and `scores`, a score by name.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE (status 400 when served) for an empty text, a column
-                other than `text`, or an impossible threshold.
+            MlflowException: INVALID_PARAMETER_VALUE (status 400 when served) for what is no text or an empty one,
+                a column other than `text`, or a parameter that is unknown or impossible.
         """
-        params = params or {}
-        try:
+        with refusals():
+            parameters = known_parameters(params)
             texts = _texts(model_input)
-            scores = self.classifier.score(texts, params.get("batch_size") or 32)
-            decided = self.classifier.decide(scores, params.get("threshold"))
-        except InputError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+            check_threshold(self.classifier.card, parameters.get("threshold"))
+            if not texts:
+                return pd.DataFrame({"labels": [], "scores": []})
+            scores = self.classifier.score(texts, parameters.get("batch_size", 32))
+            decided = self.classifier.decide(scores, parameters.get("threshold"))
         return pd.DataFrame(self.classifier.name(scores, decided))
 
 
@@ -51,11 +52,7 @@ def _texts(model_input: pd.DataFrame) -> list[str]:
     column = model_input.columns[0]
     if column not in (0, "0", "text"):
         raise InputError(f"expected texts, or a table whose first column is `text`; found the column {column!r}.")
-    texts = model_input[column].tolist()
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"text {number} is empty; expected a sentence or clause.")
-    return texts
+    return check_texts(model_input[column].tolist(), "text")
 
 
 mlflow.models.set_model(ServedClassifier())

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune.serving import check_texts, known_parameters, refusals
 from finetune.summarizers import load_summarizer
 
 import mlflow
 import pandas as pd
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 
 class ServedSummarizer(mlflow.pyfunc.PythonModel):
@@ -22,28 +20,25 @@ class ServedSummarizer(mlflow.pyfunc.PythonModel):
         """Restore base, adapter and tokenizer."""
         config = context.model_config or {}
         folder = Path(context.artifacts["checkpoint"])
-        self.summarizer = load_summarizer(
-            folder,
-            config.get("base_model"),
-            config.get("precision"),
-            compute_dtype=config.get("compute_dtype") or "recorded",
-        )
+        with refusals():
+            self.summarizer = load_summarizer(
+                folder,
+                config.get("base_model"),
+                config.get("precision"),
+                compute_dtype=config.get("compute_dtype") or "recorded",
+            )
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row an article, with its `summary`.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE (status 400 when served) for an empty article or parameters
-                that generation refuses.
+            MlflowException: INVALID_PARAMETER_VALUE (status 400 when served) for what is no text or an empty one, or
+                a parameter that is unknown or impossible.
         """
-        articles = model_input["article"].tolist()
-        try:
-            for number, article in enumerate(articles, start=1):
-                if not isinstance(article, str) or not article.strip():
-                    raise InputError(f"article {number} is empty; expected a text.")
-            found = self.summarizer.summarize(articles, **(params or {}))
-        except InputError as error:
-            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+        with refusals():
+            parameters = known_parameters(params)
+            articles = check_texts(model_input["article"].tolist(), "article")
+            found = self.summarizer.summarize(articles, **parameters)
         return pd.DataFrame({"summary": [summary.text for summary in found]})
 
 

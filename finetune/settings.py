@@ -5,6 +5,8 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 
+from finetune.redaction import redact_arguments
+
 import torch
 
 logger = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ class SharedTrainingArguments:
         if self.n_gpu > 1:
             logger.warning(
                 f"{self.n_gpu} GPUs are here, and one is used. For all of them: accelerate launch --config_file"
-                f" configs/accelerate/ddp.yaml --num_processes {self.n_gpu} {shlex.join(sys.argv)}"
+                f" configs/accelerate/ddp.yaml --num_processes {self.n_gpu} {shlex.join(redact_arguments(sys.argv))}"
             )
             self._n_gpu = 1
 

@@ -5,13 +5,19 @@ from pathlib import Path
 
 from finetune.console import InputError
 from finetune.logged_models import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
+from finetune.output_columns import free_name
 from finetune.prompts import Prompt
+from finetune.redaction import redact
 
 import mlflow
 
 logger = logging.getLogger(__name__)
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 LABELS = "labels array<string>, scores map<string, double>"
+# Of CSV as other programs write it: a quote in a text is doubled, a text may have several lines.
+CSV = {"header": True, "escape": '"'}
+READ_CSV = CSV | {"multiLine": True}
+WRITE_CSV = CSV | {"ignoreLeadingWhiteSpace": False, "ignoreTrailingWhiteSpace": False}
 
 
 def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters: dict, config: dict) -> str:
@@ -41,7 +47,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     spark = SparkSession.builder.appName("predict").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:
-        return _predict(spark, uri, logged, source, target, kinds, parameters, config)
+        return redact(_predict(spark, uri, logged, source, target, kinds, parameters, config))
     except AnalysisException as error:
         raise InputError(f"--engine spark: {str(error).splitlines()[0][:300]}") from error
     finally:
@@ -51,7 +57,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
 def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> str:
     from pyspark.sql import functions as sql
 
-    rows = spark.read.load(source, format=kinds[0], **({"header": True} if kinds[0] == "csv" else {}))
+    rows = spark.read.load(source, format=kinds[0], **(READ_CSV if kinds[0] == "csv" else {}))
     workers = spark.sparkContext.defaultParallelism
     rows = rows.repartition(max(workers, rows.rdd.getNumPartitions()))  # A small file would go to one worker.
     task = logged.card["task"]
@@ -66,19 +72,24 @@ def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> s
     given = sql.concat(*(sql.col(text) if is_column else sql.lit(text) for text, is_column in pieces))
     kind = LABELS if task == CLASSIFICATION else "string"
     config = {name: value for name, value in config.items() if value} or None
+    if uri.startswith("runs:/") and logged.model_id:  # Not one that is being logged meanwhile.
+        uri = f"models:/{logged.model_id}"
     model = mlflow.pyfunc.spark_udf(
         spark, uri, result_type=kind, env_manager="local", params=parameters, model_config=config
     )
+    taken = [name.lower() for name in rows.columns]  # Spark does not look at the letter case.
     if task == CLASSIFICATION:
-        found = rows.withColumn("found", model(given)).drop("labels", "scores").select("*", "found.*").drop("found")
+        answer, names = free_name("found", taken), ("labels", "scores")
+        parts = [sql.col(answer)[name].alias(free_name(name, taken)) for name in names]
+        found = rows.withColumn(answer, model(given)).select("*", *parts).drop(answer)
     elif task == TEXT_TO_SQL:
-        found = rows.withColumn("sql", model(given))
+        found = rows.withColumn(free_name("sql", taken), model(given))
     else:
-        found = rows.withColumn("summary", model(sql.struct(given.alias("article"))))
+        found = rows.withColumn(free_name("summary", taken), model(sql.struct(given.alias("article"))))
     if kinds[1] == "csv":
         found = found.select(*(sql.to_json(name).alias(name) if "<" in kind else name for name, kind in found.dtypes))
     logger.info(f"Spark at {spark.sparkContext.master}: {rows.rdd.getNumPartitions()} partitions")
-    found.write.save(target, format=kinds[1], **({"header": True} if kinds[1] == "csv" else {}))
+    found.write.save(target, format=kinds[1], **(WRITE_CSV if kinds[1] == "csv" else {}))
     return target
 
 

@@ -14,12 +14,13 @@ from finetune.logged_models import attach_adapter, find_base, requirements, rest
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.summarization import Articles, encode_articles
+from finetune.tokenizer_repairs import fit_to_vocabulary
 
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from peft import PeftModel
+from mlflow.types.schema import AnyType
 
 MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
 TYPES = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
@@ -97,6 +98,7 @@ def load_summarizer(
     source, revision = find_base(card, base_model)
     quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
     model = load_encoder_decoder(source, revision, quantization)
+    fit_to_vocabulary(tokenizer, model.config, str(folder))
     if with_adapter:
         model = attach_adapter(model, folder, source)
     return Summarizer(model.eval(), tokenizer, card)
@@ -113,7 +115,7 @@ def merge(checkpoint: Path, folder: Path) -> Path:
     base = load_encoder_decoder(source, revision, restored_quantization(card, None, recorded_dtype(card)))
     if card["quantization"]:
         base = base.dequantize().float()
-    merged = PeftModel.from_pretrained(base, checkpoint).merge_and_unload()
+    merged = attach_adapter(base, checkpoint, source).merge_and_unload()
     merged.save_pretrained(folder)
     load_tokenizer(str(checkpoint), kind="encoder-decoder").save_pretrained(folder)
     return folder
@@ -128,7 +130,8 @@ def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter",
     card = load_card(checkpoint)
     parameters = DEFAULTS | card["generation"] | {"batch_size": 16}
     signature = ModelSignature(
-        Schema([ColSpec(DataType.string, "article")]),
+        # Of any type: see `log_classifier`.
+        Schema([ColSpec(AnyType(), "article")]),
         Schema([ColSpec(DataType.string, "summary")]),
         ParamSchema([ParamSpec(name, TYPES[type(value)], value) for name, value in parameters.items()]),
     )

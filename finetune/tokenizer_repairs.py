@@ -2,13 +2,42 @@
 
 import json
 import logging
+from collections.abc import Iterable
 
+from finetune.cards import MEND
 from finetune.console import InputError
+from finetune.schemas import reason, shown
 
 from tokenizers import Tokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise InputError for a tokenizer that was loaded from damaged files and cannot tokenize or pad."""
+    try:
+        ids = tokenizer("a")["input_ids"]
+        if tokenizer.pad_token_id is not None:
+            tokenizer.pad({"input_ids": [ids, ids + ids]})
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise TypeError(f"model_max_length is {shown(tokenizer.model_max_length)}")
+    except Exception as error:  # Of whatever class transformers or a library below it raises.
+        raise InputError(
+            f"the tokenizer in {source} is damaged: it does not turn a text into tokens ({reason(error)}); {MEND}."
+        ) from error
+
+
+def check_ids(ids: Iterable[list[int]], model) -> None:
+    """Raise InputError for token ids that a model has no row for: its tokenizer is not the one it was trained with."""
+    config = getattr(model, "config", None)
+    rows = getattr(config.get_text_config(), "vocab_size", None) if config is not None else None
+    largest = max((max(own, default=0) for own in ids), default=0)
+    if rows is not None and largest >= rows:
+        raise InputError(
+            f"the tokenizer has a token of the id {largest}, and the base knows the ids below {rows} only: they do not"
+            f" belong together, or tokenizer.json is damaged; {MEND}."
+        )
 
 
 def end_openly(tokenizer: PreTrainedTokenizerBase, source: str) -> bool:
@@ -87,11 +116,12 @@ def fit_to_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PretrainedConf
     around = {token_id for token_id in tokenizer("a")["input_ids"] if token_id in tokenizer.all_special_ids}
     around |= {tokenizer.eos_token_id} - {None}
     if beyond := sorted(token_id for token_id in around if token_id >= rows):
+        token = tokenizer.convert_ids_to_tokens(beyond[0])[:60]
         raise InputError(
-            f"the tokenizer of {source} has the id {beyond[0]} for {tokenizer.convert_ids_to_tokens(beyond[0])}, and"
+            f"the tokenizer of {source} has the id {beyond[0]} for {token}, and"
             f" the base knows the ids below {rows} only; give a base and a tokenizer that belong together."
         )
-    pad, pad_id = tokenizer.pad_token, tokenizer.pad_token_id
+    pad, pad_id = str(tokenizer.pad_token)[:60], tokenizer.pad_token_id
     if pad_id is None or pad_id < rows:
         return
     for name in ("eos_token", "unk_token", "sep_token", "cls_token"):

@@ -8,9 +8,12 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
 
 from finetune.console import InputError, is_main_process
+from finetune.redaction import redact_arguments
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -45,8 +48,8 @@ def check_trackers(args: TrainingArguments) -> None:
             ) from error
 
 
-def start_wandb(run_id: str, experiment: str) -> None:
-    """Open the W&B run of an MLflow run: same id, goes on where it stood when the run is resumed.
+def start_wandb(run_id: str, experiment: str, name: str | None = None) -> None:
+    """Open the W&B run of an MLflow run: same id and name, goes on where it stood when the run is resumed.
 
     Raises:
         InputError: when W&B cannot be reached.
@@ -57,10 +60,21 @@ def start_wandb(run_id: str, experiment: str) -> None:
         # By name: W&B reads the variables once in a process, and may have done so before.
         mode, folder = os.environ.get("WANDB_MODE"), os.environ.get("WANDB_DIR")
         project = os.environ.get("WANDB_PROJECT", experiment)
-        wandb.init(project=project, id=run_id, resume="allow", mode=mode, dir=folder)
+        with _harmless_arguments():
+            wandb.init(project=project, id=run_id, name=name, resume="allow", mode=mode, dir=folder)
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--report-to wandb: {reason}. WANDB_MODE=offline keeps the run in files.") from error
+
+
+@contextmanager
+def _harmless_arguments() -> Iterator[None]:
+    """Let W&B, which records the command, see it without secrets."""
+    given, sys.argv = sys.argv, redact_arguments(sys.argv)
+    try:
+        yield
+    finally:
+        sys.argv = given
 
 
 def finish_wandb(failed: bool) -> None:

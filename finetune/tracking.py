@@ -9,14 +9,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune import delivery, journal, trackers
+from finetune import delivery, journal, stores, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
+from finetune.redaction import redact, redact_values
+from finetune.refusals import is_refused, why_deleted
+from finetune.schemas import reason
 
 import mlflow
 import pandas as pd
-import requests
 from mlflow.data.dataset import Dataset
 from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
 from mlflow.entities import DatasetInput, InputTag, Run
@@ -37,43 +39,25 @@ def connect(offline_ok: bool = False) -> bool:
         offline_ok: do without a server that does not answer.
 
     Raises:
-        InputError: when a tracking server does not answer within 10 seconds, or does not let us in.
+        InputError: when a server or database does not answer within 10 seconds, or does not let us in.
     """
-    uri = os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER / 'mlflow.db'}")
-    if "@" in uri.partition("://")[2].partition("/")[0] and uri.startswith("http"):
-        raise InputError(
-            "MLFLOW_TRACKING_URI has a user or a password in it, which would be logged; give them as"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        )
+    uri = stores.given_uri(f"sqlite:///{FOLDER / 'mlflow.db'}")
+    os.environ[stores.VARIABLE] = uri
     # A thread of its own sends what training logs, and tries again for as long as it takes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    if not uri.startswith(("http://", "https://")):
-        mlflow.set_tracking_uri(uri)
-        return True
-    try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=10)
-        mlflow.MlflowClient(uri).search_experiments(max_results=1)
-    except requests.RequestException as error:
-        if offline_ok:
-            mlflow.set_tracking_uri(uri)
-            return False
-        raise InputError(
-            f"the MLflow tracking server {uri} does not answer ({type(error).__name__}); start it, or correct"
-            " or unset MLFLOW_TRACKING_URI. A training script goes on without it with --offline-ok."
-        ) from error
-    except MlflowException as error:
-        raise InputError(
-            f"the MLflow tracking server {uri} refuses ({str(error).splitlines()[0][:200]}); look at"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        ) from error
+    answers = True
+    if stores.is_server(uri):
+        answers = stores.reach_server(uri, offline_ok)
+    else:
+        stores.open_store(uri)
     mlflow.set_tracking_uri(uri)
-    return True
+    return answers
 
 
 def log_params(values: dict[str, str]) -> None:
-    """Log parameters of the run in training."""
+    """Log parameters of the run in training, without secrets."""
     if running := journal.active():
-        running.write("params", values=values)
+        running.write("params", values=redact_values(values))
 
 
 def log_file(name: str, save: Callable[[Path], None], run_id: str | None = None) -> None:
@@ -99,14 +83,14 @@ def log_text(text: str, name: str, run_id: str | None = None) -> None:
 
 
 def log_dict(values: dict, name: str, run_id: str | None = None) -> None:
-    """Log values as a JSON artifact of a run, by default the one in training."""
-    log_text(json.dumps(values, indent=2, default=str), name, run_id)
+    """Log values as a JSON artifact of a run, by default the one in training, without secrets."""
+    log_text(json.dumps(redact_values(values), indent=2, default=str), name, run_id)
 
 
 def set_tag(name: str, value: str) -> None:
-    """Set a tag of the run in training."""
+    """Set a tag of the run in training, without secrets."""
     if running := journal.active():
-        running.write("tags", values={name: value})
+        running.write("tags", values={name: redact(value)})
 
 
 def delete_tag(name: str) -> None:
@@ -123,6 +107,7 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
     Args:
         training: the Trainer's arguments, which its own callback logs as parameters.
     """
+    groups = redact_values(groups)
     values = {
         f"{group}.{name}": str(sorted(value) if isinstance(value, set) else value)
         for group, settings in groups.items()
@@ -146,6 +131,7 @@ def log_dataset(
 
     Return the data set, for metrics to refer to.
     """
+    source = redact(source)
     text = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
     dataset = mlflow.data.from_pandas(
         pd.DataFrame([{column: row[column] for column in columns} for row in rows]),
@@ -213,7 +199,7 @@ def find_run(reference: str) -> Run:
     """Return the run named by `<id>`, `runs:/<id>[/...]`, or the id that it had offline.
 
     Raises:
-        InputError: when the tracking store has no such run.
+        InputError: when the tracking store has no such run, or it was deleted.
     """
     run_id = reference.removeprefix("runs:/").split("/")[0]
     if run_id.startswith(journal.OFFLINE):
@@ -226,12 +212,20 @@ def find_run(reference: str) -> Run:
             " prints its id."
         )
     try:
-        return mlflow.get_run(run_id)
+        run = mlflow.get_run(run_id)
+        deleted = why_deleted(run)
     except MlflowException as error:
+        if is_refused(error):
+            raise InputError(
+                f"run {run_id} of {mlflow.get_tracking_uri()} may not be read: {reason(error)}."
+            ) from error
         raise InputError(
             f"there is no run {run_id} in {mlflow.get_tracking_uri()}; give the id that training printed, and set"
             " MLFLOW_TRACKING_URI where it was tracked elsewhere."
         ) from error
+    if deleted:
+        raise InputError(deleted)
+    return run
 
 
 def load_artifact_json(run_id: str, path: str) -> dict | None:
@@ -242,3 +236,5 @@ def load_artifact_json(run_id: str, path: str) -> dict | None:
             return json.loads(Path(file).read_text(encoding="utf-8"))
     except (MlflowException, OSError):
         return None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the artifact {path} of run {run_id} is damaged: {reason(error)}.") from error

@@ -2,11 +2,15 @@
 
 import atexit
 import hashlib
-import json
 import logging
 import shutil
 import tempfile
 from pathlib import Path
+
+from finetune.console import InputError
+from finetune.inside import inside, is_numbered, refuse_links
+from finetune.permissions import share_files
+from finetune.schemas import ANY, check, mapped, matching, read_json, whole
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -14,11 +18,13 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 logger = logging.getLogger(__name__)
 FOLDER = "checkpoints"
+PICKLES = ("adapter_model.bin", "pytorch_model.bin", "training_args.bin")  # Training uploads none of them.
 MANIFEST = "manifest.json"  # Uploaded last and deleted first: what has none is not complete.
 
 
 def upload(run_id: str, folder: Path) -> int:
     """Upload a checkpoint, its manifest last; return its bytes."""
+    share_files(folder)
     files = {name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for name, path in _files(folder).items()}
     client, target = mlflow.MlflowClient(), f"{FOLDER}/{folder.name}"
     client.log_artifacts(run_id, str(folder), target)
@@ -31,7 +37,8 @@ def uploaded_steps(run_id: str) -> list[int]:
     client, steps = mlflow.MlflowClient(), []
     for found in client.list_artifacts(run_id, FOLDER):
         step = found.path.rpartition("-")[2]
-        if step.isdigit() and f"{found.path}/{MANIFEST}" in {f.path for f in client.list_artifacts(run_id, found.path)}:
+        inner = {file.path for file in client.list_artifacts(run_id, found.path)} if is_numbered(step) else ()
+        if f"{found.path}/{MANIFEST}" in inner:
             steps.append(int(step))
     return sorted(steps)
 
@@ -43,10 +50,10 @@ def download(run_id: str, step: int, folder: Path) -> bool:
         try:
             name = f"{FOLDER}/checkpoint-{step}"
             found = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, dst_path=scratch))
-            files = json.loads((found / MANIFEST).read_text(encoding="utf-8"))["files"]
+            files = read_manifest(found / MANIFEST)
             (found / MANIFEST).unlink()
             digests = {name: _digest(path) for name, path in _files(found).items()}
-        except (MlflowException, OSError, ValueError) as error:
+        except (MlflowException, OSError, ValueError, InputError) as error:
             logger.warning(f"checkpoint-{step} could not be downloaded: {error}")
             return False
         if digests != {name: known["sha256"] for name, known in files.items()}:
@@ -64,6 +71,24 @@ def download_all(run_id: str) -> Path:
     for step in uploaded_steps(run_id):
         download(run_id, step, folder)
     return folder
+
+
+def read_manifest(path: Path) -> dict[str, dict]:
+    """Return what a manifest says of the files beside it.
+
+    Raises:
+        InputError: it is damaged, or one of the files is or lies behind a link or is none that training uploads.
+    """
+    mend = "an earlier checkpoint is used, where there is one"
+    file = {"bytes": whole(0, 2**60), "sha256": matching(r"[0-9a-f]{64}", "a digest")}
+    files = check(read_json(path, mend), {"files": mapped(ANY)}, path, mend)["files"]
+    for name, known in files.items():
+        check(known, file, f"{path}, {name[:80]},", mend)
+        inside(path.parent, name, str(path))
+    refuse_links(path.parent)
+    if pickled := [name for name in files if name in PICKLES]:
+        raise InputError(f"{path} names {pickled[0]}, which may run code; {mend}.")
+    return files
 
 
 def delete(run_id: str, step: int) -> None:

@@ -19,7 +19,8 @@ tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
 for folder in (base, checkpoint):
     tokenizer.save_pretrained(folder)
 with torch.device("meta"):
-    model = get_peft_model(MistralForCausalLM(config), LoraConfig(r=32, lora_alpha=64, target_modules="all-linear"))
+    lora = LoraConfig(task_type="CAUSAL_LM", r=32, lora_alpha=64, target_modules="all-linear")
+    model = get_peft_model(MistralForCausalLM(config), lora)
 model.peft_config["default"].base_model_name_or_path = str(base)
 model.peft_config["default"].save_pretrained(checkpoint)
 names = {name.replace(".default", ""): p.shape for name, p in model.named_parameters() if "lora_" in name}
@@ -27,6 +28,7 @@ save_file({name: torch.zeros(shape) for name, shape in names.items()}, checkpoin
 prompt, row = Prompt.load("text_to_sql"), {"question": "How many?", "context": "CREATE TABLE t (a INT)"}
 card = {
     "base_model": str(base), "base_revision": None, "quantization": None, "prompt": prompt.text, "task": "text-to-sql",
+    "max_length": 512,
     "sample": [row | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}],
 }  # fmt: skip
 (checkpoint / "finetune.json").write_text(json.dumps(card))

@@ -11,7 +11,9 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
+from finetune.base_models import load_config
 from finetune.console import ScriptParser
+from finetune.runs import rename_cards
 
 import mlflow
 import pytest
@@ -371,6 +373,7 @@ def test_a_checkpoint_whose_tokenizer_was_changed_is_not_logged(trained_run, tmp
     byte_level_tokenizer().save_pretrained(folder / "checkpoint-24")
     with mlflow.start_run(tags={"finetune.checkpoints": str(folder)}) as run:
         pass
+    rename_cards(folder, run.info.run_id)
     done = call(log_model.main, run.info.run_id, "--checkpoint", 24)
     refused(done, "not logged", "other tokens than training")
     assert not logged_models(run)
@@ -400,7 +403,63 @@ def test_unknown_generation_parameters(logged_model):
     one = ("--question", "q", "--context", "c")
     done = call(predict.main, logged_model["uri"], *one, "--param", "tokens=3")
     refused(done, "no parameter tokens", "max_new_tokens")
-    refused(call(predict.main, logged_model["uri"], *one, "--param", "max_new_tokens=few"), "must be int")
+    impossible = {
+        "max_new_tokens": ("few", "0", "2.5", "true", "", "nan"), "num_beams": ("-1", "0"), "do_sample": ("1", "yes"),
+        "temperature": ("0", "-1", "inf", "hot"), "top_p": ("1.5", "-0.1", "nan"), "repetition_penalty": ("0", "-2"),
+    }  # fmt: skip
+    words = {"max_new_tokens": "a whole number of at least 1", "num_beams": "a whole number of at least 1",
+             "do_sample": "true or false", "top_p": "a number from 0 to 1"}  # fmt: skip
+    for name, values in impossible.items():
+        for value in values:
+            done = call(predict.main, logged_model["uri"], *one, "--param", f"{name}={value}")
+            refused(done, f"--param {name}={value}: {name} is ", f"expected {words.get(name, 'a number above 0')}")
+
+
+def test_impossible_parameters_of_other_tasks(logged_classifier, logged_summarizer, monkeypatch):
+    """All before the model is loaded."""
+    for name in ("load_classifier", "load_summarizer"):
+        monkeypatch.setattr(predict, name, lambda *_: pytest.fail("the model was loaded"))
+    for value in ("high", "2", "-0.1", "nan", "true", ""):
+        done = call(predict.main, logged_classifier["uri"], "--text", "a", "--param", f"threshold={value}")
+        refused(done, f"--param threshold={value}: threshold is ", "expected a number from 0 to 1")
+    refused(call(predict.main, logged_classifier["uri"], "--text", "a", "--param", "batch_size=4"), "--batch-size 4")
+    one = ("--text", "a", "--param")
+    for given, words in (("no_repeat_ngram_size=-1", "a whole number, 0 for none"), ("num_beams=0", "at least 1"),
+                         ("batch_size=0", "a whole number of at least 1")):  # fmt: skip
+        refused(call(predict.main, logged_summarizer["uri"], *one, given), f"--param {given}", words)
+
+
+def test_questions_and_schemas_that_are_empty(logged_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    for question, context in (("", "c"), (" ", "c"), ("q", ""), ("q", "\n")):
+        where = "question" if context == "c" else "context"
+        one = call(predict.main, logged_model["uri"], "--question", question, "--context", context)
+        refused(one, f"--question and --context: no text in {where}")
+        rows = [{"question": "q", "context": "c"}, {"question": question, "context": context}]
+        data = jsonl(tmp_path / "in.jsonl", rows)
+        refused(call(predict.main, logged_model["uri"], "--input", data), f"row 2 of {data}: no text in {where}")
+        monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(rows[1])))
+        refused(call(predict.main, logged_model["uri"]), f"row 1 of stdin: no text in {where}")
+    monkeypatch.setattr("sys.stdin", io.StringIO("a question"))
+    refused(call(predict.main, logged_model["uri"], "--context", " "), "row 1 of stdin: no text in context")
+    half = call(predict.main, logged_model["uri"], "--question", "\udcff", "--context", "c")  # bytes that are no text
+    refused(half, "no text in question")
+
+
+def test_prompts_that_are_longer_than_the_positions_of_the_base(logged_model, sqlite_database, tmp_path, monkeypatch):
+    """With --database too, where the question makes it so long; before the model is loaded."""
+    limit = load_config(str(DEMO_BASE), None).max_position_embeddings
+    monkeypatch.setattr(predict, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    many = f"CREATE TABLE t ({', '.join(f'column_{number} INTEGER' for number in range(limit))})"
+    long = ("--question and --context: its prompt takes ", f"the base model has {limit} positions")
+    refused(call(predict.main, logged_model["uri"], "--question", "q", "--context", many), *long)
+    data = jsonl(tmp_path / "in.jsonl", [{"question": "q", "context": "c"}] * 5 + [{"question": "q", "context": many}])
+    output = tmp_path / "out.csv"
+    refused(call(predict.main, logged_model["uri"], "--input", data, "--output", output), "row 6 of", long[1])
+    assert not output.exists()
+    monkeypatch.setattr("sys.stdin", io.StringIO("how many? " * limit))
+    database = ("--database", sqlite_database, "--tables", "users")
+    refused(call(predict.main, logged_model["uri"], *database), "row 1 of stdin: its prompt takes", long[1])
 
 
 def test_a_base_that_no_longer_matches(logged_model, tmp_path):

@@ -12,7 +12,7 @@ import log_model
 import predict
 import train_classifier
 from finetune import delivery, tracking
-from finetune.checkpoints import checkpoints_of, load_card
+from finetune.checkpoints import checkpoints_of, find_checkpoint, load_card
 from finetune.classifiers import load_classifier
 
 import bitsandbytes as bnb
@@ -23,8 +23,10 @@ import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, stop_after
 from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
+from made_runs import best_by_the_readme
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
+from spools import make_card
 
 FAIR = "welcome to our site and you can change your password ."
 BOTH = f"{CLAUSES['Arbitration']} and {CLAUSES['Liability']}"
@@ -113,6 +115,26 @@ def test_logging_prints_the_uris_and_the_checks_pass(logged_classifier):
     assert (tags["reload_parity"], tags["onnx_parity"]) == ("pass", "pass")
 
 
+def test_the_same_classifier_and_its_export_are_logged_once(logged_classifier, capsys):
+    run_id = logged_classifier["run_id"]
+    before = {model.model_id for model in logged_models(mlflow.get_run(run_id))}
+    assert call(log_model.main, run_id, "--export", "onnx", "--no-reload-check") is None
+    assert capsys.readouterr().out.split() == [logged_classifier["onnx"], logged_classifier["uri"]]
+    assert {model.model_id for model in logged_models(mlflow.get_run(run_id))} == before
+    # By macro-F1, as training chose it; the README's search too.
+    chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
+    assert why == f"best by eval_macro_f1, step {chosen.name.removeprefix('checkpoint-')}"
+    assert best_by_the_readme(run_id).name == chosen.name
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_an_export_without_its_packages_logs_nothing(classifier_run, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    refused = call(log_model.main, classifier_run["id"], "--export", "onnx", "--name", "unpacked")
+    assert f"--export onnx needs {package}" in refused
+    assert not logged_models(mlflow.get_run(classifier_run["id"]), "unpacked")
+
+
 def test_the_reload_check_fails_where_scores_differ(logged_classifier, classifier_run, monkeypatch):
     run, folder = mlflow.get_run(classifier_run["id"]), classifier_run["folder"] / classifier_run["id"]
     recorded = tracking.load_artifact_json(classifier_run["id"], "reload_check.json")
@@ -160,7 +182,7 @@ def test_pyfunc_refuses_another_column_an_empty_text_and_an_impossible_threshold
         with pytest.raises(MlflowException, match=part) as error:
             model.predict(given)
         assert error.value.error_code == "INVALID_PARAMETER_VALUE"
-    with pytest.raises(MlflowException, match="between 0 and 1"):
+    with pytest.raises(MlflowException, match="expected a number from 0 to 1"):
         model.predict("a", params={"threshold": 1.5})
 
 
@@ -281,12 +303,10 @@ def test_killed_and_resumed_it_ends_with_the_same_weights_in_the_same_run(classi
 
 def test_a_run_without_a_folder_has_no_checkpoints(tmp_path, monkeypatch):
     """Least of all those of the folder that the script is called from."""
-    (tmp_path / "checkpoint-5").mkdir()
-    for name in ("adapter_model.safetensors", "trainer_state.json", "finetune.json"):
-        (tmp_path / "checkpoint-5" / name).write_text("{}")
-    monkeypatch.chdir(tmp_path)
     with mlflow.start_run() as run:
         pass
+    make_card(tmp_path / "checkpoint-5", run.info.run_id)
+    monkeypatch.chdir(tmp_path)
     assert checkpoints_of(mlflow.get_run(run.info.run_id)) == {}
     mlflow.MlflowClient().set_tag(run.info.run_id, "finetune.checkpoints", str(tmp_path))
     assert list(checkpoints_of(mlflow.get_run(run.info.run_id))) == [5]

@@ -2,10 +2,13 @@
 
 import json
 import re
+from functools import partial
 
+from finetune import data
 from finetune.console import InputError
-from finetune.data import check_writable, load_rows, split_by_schema
+from finetune.data import check_writable
 from finetune.reading import read_rows
+from finetune.schema_split import split_by_schema
 
 import pandas as pd
 import pytest
@@ -13,6 +16,9 @@ from conftest import DEMO_DATA, demo_rows
 
 COLUMNS = ("question", "context", "answer")
 ROWS = [{"question": f"q{i}", "context": f"CREATE TABLE t{i} (c{i // 2} INT)", "answer": f"a{i}"} for i in range(20)]
+
+
+load_rows = partial(data.load_rows, hold_out=split_by_schema)
 
 
 def write(path, rows):

@@ -106,7 +106,7 @@ def test_articles_are_held_out(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     found = load_rows(str(tmp_path / "rows.json"), SUMMARIES, 0.2, 0, hold_out=hold_out_by_text)
     assert (len(found.train), len(found.validation)) == (40, 10)
-    assert found.split_by == "nearly equal texts together, 20% held out"
+    assert found.split_by == "20% held out by text"
     with pytest.raises(InputError, match=r"--validation-fraction 0\.1, which holds out"):
         load_rows(str(tmp_path / "rows.json"), SUMMARIES, None, 0, hold_out=hold_out_by_text)
 

@@ -1,43 +1,18 @@
 """The logged model: the same prompt tokens as in training, and no base weights in memory."""
 
-import json
 import subprocess
 import sys
 
 import predict
-from finetune.base_models import load_tokenizer
-from finetune.checkpoints import CARD
 from finetune.console import InputError
 from finetune.logged_models import build_skeleton, check_prompt_parity, fingerprint
-from finetune.prompts import Prompt
-from finetune.supervision import prompt_token_ids
+from finetune.runs import rename_cards
 
 import mlflow
 import pytest
-from conftest import DEMO_BASE, ROOT, call, demo_rows
-from peft import LoraConfig, get_peft_model
+from conftest import DEMO_BASE, ROOT, call
+from made_runs import PROMPT, make_checkpoint
 from transformers import AutoModelForCausalLM
-
-PROMPT = Prompt.load("text_to_sql")
-
-
-def make_checkpoint(folder, base):
-    """Save an adapter, the tokenizer and a card, as a training checkpoint has them."""
-    tokenizer = load_tokenizer(str(base))
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules="all-linear"))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    sample = [{key: row[key] for key in PROMPT.variables} for row in demo_rows("validation")[:4]]
-    card = {
-        "base_model": str(base),
-        "base_revision": None,
-        "task": "text-to-sql",
-        "compute_dtype": "bf16",
-        "prompt": PROMPT.text,
-        "sample": [row | {"prompt_ids": prompt_token_ids(tokenizer, PROMPT, row)} for row in sample],
-    }
-    (folder / CARD).write_text(json.dumps(card))
-    return card
 
 
 def test_prompt_tokens_are_those_of_training_on_both_tokenizers(tiny_base, tmp_path):
@@ -76,6 +51,7 @@ def test_logging_an_adapter_of_a_7b_shaped_base_stays_below_1500_mb(tmp_path):
     assert done.returncode == 0
     assert (checkpoint / "adapter_model.safetensors").stat().st_size > 300e6
     run_id = mlflow.MlflowClient().create_run("0", tags={"finetune.checkpoints": str(tmp_path)}).info.run_id
+    rename_cards(tmp_path, run_id)
     measure = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], check=True);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)"

@@ -33,7 +33,7 @@ def trainer(few_rows, tmp_path) -> SqlTrainer:
     tokenizer = load_tokenizer(str(DEMO_BASE))
     model = load_decoder(str(DEMO_BASE), None, None, torch.float32)
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", lora_dropout=0.1)
-    split = encode_rows(load_rows(str(few_rows), COLUMNS, 0.05, 0).train, Prompt.load("text_to_sql"), tokenizer, 512)
+    split = encode_rows(load_rows(str(few_rows), COLUMNS, None, 0).train, Prompt.load("text_to_sql"), tokenizer, 512)
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], label_names=["labels"], eval_strategy="epoch")
     return SqlTrainer(
         get_peft_model(model, lora), args, train_dataset=split.dataset, eval_dataset=split.dataset,

@@ -20,6 +20,7 @@ import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, DEMO_BASE, ROOT, SUMMARIZER_FLAGS, call
 from peft import LoraConfig, get_peft_model
+from spools import make_card
 from test_packing import CONFIGS, completion_logits, make, rows  # noqa: F401 (a fixture)
 from test_preflight import linear_memory, trainer  # noqa: F401 (a fixture)
 from transformers import TrainingArguments
@@ -74,13 +75,16 @@ def test_what_fsdp_cannot_do_is_refused(fsdp, few_rows, tiny_roberta, terms, tin
     assert "FSDP is for text-to-SQL bases" in error
 
 
-def test_a_run_goes_on_whether_its_weights_were_packed_for_fsdp_or_not(tmp_path):
+def test_a_run_goes_on_whether_its_weights_were_packed_for_fsdp_or_not(tmp_path, monkeypatch):
     quantization = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_quant_storage": "bfloat16"}
-    (tmp_path / "finetune.json").write_text(json.dumps({"run_id": "1", "quantization": quantization}))
-    origin = SimpleNamespace(checkpoint=str(tmp_path))
-    resuming._check_base({"quantization": quantization | {"bnb_4bit_quant_storage": "uint8"}}, origin)
+    path = make_card(tmp_path / "checkpoint-5", "1") / "finetune.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization": quantization}))
+    card, origin = json.loads(path.read_text()), SimpleNamespace(checkpoint=str(path.parent))
+    monkeypatch.setattr(resuming, "changed_fields", lambda *_, **__: "")
+    card["base_config"] = {}
+    resuming._check_base(card | {"quantization": quantization | {"bnb_4bit_quant_storage": "uint8"}}, origin)
     with pytest.raises(InputError, match="another quantization"):
-        resuming._check_base({"quantization": quantization | {"bnb_4bit_quant_type": "fp4"}}, origin)
+        resuming._check_base(card | {"quantization": quantization | {"bnb_4bit_quant_type": "fp4"}}, origin)
 
 
 def test_zero_3_is_refused(monkeypatch):

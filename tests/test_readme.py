@@ -1,5 +1,6 @@
 """Every command of the README and the pages in docs/ exists with the flags it is given."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,9 +11,13 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
+from finetune.checkpoint_models import log_checkpoint
+from finetune.checkpoints import find_checkpoint
 
+import mlflow
 import pytest
 from conftest import ROOT
+from made_runs import best_by_the_readme, make_run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [
@@ -73,3 +78,27 @@ def test_the_measuring_command_knows_the_steps_and_flags_of_its_page():
     commands = [command for command in COMMANDS if "gpu_session.py" in command]
     assert commands
     assert all(f'"{flag}"' in code for command in commands for flag in re.findall(r"--[\w-]+", command))
+
+
+@pytest.mark.parametrize(
+    ("losses", "params", "best"),
+    [
+        ({5: 3.0, 10: 1.0, 100: 2.0}, {}, 10),
+        ({5: 1.0, 10: 1.0, 100: 2.0}, {"metric_for_best_model": "loss"}, 5),  # Of equal ones the first.
+        ({5: 3.0, 10: 1.0, 100: 2.0}, {"metric_for_best_model": "macro_f1", "greater_is_better": True}, 100),
+    ],
+)
+def test_the_search_for_the_best_checkpoint_finds_what_log_model_takes(losses, params, best, tmp_path):
+    run = make_run(tmp_path, losses, **params)
+    client = mlflow.MlflowClient()
+    for step in losses:  # Of the other metric the later is the better.
+        client.log_metric(run.info.run_id, "eval_macro_f1", step / 1000, step=step)
+        state = tmp_path / f"checkpoint-{step}" / "trainer_state.json"
+        state.write_text(json.dumps({"best_global_step": best}))
+    run = client.get_run(run.info.run_id)
+    for step in losses:
+        log_checkpoint(run, tmp_path / f"checkpoint-{step}", f"checkpoint-{step}")
+    chosen, why = find_checkpoint(run, "best")
+    log_checkpoint(run, chosen, "model")
+    assert best_by_the_readme(run.info.run_id).name == chosen.name == f"checkpoint-{best}"
+    assert f"best by eval_{params.get('metric_for_best_model', 'loss').removeprefix('eval_')}, step {best}" == why

@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import logging
+import pickle
 import shutil
 import signal
 import time
@@ -12,11 +14,12 @@ import log_model
 import train_classifier
 import train_sql_generator
 from finetune import callbacks, stopping, uploads
+from finetune.checkpoints import list_checkpoints
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models import TEXT_TO_SQL
 from finetune.mixed_precision import settle_precision
 from finetune.recorded_settings import settings_of
-from finetune.resuming import parse_resumable
+from finetune.resuming import _move_best, parse_resumable
 
 import mlflow
 import pytest
@@ -24,6 +27,7 @@ from conftest import DEMO_BASE, call, logged_models, stop_after
 from encoders import make_encoder
 from faults import history
 from safetensors.torch import load_file
+from spools import make_card, new_run
 
 
 @pytest.fixture
@@ -101,15 +105,50 @@ def test_another_setting_is_refused_where_it_changes_what_is_trained(stopped_run
     assert "train rows are not those that it was trained on" in call(train_classifier.main, *resume, "--dataset", other)
     base = make_encoder(tmp_path / "other-base", "roberta", seed=5)
     assert "another base fingerprint" in call(train_classifier.main, *resume, "--base-model", base)
+    edited = shutil.copytree(before.data.params["script.base_model"], tmp_path / "edited")
+    fields = json.loads((edited / "config.json").read_text())
+    (edited / "config.json").write_text(json.dumps(fields | {"hidden_dropout_prob": 0.5}))
+    changed = call(train_classifier.main, *resume, "--base-model", edited)
+    assert "its base's configuration was changed: hidden_dropout_prob 0.5 (in training 0.1)" in changed
     after = mlflow.get_run(stopped_run)
     assert (after.info.status, after.data.metrics) == (before.info.status, before.data.metrics)
     # Two accumulated batches of 8 are the 16 samples a step that it had; the tag says so.
-    flags = ("--per-device-train-batch-size", 8, "--gradient-accumulation-steps", 2, "--save-total-limit", 1)
+    flags = ("--per-device-train-batch-size", 8, "--gradient-accumulation-steps", 2, "--save-total-limit", 1,
+             "--run-name", "renamed")  # fmt: skip
+    assert before.info.run_name.startswith("classifier-")
     assert call(train_classifier.main, *resume, *flags) is None
     tags = mlflow.get_run(stopped_run).data.tags
+    assert mlflow.get_run(stopped_run).info.run_name == "renamed"
+    assert tags["param_drift.run_name"] == "None -> renamed"
     assert tags["param_drift.per_device_train_batch_size"] == "16 -> 8"
     assert tags["param_drift.save_total_limit"] == "None -> 1"
     assert tags["param_drift.script.max_time"] == "1h -> None"
+
+
+def test_a_damaged_checkpoint_is_told_before_the_run_is_touched(stopped_run, tmp_path):
+    before, folder = mlflow.get_run(stopped_run), tmp_path / "a" / stopped_run / "checkpoint-23"
+    damages = {
+        "optimizer.pt": lambda data: data[: len(data) // 2],
+        "rng_state.pth": lambda data: pickle.dumps(print),
+        "trainer_state.json": lambda data: b'{"global_step": 23, "nothing": 1}',
+        "progress.json": lambda data: b"{}",
+        "finetune.json": lambda data: data[:99],
+        "adapter_config.json": lambda data: data.replace(
+            b'"layer_replication": null', b'"layer_replication": [[0, 9]]'
+        ),
+        "adapter_model.safetensors": lambda data: data[:-8],
+    }
+    for name, damaged in damages.items():
+        kept = (folder / name).read_bytes()
+        (folder / name).write_bytes(damaged(kept))
+        sentence = call(train_classifier.main, "--resume", stopped_run)
+        assert f"checkpoint-23/{name} is damaged" in sentence
+        assert sentence.endswith(f"To go on from the checkpoint before it, delete {folder}.")
+        (folder / name).write_bytes(kept)
+    after = mlflow.get_run(stopped_run)
+    assert (after.info.status, after.data.tags) == (before.info.status, before.data.tags)
+    assert after.data.metrics["loss"] == before.data.metrics["loss"]
+    assert call(train_classifier.main, "--resume", stopped_run) is None
 
 
 def test_a_token_among_the_flags_is_refused():
@@ -197,3 +236,148 @@ def test_a_run_from_before_packing_goes_on_padded(tmp_path):
     assert {"compute_dtype", "bf16", "fp16", "packing", "train_sampling_strategy"}.isdisjoint(origin.drift)
     with pytest.raises(InputError, match="--packing False -> True"):
         parse_resumable(parser, ["--resume", run.info.run_id, "--packing", "true"], TEXT_TO_SQL)
+
+
+@pytest.fixture
+def own_run(tmp_path) -> dict:
+    """A run that was killed, its folder with two checkpoints, and what it was started with, all by hand."""
+    run, folder = new_run(), tmp_path / "made" / "here"
+    client, run_id = mlflow.MlflowClient(), run.info.run_id
+    for step in (5, 10):
+        make_card(folder / f"checkpoint-{step}", run_id)
+    arguments = ["--base-model", str(DEMO_BASE), "--output-dir", str(tmp_path / "of the store")]
+    client.log_dict(run_id, {"arguments": arguments}, "arguments.json")
+    client.set_tag(run_id, "finetune.checkpoints", str(folder))
+    client.update_run(run_id, "FAILED")
+    return {"id": run_id, "folder": folder}
+
+
+def resumed_folder(run_id: str, *arguments) -> Path:
+    """Return where a run would go on."""
+    parser = ScriptParser(train_sql_generator.Flags, train_sql_generator.SqlTrainingArguments, description="")
+    return Path(parse_resumable(parser, ["--resume", run_id, *map(str, arguments)], TEXT_TO_SQL)[1].output_dir)
+
+
+def test_a_run_goes_on_where_its_own_checkpoints_are(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resumed_folder(own_run["id"]) == own_run["folder"]
+    assert resumed_folder(own_run["id"], "--output-dir", tmp_path / "b") == tmp_path / "b" / own_run["id"]
+    assert list(list_checkpoints(mlflow.get_run(own_run["id"]))) == [5, 10]
+    # Another run's checkpoint beside them is not this run's; a damaged card is told when it is read.
+    make_card(own_run["folder"] / "checkpoint-15", "other")
+    (own_run["folder"] / "checkpoint-10" / "finetune.json").write_text("{")
+    assert list(list_checkpoints(mlflow.get_run(own_run["id"]))) == [5, 10]
+
+
+def test_a_run_goes_on_where_what_it_has_not_sent_is(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(own_run["folder"])
+    (own_run["folder"] / "spool").mkdir(parents=True)
+    (own_run["folder"] / "spool" / "run.json").write_text(json.dumps({"run_id": own_run["id"]}))
+    assert resumed_folder(own_run["id"]) == own_run["folder"]
+
+
+def test_a_run_that_began_offline_goes_on_with_the_cards_of_then(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    offline = "offline-" + "0" * 32
+    for step in (5, 10):
+        shutil.rmtree(own_run["folder"] / f"checkpoint-{step}")
+        make_card(own_run["folder"] / f"checkpoint-{step}", offline)
+    assert resumed_folder(own_run["id"]) == tmp_path / "outputs" / own_run["id"]
+    mlflow.MlflowClient().set_tag(own_run["id"], "finetune.offline_id", offline)
+    assert resumed_folder(own_run["id"]) == own_run["folder"]
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_again_in_its_folder(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "made" / own_run["id"]
+    (folder / "checkpoint-5").mkdir(parents=True)  # Cut off within its first save.
+    mlflow.MlflowClient().set_tag(own_run["id"], "finetune.checkpoints", str(folder))
+    assert resumed_folder(own_run["id"]) == folder
+    (folder / "notes.txt").write_text("of somebody")
+    assert resumed_folder(own_run["id"]) == tmp_path / "outputs" / own_run["id"]
+
+
+@pytest.mark.parametrize("what", ["other", "nothing", "relative", "link", "gone", "NUL", "home", "spool of another"])
+def test_no_path_of_the_store_is_followed(own_run, tmp_path, monkeypatch, caplog, what):
+    """Neither the tag nor the recorded --output-dir: not to read, not to write."""
+    monkeypatch.chdir(tmp_path)
+    places = {"relative": "made/here", "NUL": f"{own_run['folder']}\0", "home": "~"}
+    place = places.get(what, str(tmp_path / "elsewhere"))
+    if what == "other":
+        make_card(tmp_path / "elsewhere" / "checkpoint-5", "other")
+    elif what == "nothing":
+        (tmp_path / "elsewhere").mkdir()
+    elif what == "link":
+        make_card(tmp_path / "moved" / "checkpoint-5", own_run["id"])
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "checkpoint-5").symlink_to(tmp_path / "moved" / "checkpoint-5")
+    elif what == "spool of another":
+        (tmp_path / "elsewhere" / "spool").mkdir(parents=True)
+        (tmp_path / "elsewhere" / "spool" / "run.json").write_text('{"run_id": "other"}')
+    mlflow.MlflowClient().set_tag(own_run["id"], "finetune.checkpoints", place)
+    before = sorted(tmp_path.rglob("*"))
+    with caplog.at_level(logging.INFO):
+        assert resumed_folder(own_run["id"]) == tmp_path / "outputs" / own_run["id"]
+    assert "it goes on in" in caplog.text
+    assert "has no checkpoint" in call(log_model.main, own_run["id"])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_where_every_card_is_damaged_that_is_said(own_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = own_run["folder"].rename(tmp_path / "made" / own_run["id"])
+    mlflow.MlflowClient().set_tag(own_run["id"], "finetune.checkpoints", str(folder))
+    for path in folder.glob("*/finetune.json"):
+        path.write_text("{")
+    assert resumed_folder(own_run["id"]) == folder
+    assert "finetune.json is damaged" in call(log_model.main, own_run["id"])
+
+
+def test_the_best_checkpoint_is_the_one_beside_it(own_run, tmp_path):
+    """The Trainer ends with the adapter that lies where the state says."""
+    path = own_run["folder"] / "checkpoint-10" / "trainer_state.json"
+    for best, expected in ((5, str(own_run["folder"] / "checkpoint-5")), (None, None)):
+        path.write_text(json.dumps({"best_global_step": best, "best_model_checkpoint": "/elsewhere/checkpoint-5"}))
+        _move_best(path.parent)
+        assert json.loads(path.read_text())["best_model_checkpoint"] == expected
+    path.write_text('{"best_global_step": "../../x"}')
+    with pytest.raises(InputError, match=r"best_global_step is '\.\./\.\./x'"):
+        _move_best(path.parent)
+
+
+@pytest.mark.parametrize("what", ["name", "link", "pickle", "digest", "nested", "whole"])
+def test_what_the_store_says_of_a_checkpoint_is_checked(own_run, tmp_path, what, caplog):
+    client, run_id = mlflow.MlflowClient(), own_run["id"]
+    if what == "pickle":
+        (own_run["folder"] / "checkpoint-10" / "adapter_model.bin").write_bytes(b"")
+    uploads.upload(run_id, own_run["folder"] / "checkpoint-10")
+    stored = artifact_folder(run_id) / "checkpoints" / "checkpoint-10"
+    manifest = json.loads((stored / "manifest.json").read_text())
+    known = {"bytes": 1, "sha256": "0" * 64}
+    if what == "name":
+        manifest["files"]["../../../x"] = known
+    elif what == "digest":
+        manifest["files"]["finetune.json"] = {"bytes": 1, "sha256": None}
+    elif what == "nested":
+        manifest = {"files": [[manifest]]}
+    elif what == "link":
+        (stored / "adapter_model.safetensors").unlink()
+        (stored / "adapter_model.safetensors").symlink_to("/etc/hostname")
+    client.log_dict(run_id, manifest, "checkpoints/checkpoint-10/manifest.json")
+    (tmp_path / "new").mkdir()
+    assert uploads.download(run_id, 10, tmp_path / "new") == (what == "whole")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == (["checkpoint-10"] if what == "whole" else [])
+    assert (what == "whole") != ("checkpoint-10" in caplog.text)
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    ["{", "[]", '{"arguments": "x"}', '{"arguments": [7]}', '{"arguments": [], "settings": [1]}', "[" * 10**5,
+     '{"arguments": [], "settings": {"world_size": "2"}}', '{"arguments": [], "more": 1}'],
+)  # fmt: skip
+def test_what_a_run_was_started_with_is_checked(own_run, tmp_path, monkeypatch, recorded):
+    monkeypatch.chdir(tmp_path)
+    mlflow.MlflowClient().log_text(own_run["id"], recorded, "arguments.json")
+    with pytest.raises(InputError, match=r"arguments.json.* is damaged"):
+        resumed_folder(own_run["id"])

@@ -168,6 +168,8 @@ def test_the_exact_files_are_written(trained_run):
     checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
     assert json.loads((checkpoint / "finetune.json").read_text())["run_id"] == trained_run["id"]
     assert (checkpoint / "adapter_model.safetensors").stat().st_size < 8e6  # no embeddings in the adapter
+    # The permissions of the umask; safetensors writes 0600.
+    assert {path.stat().st_mode & 0o777 for path in checkpoint.iterdir()} == {0o644}
 
 
 def test_a_trained_model_stops_by_itself(trained_run):

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import evaluate_model
+import log_model
 import predict
 import train_sql_generator
 import train_summarizer
-from finetune.checkpoints import load_card
+from finetune.checkpoints import find_checkpoint, load_card
 from metrics.rouge.rouge import ROUGE
 
 import bitsandbytes as bnb
@@ -20,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SUMMARIZER_FLAGS, call, kill_training, last_line, logged_models, stop_after
+from made_runs import best_by_the_readme
 from mlflow.exceptions import MlflowException
 from offline_wandb import read_run
 from peft import PeftModel
@@ -68,8 +70,8 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
     run, client = mlflow.get_run(summarizer_run["id"]), mlflow.MlflowClient()
     assert run.info.status == "FINISHED"
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} == {
-        "arguments.json", "checkpoints", "figures", "parameters.json", "preflight.json", "prompts", "reload_check.json",
-        "scorecard",
+        "arguments.json", "checkpoints", "figures", "leak_report.json", "parameters.json", "preflight.json", "prompts",
+        "reload_check.json", "scorecard",
         "summaries", "supervision_audit.json", "supervision_audit.txt",
     }  # fmt: skip
     figures = {artifact.path.split("/")[1] for artifact in client.list_artifacts(run.info.run_id, "figures")}
@@ -200,6 +202,21 @@ def test_pyfunc_takes_the_column_article_and_refuses_others(logged_summarizer):
         with pytest.raises(MlflowException) as error:
             model.predict(pd.DataFrame({"article": [given]}), params=params)
         assert error.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_adapter_and_merged_of_one_name_are_two_models(summarizer_run, caplog):
+    run_id, flags = summarizer_run["id"], ("--name", "twice", "--no-reload-check")
+    assert call(log_model.main, run_id, *flags) is None
+    assert call(log_model.main, run_id, *flags, "--mode", "merged") is None
+    assert "has 2 models named twice" in caplog.text
+    assert call(log_model.main, run_id, *flags, "--mode", "merged", "--replace") is None
+    (model,) = logged_models(mlflow.get_run(run_id), "twice")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
+    (merged,) = folder.rglob("model.safetensors")
+    assert merged.stat().st_mode & 0o777 == 0o644  # The umask's; the library writes 0600.
+    chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
+    assert why.startswith("best by eval_rougeL, step ")
+    assert best_by_the_readme(run_id).name == chosen.name
 
 
 def test_a_merged_model_is_a_plain_model_without_a_base(logged_summarizer, reports, tiny_t5):
@@ -356,7 +373,7 @@ def test_bad_input_is_refused(tiny_t5, tiny_roberta, reports, tmp_path, monkeypa
     empty = tmp_path / "empty.jsonl"
     rows = [{"article": " ", "summary": "b", "split": part} for part in ("train", "validation")]
     empty.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "a column is empty" in refused(tmp_path, *flags, "--dataset", empty)
+    assert "there are none with article and summary" in refused(tmp_path, *flags, "--dataset", empty)
     assert "not an encoder-decoder" in refused(tmp_path, *flags, "--base-model", tiny_roberta)
     assert "summary longer than 3 tokens" in refused(tmp_path, *flags, "--max-target-length", 3)
     wrong = refused(tmp_path, *flags, "--lora-r", 0, "--long-texts", "drop", "--metric-for-best-model", "bleu",

@@ -32,3 +32,16 @@ def test_without_wandb_nothing_is_imported(monkeypatch):
     trackers.show_metrics({"loss": 1.0}, 3, "run")
     assert trackers.active() is None
     assert "wandb" not in sys.modules
+
+
+def test_the_command_that_wandb_records_has_no_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    given = ["train.py", "--dataset", "https://u:hunter2@host/rows", "--hub-token", "hunter2", "--run-name", "mine"]
+    monkeypatch.setattr(sys, "argv", given)
+    trackers.start_wandb("0123", "experiment", "mine")
+    trackers.finish_wandb(failed=False)
+    assert sys.argv == given
+    (written,) = tmp_path.rglob("*.wandb")
+    assert b"https://u:***@host/rows" in written.read_bytes()
+    assert not any(b"hunter2" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

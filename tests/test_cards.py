@@ -1,0 +1,100 @@
+"""Cards: what every version wrote is taken, and nothing else."""
+
+import json
+
+from finetune.cards import check_card
+from finetune.checkpoints import load_card
+from finetune.console import InputError
+
+import pytest
+from spools import make_card
+
+SQL = {
+    "task": "text-to-sql", "base_model": "mistralai/Mistral-7B-v0.1", "base_revision": "0" * 40, "quantization": None,
+    "prompt": "$context $question", "max_length": 512,
+    "sample": [{"context": "", "question": "?", "prompt_ids": [1, 2]}],
+}  # fmt: skip
+CLASSES = {
+    "task": "classification", "base_model": "/base", "base_revision": None, "max_length": 512, "pooling": "mean",
+    "quantization": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"},
+    "labels": {"task": "multilabel", "names": ["a", "b"]}, "long_texts": "window", "thresholds": [0.5, 0.25],
+    "metrics": {"f1": float("nan")}, "sample": ["a text"],
+}  # fmt: skip
+SUMMARIES = {
+    "task": "summarization", "base_model": "google-t5/t5-small", "base_revision": "main", "quantization": None,
+    "max_length": 512, "prompt": "summarize: $article", "columns": {"article": "dialogue", "summary": "summary"},
+    "long_texts": "truncate", "sample": [{"article": "It rained."}],
+    "generation": {"max_new_tokens": 40, "num_beams": 1, "no_repeat_ngram_size": 0},
+}  # fmt: skip
+LATER = {"base_fingerprint": "0" * 16, "compute_dtype": "bf16", "run_id": "0" * 32, "epoch": 0.5, "dialect": "tsql",
+         "step": 5, "a_field_of_a_later_version": [1]}  # fmt: skip
+
+
+@pytest.mark.parametrize("card", [SQL, CLASSES, SUMMARIES])
+def test_cards_of_all_versions_are_taken(card):
+    assert check_card(card, "card") == card
+    assert check_card(card | LATER, "card") == card | LATER
+    without = {name: value for name, value in card.items() if name != "sample"}  # Of a logged model.
+    assert check_card(without, "card") == without
+
+
+@pytest.mark.parametrize(
+    ("card", "name", "value"),
+    [
+        (SQL, "task", "other"), (SQL, "task", None), (SQL, "task", ["text-to-sql"]), (SQL, "base_model", None),
+        (SQL, "base_model", ""), (SQL, "base_model", "a\0b"), (SQL, "base_model", {"a": 1}),
+        (SQL, "base_model", "x" * 10**5), (SQL, "base_revision", "../../x"), (SQL, "base_revision", 7),
+        (SQL, "max_length", -1), (SQL, "max_length", 1e3), (SQL, "max_length", 10**30), (SQL, "max_length", True),
+        (SQL, "prompt", "no variable"), (SQL, "prompt", "$"), (SQL, "prompt", 7), (SQL, "sample", []),
+        (SQL, "sample", [{"question": "?"}]), (SQL, "sample", [{"question": 7, "context": "", "prompt_ids": [1]}]),
+        (SQL, "sample", [{"question": "", "context": "", "prompt_ids": "1"}]), (SQL, "sample", {"a": 1}),
+        (SQL, "quantization", "nf4"), (SQL, "quantization", {"bnb_4bit_quant_type": "x"}),
+        (SQL, "quantization", {"bnb_4bit_compute_dtype": "os"}), (SQL, "quantization", {"load_in_4bit": "yes"}),
+        (SQL, "compute_dtype", "bfloat16"), (SQL, "run_id", "../x"), (SQL, "epoch", "1"), (SQL, "dialect", 7),
+        (SQL, "step", "5"), (SQL, "base_fingerprint", 7),
+        (CLASSES, "labels", None), (CLASSES, "labels", {"task": "multilabel", "names": []}),
+        (CLASSES, "labels", {"task": "multilabel", "names": ["a", "a"]}), (CLASSES, "thresholds", [0.5]),
+        (CLASSES, "labels", {"task": "binary", "names": ["a"]}), (CLASSES, "thresholds", [0.5, 2]),
+        (CLASSES, "thresholds", [0.5, float("nan")]), (CLASSES, "thresholds", "0.5"), (CLASSES, "pooling", "max"),
+        (CLASSES, "long_texts", None), (CLASSES, "metrics", [1]), (CLASSES, "sample", [7]),
+        (SUMMARIES, "columns", {"article": "a"}), (SUMMARIES, "columns", ["a", "b"]),
+        (SUMMARIES, "generation", {"num_beams": 10**6}), (SUMMARIES, "generation", {"assistant_model": "x"}),
+        (SUMMARIES, "generation", None), (SUMMARIES, "sample", [{"article": None}]),
+    ],
+)  # fmt: skip
+def test_a_value_that_training_does_not_write_is_named(card, name, value):
+    with pytest.raises(InputError, match=r"^card.* is damaged: ") as found:
+        check_card(card | {name: value}, "card")
+    assert name.removesuffix("s") in str(found.value)
+    assert len(str(found.value)) < 1500
+
+
+@pytest.mark.parametrize("card", [SQL, CLASSES, SUMMARIES])
+def test_a_field_that_is_missing_is_named(card):
+    for name in card.keys() - {"sample", "metrics"}:
+        with pytest.raises(InputError, match=f"^card is damaged: {name} is missing; take another checkpoint"):
+            check_card({other: value for other, value in card.items() if other != name}, "card")
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"7", b"null", b"\xff", b"[" * 10**6, b'{"task": 1e999}', b"\0" * 99]
+)
+def test_what_is_no_card_is_told_with_its_file(tmp_path, text):
+    folder = make_card(tmp_path / "checkpoint-5", "0")
+    (folder / "finetune.json").write_bytes(text)
+    with pytest.raises(InputError, match=r"checkpoint-5/finetune.json is damaged: .*; take another checkpoint"):
+        load_card(folder)
+
+
+def test_a_file_too_large_for_a_card_is_not_read(tmp_path):
+    folder = make_card(tmp_path / "checkpoint-5", "0")
+    with (folder / "finetune.json").open("wb") as file:
+        file.truncate(10**11)
+    with pytest.raises(InputError, match="more than 64 MB"):
+        load_card(folder)
+
+
+def test_a_folder_without_a_card_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"finetune\.json"):
+        load_card(tmp_path)
+    assert json.loads(json.dumps(SQL)) == SQL

@@ -1,0 +1,155 @@
+"""What cannot be logged is said before the work, or after its result is printed: never by a traceback."""
+
+import json
+import shutil
+
+import evaluate_model
+import log_model
+from finetune import refusals, tracking
+from finetune.console import InputError
+from finetune.logged_models import open_model
+from finetune.model_entries import logged_models
+
+import mlflow
+import pytest
+import requests
+from conftest import call, demo_rows
+from made_runs import make_run
+from mlflow.exceptions import MlflowException, RestException
+from servers import Server
+
+PASSWORD = "secret-of-the-test"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run with one checkpoint, and the checkpoint."""
+    folder = tmp_path_factory.mktemp("made")
+    return make_run(folder, {10: 1.0}), folder / "checkpoint-10"
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory) -> tuple:
+    """A short evaluation."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in demo_rows("test")[:2]))
+    return ("--dataset", path, "--distractor-columns", 0)
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Make it an error to load a base."""
+
+    def fail(*arguments, **options):
+        raise AssertionError("the base was loaded")
+
+    for name in ("load_model", "load_classifier", "load_summarizer"):
+        monkeypatch.setattr(evaluate_model, name, fail)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "../x", "a/b", "/a", ".hidden", "a%", "a,b", "a=b", "a\nb", "a;b", "x" * 200, "a ", "a'b", "$(x)"]
+)
+def test_names_that_mlflow_refuses_or_that_make_paths_are_refused_first(name, flags, no_work):
+    assert "--name" in call(evaluate_model.main, "runs:/0123abc/model", *flags, "--name", name)
+
+
+@pytest.mark.parametrize("name", ["test", "test_2", "holdout 2026-11", "a.b", "Prüfung", "a:b"])
+def test_names_that_mlflow_takes_are_taken(name, flags, no_work):
+    assert "no run 0123abc" in call(evaluate_model.main, "runs:/0123abc/model", *flags, "--name", name)
+    mlflow.utils.validation._validate_metric_name(f"{name}_exec_accuracy")
+
+
+def test_a_deleted_run_is_said_before_the_work(made, flags, no_work):
+    run, checkpoint = made
+    client, run_id = mlflow.MlflowClient(), run.info.run_id
+    client.delete_run(run_id)
+    try:
+        scored = call(evaluate_model.main, checkpoint, *flags)
+        logged = call(log_model.main, run_id)
+        synced = call(log_model.main, run_id, "--sync", checkpoint.parent)
+    finally:
+        client.restore_run(run_id)
+    assert "--no-log" in scored
+    for text in (scored, logged, synced):
+        assert f"`mlflow runs restore --run-id {run_id}`" in text
+
+
+def test_a_run_of_another_store_is_said_before_the_work(made, flags, no_work, tmp_path):
+    for name, fields in (("elsewhere", {"run_id": "f" * 32}), ("nowhere", {"run_id": None})):
+        other = shutil.copytree(made[1], tmp_path / name / "checkpoint-10")
+        card = json.loads((other / "finetune.json").read_text())
+        (other / "finetune.json").write_text(json.dumps(card | fields))
+        text = call(evaluate_model.main, other, *flags)
+        assert ("there is no run ffff" in text) if name == "elsewhere" else ("of which run it is" in text)
+        assert "--no-log" in text
+
+
+def test_artifacts_that_cannot_be_written_are_said_before_the_work(made, flags, no_work, monkeypatch):
+    monkeypatch.setattr(refusals.os, "access", lambda *arguments, **options: False)
+    with pytest.raises(InputError, match="which this user may not write"):
+        refusals.check_writable(made[0])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("database is locked"), OSError(28, "No space left on device"),
+        requests.ConnectionError("refused"),
+        RestException({"error_code": "PERMISSION_DENIED", "message": "Permission denied"}),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_the_scores_are_printed_where_they_cannot_be_logged(made, flags, error, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(tracking, "log_dataset", fail)
+    refused = call(evaluate_model.main, made[1], *flags, "--json")
+    assert json.loads(capsys.readouterr().out)["name"] == "test"
+    assert "cannot be written" in refused
+    assert "printed above" in refused
+
+
+def test_who_may_only_read_is_told_before_the_work(made, flags, no_work, monkeypatch):
+    def refuse(*arguments):
+        raise RestException({"error_code": "PERMISSION_DENIED", "message": "Permission denied"})
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_tag", refuse)
+    for text in (call(evaluate_model.main, made[1], *flags), call(log_model.main, made[0].info.run_id)):
+        assert f"run {made[0].info.run_id} of {mlflow.get_tracking_uri()} cannot be written" in text
+        assert "this user has no right to it there" in text
+    assert not logged_models(made[0])
+
+
+@pytest.fixture
+def reader(tmp_path_factory, monkeypatch):
+    """A server with a run, of which this process may then only read."""
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    server = Server(tmp_path_factory.mktemp("guarded"), auth=True).start()
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    mlflow.set_tracking_uri(server.uri)
+    folder = tmp_path_factory.mktemp("made")
+    run = make_run(folder, {10: 1.0}, mlflow.create_experiment("guarded"))
+    assert call(log_model.main, run.info.run_id, "--no-reload-check") is None
+    body = {"username": "reader", "password": "the password of a reader"}
+    url = f"{server.uri}/api/2.0/mlflow/users/create"
+    requests.post(url, json=body, auth=("admin", PASSWORD), timeout=30).raise_for_status()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", body["username"])
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", body["password"])
+    yield run, folder / "checkpoint-10"
+    mlflow.set_tracking_uri(before)
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_server_that_lets_only_read_is_told_before_the_work(reader, flags, no_work):
+    run, checkpoint = reader
+    for text in (call(evaluate_model.main, checkpoint, *flags), call(log_model.main, run.info.run_id)):
+        assert f"run {run.info.run_id} of {mlflow.get_tracking_uri()} cannot be written" in text
+        assert "this user has no right to it there" in text
+    (model,) = logged_models(run)
+    for uri in (f"runs:/{run.info.run_id}", f"runs:/{run.info.run_id}/model/", model.model_id):
+        assert open_model(uri).model_id == model.model_id  # Reading is not refused.
