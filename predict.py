@@ -16,16 +16,11 @@ from pathlib import Path
 from finetune import console, spark_engine, tracking
 from finetune.asking import Dialogue
 from finetune.checkpoints import CARD
-from finetune.classification import warn_of_long_texts
-from finetune.classifiers import check_threshold, load_classifier
 from finetune.clause_report import clause_report
 from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.console import InputError, Parser
 from finetune.database_roles import check_role
 from finetune.databases import open_database
-from finetune.documents import SUFFIXES as DOCUMENTS
-from finetune.documents import Sentence, read_document, split_sentences
-from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
 from finetune.logged_models import (
     CLASSIFICATION,
@@ -35,15 +30,20 @@ from finetune.logged_models import (
     load_tokenizer_of,
     open_model,
 )
+from finetune.models.bases.quantization import PREDICTION_DTYPES
+from finetune.models.classifier.classifier import check_threshold, load_classifier
+from finetune.models.classifier.scoring import warn_of_long_texts
+from finetune.models.documents import SUFFIXES as DOCUMENTS
+from finetune.models.documents import Sentence, read_document, split_sentences
+from finetune.models.generation import BATCH_SIZE, Generation, generate_all
+from finetune.models.parameters import parse_parameters
+from finetune.models.prompts import Prompt
+from finetune.models.summarizer.articles import warn_of_long_articles
+from finetune.models.summarizer.summarizer import load_summarizer
 from finetune.output_columns import Columns, look_through
-from finetune.parameters import parse_parameters
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
-from finetune.prompts import Prompt
-from finetune.quantization import PREDICTION_DTYPES
 from finetune.stdin_lines import STDIN, Lines
-from finetune.summarization import warn_of_long_articles
-from finetune.summarizers import load_summarizer
 
 import pyarrow as pa
 from tqdm import tqdm

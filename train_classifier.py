@@ -10,24 +10,32 @@ from pathlib import Path
 
 from finetune import classifier_figures, console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
-from finetune.base_models import load_encoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import checkpoints_in, final_step, load_card, start_card
-from finetune.classification import compute_logits, join_pieces, to_scores
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
-from finetune.classifiers import Classifier, load_classifier
 from finetune.columns import TEXTS, parse_columns
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
-from finetune.encoders import EncoderClassifier
 from finetune.holdout import hold_out_by_label
 from finetune.labelled_texts import LabelledTexts
-from finetune.labels import TASKS, Labels, balanced_sample, count_labels, find_labels, read_names, spell_out
 from finetune.leaks import text_leaks
 from finetune.logged_models import CLASSIFICATION
+from finetune.models.bases.loading import load_encoder, open_base
+from finetune.models.bases.quantization import DTYPES, is_sharded
+from finetune.models.classifier.classifier import Classifier, load_classifier
+from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.models.classifier.labels import (
+    TASKS,
+    Labels,
+    balanced_sample,
+    count_labels,
+    find_labels,
+    read_names,
+    spell_out,
+)
+from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
 from finetune.preflight import preflight
-from finetune.quantization import DTYPES, is_sharded
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 

@@ -12,8 +12,6 @@ from functools import partial
 
 from finetune import console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
-from finetune.attention import can_pack
-from finetune.base_models import load_decoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
 from finetune.columns import QUESTIONS as COLUMNS
@@ -21,13 +19,15 @@ from finetune.columns import parse_columns
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
 from finetune.distractors import distract
-from finetune.generation import generate_all, margins
 from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.logged_models import TEXT_TO_SQL
+from finetune.models.bases.attention import can_pack
+from finetune.models.bases.loading import load_decoder, open_base
+from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
+from finetune.models.generation import generate_all, margins
+from finetune.models.prompts import Prompt
 from finetune.packing import CompletionCollator, PackingCollator
 from finetune.preflight import preflight
-from finetune.prompts import Prompt
-from finetune.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.schema_split import split_by_schema
 from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems

@@ -7,24 +7,25 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, reports, resuming, summarization, tracking
+from finetune import console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
-from finetune.base_models import load_encoder_decoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
 from finetune.columns import SUMMARIES, parse_columns
 from finetune.console import InputError, ScriptParser
 from finetune.data import Rows, check_writable, load_rows
-from finetune.generation import DEFAULTS
 from finetune.holdout import hold_out_by_text
 from finetune.leaks import text_leaks
 from finetune.logged_models import SUMMARIZATION
+from finetune.models.bases.loading import load_encoder_decoder, open_base
+from finetune.models.bases.quantization import DTYPES, is_sharded
+from finetune.models.generation import DEFAULTS
+from finetune.models.prompts import Prompt
+from finetune.models.summarizer import articles
+from finetune.models.summarizer.articles import drop_empty, encode_summaries, longest_first, warn_of_long_articles
+from finetune.models.summarizer.summarizer import Summarizer
 from finetune.preflight import preflight
-from finetune.prompts import Prompt
-from finetune.quantization import DTYPES, is_sharded
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
-from finetune.summarization import drop_empty, encode_summaries, longest_first, warn_of_long_articles
-from finetune.summarizers import Summarizer
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.supervision import IGNORED, Supervision, audit, format_audit
 from metrics.rouge.rouge import ROUGE
@@ -233,7 +234,7 @@ def make_card(flags, args, revision, quantization, prompt, columns: dict[str, st
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, data: dict, card: dict) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
-    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, summarization.COLUMNS, data)
+    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, articles.COLUMNS, data)
     tracking.log_text(card["prompt"], "prompts/summarize.txt")
     tracking.log_dict(leaks, "leak_report.json")
     reports.log_audit(report, format_audit(report))

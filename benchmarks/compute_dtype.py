@@ -19,12 +19,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from finetune.adapters import add_adapter
-from finetune.base_models import load_decoder, load_tokenizer
-from finetune.generation import generate_all
 from finetune.logged_models import load_model, open_model
+from finetune.models.bases.loading import load_decoder, load_tokenizer
+from finetune.models.bases.quantization import DTYPES, bfloat16_speedup
+from finetune.models.generation import generate_all
+from finetune.models.prompts import Prompt
 from finetune.packing import PackingCollator
-from finetune.prompts import Prompt
-from finetune.quantization import DTYPES, bfloat16_speedup
 from finetune.reading import read_rows
 from finetune.supervision import encode_rows
 

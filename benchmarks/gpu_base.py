@@ -16,9 +16,9 @@ from unittest.mock import patch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.attention import PACKED_SDPA
+from finetune.models.bases.attention import PACKED_SDPA
+from finetune.models.bases.quantization import keep_trainable_on_cpu
 from finetune.packing import IGNORED
-from finetune.quantization import keep_trainable_on_cpu
 
 import bitsandbytes as bnb
 import torch
@@ -122,7 +122,7 @@ def demo_rows(count: int) -> list[dict]:
 
 def without_varlen():
     """Return a context in which packed attention goes sequence by sequence."""
-    return patch("finetune.attention.HAS_VARLEN", False)
+    return patch("finetune.models.bases.attention.HAS_VARLEN", False)
 
 
 def apply_liger(model) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.attention import PACKED_SDPA, packed_sdpa
+from finetune.models.bases.attention import PACKED_SDPA, packed_sdpa
 from finetune.packing import IGNORED, PackingCollator
 from gpu_base import (
     CONFIG,

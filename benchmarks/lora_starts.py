@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from finetune.adapters import add_adapter, init_adapter, init_settings
-from finetune.base_models import load_encoder_decoder, load_tokenizer
+from finetune.models.bases.loading import load_encoder_decoder, load_tokenizer
 from finetune.reading import read_rows
 
 import torch

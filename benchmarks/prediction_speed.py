@@ -18,9 +18,9 @@ sys.path.insert(0, str(ROOT))
 
 from finetune import tracking
 from finetune.checkpoints import checkpoints_in
-from finetune.generation import generate_all
 from finetune.logged_models import load_model, open_model
-from finetune.prompts import Prompt
+from finetune.models.generation import generate_all
+from finetune.models.prompts import Prompt
 from finetune.reading import read_rows
 
 DATA = ROOT / "demo" / "text_to_sql.jsonl"

@@ -22,13 +22,13 @@ from unittest.mock import patch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.attention import PACKED_SDPA
-from finetune.base_models import load_decoder, load_tokenizer
 from finetune.data import load_rows
-from finetune.memory import peak_memory, reset_peak
+from finetune.models.bases.attention import PACKED_SDPA
+from finetune.models.bases.loading import load_decoder, load_tokenizer
+from finetune.models.bases.memory import peak_memory, reset_peak
+from finetune.models.bases.quantization import choose_compute_dtype
+from finetune.models.prompts import Prompt
 from finetune.packing import CompletionCollator, PackingCollator
-from finetune.prompts import Prompt
-from finetune.quantization import choose_compute_dtype
 from finetune.schema_split import split_by_schema
 from finetune.supervision import encode_rows
 from train_sql_generator import COLUMNS, SqlTrainer
@@ -50,7 +50,7 @@ ON_GPU = torch.cuda.is_available()
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 MAX_LENGTH, SAMPLES_A_STEP, EVALUATED_ROWS = 256, 8, 48
 WARM_UP_STEPS = 2
-KEEP = "finetune.base_models.keep_freed_memory"
+KEEP = "finetune.models.bases.loading.keep_freed_memory"
 
 
 @dataclass(frozen=True)

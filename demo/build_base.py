@@ -15,7 +15,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from finetune.quantization import fast_dtype
+from finetune.models.bases.quantization import fast_dtype
 from questions import ONE_TABLE, Scene, aggregate, joined, question, schema, select_where
 from vocabulary import Column, Table, Vocabulary
 

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from finetune import console, tracking
-from finetune.labels import Labels, find_labels
+from finetune.models.classifier.labels import Labels, find_labels
 from metrics.unfair_tos.unfair_tos import score
 from run_demo import script, show_end
 

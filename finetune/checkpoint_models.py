@@ -5,9 +5,9 @@ from pathlib import Path
 
 from finetune import trackers
 from finetune.checkpoints import load_card
-from finetune.classifiers import log_classifier
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, log_adapter
-from finetune.summarizers import log_summarizer
+from finetune.models.classifier.classifier import log_classifier
+from finetune.models.summarizer.summarizer import log_summarizer
 
 import mlflow
 from mlflow.entities import Metric, Run

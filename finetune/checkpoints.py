@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 from finetune import uploads
-from finetune.base_configs import read_config
-from finetune.base_models import fingerprint
-from finetune.cards import CARD, MEND, check_card
 from finetune.console import InputError
-from finetune.inside import inside, is_numbered
-from finetune.quantization import to_record
-from finetune.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
+from finetune.models.bases.configs import read_config
+from finetune.models.bases.loading import fingerprint
+from finetune.models.bases.quantization import to_record
+from finetune.models.card import CARD, MEND, check_card
+from finetune.models.files.inside import inside, is_numbered
+from finetune.models.files.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
 from finetune.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header, step_of
 
 from mlflow.entities import Run

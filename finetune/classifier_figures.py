@@ -4,7 +4,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
 
-from finetune.labels import Labels
+from finetune.models.classifier.labels import Labels
 
 import numpy as np
 from matplotlib import pyplot

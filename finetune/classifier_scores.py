@@ -2,8 +2,8 @@
 
 import re
 
-from finetune.classification import decide
-from finetune.labels import Labels
+from finetune.models.classifier.labels import Labels
+from finetune.models.classifier.scoring import decide
 from metrics.unfair_tos.unfair_tos import score
 
 import numpy as np

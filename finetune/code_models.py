@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from finetune.base_models import fingerprint
 from finetune.checkpoints import CARD, digest_of, load_card, served_files, step_of
 from finetune.logged_models import METADATA_KEY
 from finetune.model_entries import log_saved
+from finetune.models.bases.loading import fingerprint
 
 import mlflow
 from mlflow.entities import Run

@@ -5,7 +5,7 @@ from collections import Counter
 from random import Random
 
 from finetune.console import InputError
-from finetune.labels import as_name, labels_of, spell_out
+from finetune.models.classifier.labels import as_name, labels_of, spell_out
 from finetune.near_texts import near_groups
 
 logger = logging.getLogger(__name__)

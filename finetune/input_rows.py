@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from finetune.console import InputError
-from finetune.prompts import Prompt
+from finetune.models.prompts import Prompt
 from finetune.reading import read_object, stream_rows
 from finetune.stdin_lines import Lines
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from finetune import spool
 from finetune.console import InputError
 from finetune.delivery import Delivery, is_reachable, replace
-from finetune.inside import refuse_links
+from finetune.models.files.inside import refuse_links
 from finetune.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_lines
 
 logger = logging.getLogger(__name__)

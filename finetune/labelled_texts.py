@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from finetune.classification import Encoded, encode_texts, warn_of_long_texts
-from finetune.labels import Labels
+from finetune.models.classifier.labels import Labels
+from finetune.models.classifier.scoring import Encoded, encode_texts, warn_of_long_texts
 
 import numpy as np
 from datasets import Dataset

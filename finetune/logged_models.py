@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from finetune.adapter_files import check_adapter, check_fit, check_numbers
-from finetune.base_configs import changed_fields
-from finetune.base_models import fingerprint, load_config, load_decoder, load_tokenizer
 from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
-from finetune.generation import DEFAULTS
-from finetune.memory import memory_limit
 from finetune.mlmodel import read_model
 from finetune.model_entries import log_saved
 from finetune.model_uris import find_files
-from finetune.prompts import Prompt
-from finetune.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
-from finetune.schemas import reason
-from finetune.tokenizer_repairs import fit_to_vocabulary
+from finetune.models.bases.configs import changed_fields
+from finetune.models.bases.loading import fingerprint, load_config, load_decoder, load_tokenizer
+from finetune.models.bases.memory import memory_limit
+from finetune.models.bases.quantization import DTYPES, from_record, prediction_dtype, recorded_dtype
+from finetune.models.bases.tokenizers import fit_to_vocabulary
+from finetune.models.files.adapter_files import check_adapter, check_fit, check_numbers
+from finetune.models.files.schemas import reason
+from finetune.models.generation import DEFAULTS
+from finetune.models.prompts import Prompt
 
 import mlflow
 import safetensors.torch

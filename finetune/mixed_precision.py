@@ -4,7 +4,7 @@ import logging
 import os
 
 from finetune.console import InputError
-from finetune.quantization import (
+from finetune.models.bases.quantization import (
     DTYPES,
     KINDS,
     bfloat16_speedup,

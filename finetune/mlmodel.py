@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from finetune.cards import GENERATED, check_card
 from finetune.console import InputError
-from finetune.schemas import NULL, check, either, number, reason, text, whole
+from finetune.models.card import GENERATED, check_card
+from finetune.models.files.schemas import NULL, check, either, number, reason, text, whole
 
 import yaml
 from mlflow.exceptions import MlflowException

@@ -4,9 +4,9 @@ import logging
 import warnings
 from pathlib import Path
 
-from finetune.classifiers import load_classifier
 from finetune.console import InputError
-from finetune.onnx_model import FILE
+from finetune.models.classifier.classifier import load_classifier
+from finetune.models.classifier.onnx_model import FILE
 
 import bitsandbytes as bnb
 import torch

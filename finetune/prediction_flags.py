@@ -1,8 +1,8 @@
 """Flags of predict.py that do not go together, or not with the task of the model."""
 
 from finetune.console import InputError
-from finetune.documents import SUFFIXES as DOCUMENTS
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+from finetune.models.documents import SUFFIXES as DOCUMENTS
 
 
 def check_spark_flags(flags) -> None:

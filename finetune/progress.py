@@ -9,9 +9,9 @@ import random
 import time
 from pathlib import Path
 
-from finetune.cards import MEND
 from finetune.checkpoints import PROGRESS
-from finetune.schemas import FLAG, NUMBER, check, read_json, whole
+from finetune.models.card import MEND
+from finetune.models.files.schemas import FLAG, NUMBER, check, read_json, whole
 
 import numpy as np
 import torch

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.models.files.schemas import ANY, check, listed, mapped, text, whole
 from finetune.redaction import redact_values
-from finetune.schemas import ANY, check, listed, mapped, text, whole
 
 from transformers import TrainingArguments
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from finetune import delivery, environment, journal, trackers, tracking
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
-from finetune.inside import inside
+from finetune.models.files.inside import inside
 from finetune.redaction import redact, redact_values
 from finetune.spool import clear
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from finetune.console import InputError
 from finetune.logged_models import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
+from finetune.models.prompts import Prompt
 from finetune.output_columns import free_name
-from finetune.prompts import Prompt
 from finetune.redaction import redact
 
 import mlflow

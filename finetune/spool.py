@@ -6,8 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.inside import delete_numbered, inside, is_numbered, plain, refuse_links
-from finetune.schemas import (
+from finetune.models.files.inside import delete_numbered, inside, is_numbered, plain, refuse_links
+from finetune.models.files.schemas import (
     FLAG,
     NULL,
     NUMBER,

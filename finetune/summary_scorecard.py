@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from finetune import reports, tracking
-from finetune.generation import Generation
+from finetune.models.generation import Generation
+from finetune.models.summarizer.summarizer import Summarizer
 from finetune.sharing import share_out
-from finetune.summarizers import Summarizer
 from finetune.supervision import IGNORED, Supervision
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
 

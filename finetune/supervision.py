@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from finetune.console import InputError
+from finetune.models.prompts import Prompt
 from finetune.packing import IGNORED
-from finetune.prompts import Prompt
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase

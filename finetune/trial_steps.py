@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from finetune.memory import peak_memory, reset_peak
+from finetune.models.bases.memory import peak_memory, reset_peak
 from finetune.progress import get_random_state, set_random_state
 
 import torch

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.inside import inside, is_numbered, refuse_links
+from finetune.models.files.inside import inside, is_numbered, refuse_links
+from finetune.models.files.schemas import ANY, check, mapped, matching, read_json, whole
 from finetune.permissions import share_files
-from finetune.schemas import ANY, check, mapped, matching, read_json, whole
 
 import mlflow
 from mlflow.exceptions import MlflowException

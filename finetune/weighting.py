@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from finetune.labels import Labels
+from finetune.models.classifier.labels import Labels
 
 import numpy as np
 import torch

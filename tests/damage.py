@@ -13,14 +13,14 @@ from random import Random
 from types import SimpleNamespace
 
 from finetune.adapters import add_adapter
-from finetune.base_models import load_decoder, load_encoder, load_encoder_decoder, load_tokenizer
 from finetune.checkpoints import start_card
-from finetune.classifiers import load_classifier
-from finetune.encoders import EncoderClassifier
-from finetune.generation import generate_all
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_model, open_model
-from finetune.prompts import Prompt
-from finetune.summarizers import load_summarizer
+from finetune.models.bases.loading import load_decoder, load_encoder, load_encoder_decoder, load_tokenizer
+from finetune.models.classifier.classifier import load_classifier
+from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.models.generation import generate_all
+from finetune.models.prompts import Prompt
+from finetune.models.summarizer.summarizer import load_summarizer
 from finetune.supervision import prompt_token_ids
 
 import torch

@@ -5,9 +5,9 @@ import re
 import shutil
 from pathlib import Path
 
-from finetune.base_models import load_tokenizer
 from finetune.checkpoints import CARD
-from finetune.prompts import Prompt
+from finetune.models.bases.loading import load_tokenizer
+from finetune.models.prompts import Prompt
 from finetune.supervision import prompt_token_ids
 
 import mlflow

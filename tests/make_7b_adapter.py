@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from finetune.prompts import Prompt
+from finetune.models.prompts import Prompt
 from finetune.supervision import prompt_token_ids
 
 import torch

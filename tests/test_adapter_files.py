@@ -5,10 +5,10 @@ import pickle
 import shutil
 from pathlib import Path
 
-from finetune import adapter_files
-from finetune.base_models import load_encoder_decoder
 from finetune.console import InputError
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION
+from finetune.models.bases.loading import load_encoder_decoder
+from finetune.models.files import adapter_files
 
 import damage
 import pytest

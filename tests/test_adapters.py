@@ -9,8 +9,8 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune.adapters import add_adapter, init_adapter, init_settings
-from finetune.base_models import load_encoder_decoder
 from finetune.loftq import low_rank, replace_with_loftq
+from finetune.models.bases.loading import load_encoder_decoder
 
 import mlflow
 import pytest

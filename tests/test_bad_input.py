@@ -11,8 +11,8 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.base_models import load_config
 from finetune.console import ScriptParser
+from finetune.models.bases.loading import load_config
 from finetune.runs import rename_cards
 
 import mlflow

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import predict
-from finetune.base_configs import changed_fields, read_config
-from finetune.base_models import fingerprint
 from finetune.checkpoints import CARD, load_card
 from finetune.logged_models import find_base
+from finetune.models.bases.configs import changed_fields, read_config
+from finetune.models.bases.loading import fingerprint
 
 import pytest
 from conftest import DEMO_BASE, ROOT, call

@@ -13,7 +13,7 @@ import predict
 import train_classifier
 from finetune import delivery, tracking
 from finetune.checkpoints import checkpoints_of, find_checkpoint, load_card
-from finetune.classifiers import load_classifier
+from finetune.models.classifier.classifier import load_classifier
 
 import bitsandbytes as bnb
 import mlflow

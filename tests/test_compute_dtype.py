@@ -11,14 +11,14 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import quantization as module
 from finetune.adapters import add_adapter
-from finetune.base_models import load_decoder
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, build_skeleton, load_model, open_model
 from finetune.mixed_precision import settle_precision
-from finetune.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
+from finetune.models.bases import quantization as module
+from finetune.models.bases.loading import load_decoder
+from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
 from finetune.recorded_settings import begun_in
 
 import bitsandbytes as bnb
@@ -94,7 +94,7 @@ def test_the_timing_leaves_the_random_state_alone():
 
 
 def test_without_its_instructions_this_cpu_takes_float32():
-    code = "from finetune.quantization import choose_compute_dtype as c; print(c('auto', 'decoder'))"
+    code = "from finetune.models.bases.quantization import choose_compute_dtype as c; print(c('auto', 'decoder'))"
     environment = os.environ | NO_BFLOAT16
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["torch.float32"], done.stderr

@@ -8,7 +8,7 @@ from finetune import scorecard
 from finetune.console import InputError
 from finetune.data import Rows
 from finetune.distractors import distract
-from finetune.generation import Generation
+from finetune.models.generation import Generation
 from finetune.scorecard import Answers, Scorecard, check_gold
 from finetune.sql_cleaning import check_dialect, clean_parts, clean_rows
 from metrics.sql_execution import judge

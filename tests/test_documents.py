@@ -6,7 +6,7 @@ import subprocess
 
 from finetune.clause_report import clause_report
 from finetune.console import InputError
-from finetune.documents import read_document, split_sentences
+from finetune.models.documents import read_document, split_sentences
 
 import pytest
 from conftest import LONGEST_WAIT

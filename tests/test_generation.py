@@ -1,8 +1,8 @@
 """Generation in left-padded batches gives what one prompt at a time gives."""
 
-from finetune.base_models import load_decoder, load_tokenizer
-from finetune.generation import LOOKED_UP_TOKENS, generate, generate_all, margins, parts_at_near_tie
-from finetune.prompts import Prompt
+from finetune.models.bases.loading import load_decoder, load_tokenizer
+from finetune.models.generation import LOOKED_UP_TOKENS, generate, generate_all, margins, parts_at_near_tie
+from finetune.models.prompts import Prompt
 
 import pytest
 import torch

@@ -5,7 +5,7 @@ import json
 import predict
 from finetune import logged_models
 from finetune.logged_models import load_model, open_model
-from finetune.prompts import Prompt
+from finetune.models.prompts import Prompt
 
 import bitsandbytes as bnb
 import pytest

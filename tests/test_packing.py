@@ -1,9 +1,9 @@
 """Packed rows: nothing of one reaches another, and the loss is that of the padded batch."""
 
-from finetune.attention import PACKED_SDPA, can_pack, packed_sdpa
-from finetune.base_models import load_decoder, load_tokenizer
+from finetune.models.bases.attention import PACKED_SDPA, can_pack, packed_sdpa
+from finetune.models.bases.loading import load_decoder, load_tokenizer
+from finetune.models.prompts import Prompt
 from finetune.packing import CompletionCollator, PackingCollator, best_fit
-from finetune.prompts import Prompt
 from finetune.supervision import IGNORED, encode_rows
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator
 

@@ -9,10 +9,10 @@ import train_sql_generator
 import train_summarizer
 from finetune import preflight as module
 from finetune import trial_steps
-from finetune.base_models import load_decoder, load_tokenizer
 from finetune.data import load_rows
+from finetune.models.bases.loading import load_decoder, load_tokenizer
+from finetune.models.prompts import Prompt
 from finetune.packing import PackingCollator
-from finetune.prompts import Prompt
 from finetune.supervision import encode_rows
 from train_sql_generator import COLUMNS, Flags, SqlTrainer
 

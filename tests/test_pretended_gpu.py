@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import attention, base_models, memory, resuming, trial_steps
 from finetune import preflight as module
-from finetune.attention import PACKED_SDPA
+from finetune import resuming, trial_steps
 from finetune.console import InputError
+from finetune.models.bases import attention, loading, memory
+from finetune.models.bases.attention import PACKED_SDPA
 from finetune.packing import CompletionCollator, PackingCollator
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator, score
 
@@ -88,9 +89,9 @@ def test_a_run_goes_on_whether_its_weights_were_packed_for_fsdp_or_not(tmp_path,
 
 
 def test_zero_3_is_refused(monkeypatch):
-    monkeypatch.setattr(base_models, "is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr(loading, "is_deepspeed_zero3_enabled", lambda: True)
     with pytest.raises(InputError, match="ZeRO-3 cannot cut up 4-bit weights"):
-        base_models.load_decoder(DEMO_BASE, None, None, torch.float32)
+        loading.load_decoder(DEMO_BASE, None, None, torch.float32)
 
 
 def test_on_a_gpu_cudnn_is_not_asked_for_attention(monkeypatch):
@@ -98,8 +99,8 @@ def test_on_a_gpu_cudnn_is_not_asked_for_attention(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", asked.append)
-    monkeypatch.setattr(base_models, "_from_pretrained", lambda *args, device_map, **options: device_map)
-    assert base_models._load_weights(None, DEMO_BASE, None, "decoder", None, torch.float32) == {"": 0}
+    monkeypatch.setattr(loading, "_from_pretrained", lambda *args, device_map, **options: device_map)
+    assert loading._load_weights(None, DEMO_BASE, None, "decoder", None, torch.float32) == {"": 0}
     assert asked == [False]
 
 

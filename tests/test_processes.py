@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import train_sql_generator
-from finetune.quantization import storage_dtype
+from finetune.models.bases.quantization import storage_dtype
 
 import mlflow
 import psutil

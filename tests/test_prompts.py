@@ -1,7 +1,7 @@
 """Prompts: one text for training, the logged model and prediction."""
 
 from finetune.console import InputError
-from finetune.prompts import Prompt
+from finetune.models.prompts import Prompt
 
 import pytest
 
@@ -35,6 +35,6 @@ def test_a_missing_file_and_a_prompt_without_variables_are_refused(tmp_path, mon
     with pytest.raises(InputError, match="no prompt file"):
         Prompt.load("missing")
     (tmp_path / "bare.txt").write_text("nothing here")
-    monkeypatch.setattr("finetune.prompts.FOLDER", tmp_path)
+    monkeypatch.setattr("finetune.models.prompts.FOLDER", tmp_path)
     with pytest.raises(InputError, match=r"no \$variable"):
         Prompt.load("bare")

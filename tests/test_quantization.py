@@ -1,7 +1,7 @@
 """4-bit bases: training gradients survive an evaluation, and a recorded config restores the same weights."""
 
-from finetune.base_models import load_decoder
-from finetune.quantization import from_record, keep_trainable_on_cpu, to_record
+from finetune.models.bases.loading import load_decoder
+from finetune.models.bases.quantization import from_record, keep_trainable_on_cpu, to_record
 
 import bitsandbytes as bnb
 import pytest

@@ -1,6 +1,6 @@
 """The scorecard's arithmetic, on answers made by hand."""
 
-from finetune.generation import Generation
+from finetune.models.generation import Generation
 from finetune.scorecard import Answers, Scorecard
 from metrics.sql_execution.sql_execution import judge
 

@@ -20,7 +20,7 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune.logged_models import open_model
-from finetune.prompts import Prompt
+from finetune.models.prompts import Prompt
 
 import mlflow
 import pandas as pd

@@ -9,7 +9,7 @@ from pathlib import Path
 import log_model
 from finetune import journal, runs
 from finetune.console import InputError
-from finetune.inside import inside, refuse_links
+from finetune.models.files.inside import inside, refuse_links
 from finetune.spool import read_lines
 
 import mlflow

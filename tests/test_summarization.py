@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 from finetune.callbacks import LossGuardCallback
 from finetune.console import InputError
-from finetune.prompts import Prompt
-from finetune.summarization import encode_articles, encode_summaries, longest_first, split_article
+from finetune.models.prompts import Prompt
+from finetune.models.summarizer.articles import encode_articles, encode_summaries, longest_first, split_article
 from finetune.summary_scorecard import RougeEvaluation
 from finetune.supervision import IGNORED, audit
 

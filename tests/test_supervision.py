@@ -1,8 +1,8 @@
 """What the loss sees: the completion and its EOS, by position; long rows dropped, never cut."""
 
-from finetune.base_models import load_tokenizer
 from finetune.console import InputError
-from finetune.prompts import Prompt
+from finetune.models.bases.loading import load_tokenizer
+from finetune.models.prompts import Prompt
 from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 
 import pytest

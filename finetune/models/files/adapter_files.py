@@ -9,10 +9,10 @@ from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from pathlib import Path
 
-from finetune.cards import MEND
 from finetune.console import InputError
-from finetune.inside import plain
-from finetune.schemas import (
+from finetune.models.card import MEND
+from finetune.models.files.inside import plain
+from finetune.models.files.schemas import (
     FLAG,
     MODULE,
     NULL,

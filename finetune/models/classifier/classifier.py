@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.base_models import load_encoder, load_tokenizer
 from finetune.checkpoints import load_card
-from finetune.classification import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
 from finetune.code_models import log_code_model
 from finetune.console import InputError
-from finetune.encoders import EncoderClassifier
-from finetune.labels import Labels
 from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
-from finetune.onnx_model import FILE, OnnxModel
-from finetune.parameters import check_parameters
-from finetune.quantization import DTYPES, prediction_dtype
-from finetune.tokenizer_repairs import fit_to_vocabulary
+from finetune.models.bases.loading import load_encoder, load_tokenizer
+from finetune.models.bases.quantization import DTYPES, prediction_dtype
+from finetune.models.bases.tokenizers import fit_to_vocabulary
+from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.models.classifier.labels import Labels
+from finetune.models.classifier.onnx_model import FILE, OnnxModel
+from finetune.models.classifier.scoring import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
+from finetune.models.parameters import check_parameters
 
 import numpy as np
 from mlflow.entities import Run

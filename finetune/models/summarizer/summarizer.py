@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.base_models import load_encoder_decoder, load_tokenizer
 from finetune.checkpoints import load_card
 from finetune.code_models import log_code_model
 from finetune.console import InputError
-from finetune.generation import DEFAULTS, Generation, generate_all
 from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
-from finetune.prompts import Prompt
-from finetune.quantization import DTYPES, prediction_dtype, recorded_dtype
-from finetune.summarization import Articles, encode_articles
-from finetune.tokenizer_repairs import fit_to_vocabulary
+from finetune.models.bases.loading import load_encoder_decoder, load_tokenizer
+from finetune.models.bases.quantization import DTYPES, prediction_dtype, recorded_dtype
+from finetune.models.bases.tokenizers import fit_to_vocabulary
+from finetune.models.generation import DEFAULTS, Generation, generate_all
+from finetune.models.prompts import Prompt
+from finetune.models.summarizer.articles import Articles, encode_articles
 
 import pandas as pd
 from mlflow.entities import Run

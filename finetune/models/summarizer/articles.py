@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from finetune.console import InputError
-from finetune.documents import split_sentences
-from finetune.prompts import Prompt
+from finetune.models.documents import split_sentences
+from finetune.models.prompts import Prompt
 from finetune.supervision import Supervision
 
 from datasets import Dataset

@@ -4,7 +4,7 @@ from pathlib import Path
 from string import Template
 
 from finetune.console import InputError
-from finetune.schemas import (
+from finetune.models.files.schemas import (
     ANY,
     FLAG,
     MODULE,

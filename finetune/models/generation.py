@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from finetune import stopping
 from finetune.console import InputError
-from finetune.tokenizer_repairs import check_ids
+from finetune.models.bases.tokenizers import check_ids
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase

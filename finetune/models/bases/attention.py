@@ -3,7 +3,7 @@
 import inspect
 import itertools
 
-from finetune.quantization import is_sharded
+from finetune.models.bases.quantization import is_sharded
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel

@@ -4,8 +4,8 @@ import logging
 from dataclasses import dataclass
 
 from finetune import stopping
-from finetune.labels import Labels
-from finetune.tokenizer_repairs import check_ids
+from finetune.models.bases.tokenizers import check_ids
+from finetune.models.classifier.labels import Labels
 
 import numpy as np
 import torch

@@ -4,9 +4,9 @@ import json
 import logging
 from collections.abc import Iterable
 
-from finetune.cards import MEND
 from finetune.console import InputError
-from finetune.schemas import reason, shown
+from finetune.models.card import MEND
+from finetune.models.files.schemas import reason, shown
 
 from tokenizers import Tokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase

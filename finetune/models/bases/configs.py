@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.generation import DEFAULTS
+from finetune.models.generation import DEFAULTS
 
 from transformers import AutoConfig
 from transformers.utils import cached_file

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from finetune.serving import check_texts, known_parameters, refusals
-from finetune.summarizers import load_summarizer
+from finetune.models.serving import check_texts, known_parameters, refusals
+from finetune.models.summarizer.summarizer import load_summarizer
 
 import mlflow
 import pandas as pd

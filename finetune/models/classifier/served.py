@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from finetune.classifiers import check_threshold, load_classifier
 from finetune.console import InputError
-from finetune.serving import check_texts, known_parameters, refusals
+from finetune.models.classifier.classifier import check_threshold, load_classifier
+from finetune.models.serving import check_texts, known_parameters, refusals
 
 import mlflow
 import pandas as pd

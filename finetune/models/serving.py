@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from finetune.console import InputError
-from finetune.parameters import check_parameters
+from finetune.models.parameters import check_parameters
 
 import mlflow
 from mlflow.exceptions import MlflowException

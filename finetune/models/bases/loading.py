@@ -4,12 +4,12 @@ import hashlib
 import inspect
 from pathlib import Path
 
-from finetune.adapter_files import check_index
-from finetune.attention import attention_for_packing
 from finetune.console import InputError
-from finetune.memory import keep_freed_memory
-from finetune.quantization import compute_in, is_sharded, keep_trainable_on_cpu
-from finetune.tokenizer_repairs import check_tokenizer, end_openly, fit_to_vocabulary
+from finetune.models.bases.attention import attention_for_packing
+from finetune.models.bases.memory import keep_freed_memory
+from finetune.models.bases.quantization import compute_in, is_sharded, keep_trainable_on_cpu
+from finetune.models.bases.tokenizers import check_tokenizer, end_openly, fit_to_vocabulary
+from finetune.models.files.adapter_files import check_index
 
 import torch
 import transformers

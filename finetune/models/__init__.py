@@ -1,0 +1,1 @@
+"""What travels with a logged model: what a trained model is, how it is restored and asked."""

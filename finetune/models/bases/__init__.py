@@ -1,0 +1,1 @@
+"""Base models: loaded, quantised, and what they need to train."""

@@ -1,0 +1,1 @@
+"""The classifier: texts to labels."""

@@ -1,0 +1,1 @@
+"""The summarizer: articles to summaries."""
