@@ -16,11 +16,7 @@ from pathlib import Path
 
 from finetune import console, reports, tracking
 from finetune.classifier_scorecard import classifier_scorecard
-from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.console import InputError, Parser
-from finetune.data import complete_rows, part_of
-from finetune.distractors import distract
-from finetune.labelled_texts import LabelledTexts
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.classifier.classifier import load_classifier
@@ -28,10 +24,14 @@ from finetune.models.classifier.labels import spell_out
 from finetune.models.generation import BATCH_SIZE
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import load_summarizer
-from finetune.reading import read_rows
 from finetune.refusals import check_writable, logging_into
+from finetune.rows.distractors import distract
+from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
+from finetune.rows.files.reading import read_rows
+from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.loading import complete_rows, part_of
+from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
 from finetune.scorecard import compare, log_scorecard
-from finetune.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
 from finetune.summary_scorecard import summary_scorecard
 
 import mlflow

@@ -17,7 +17,6 @@ from finetune import console, spark_engine, tracking
 from finetune.asking import Dialogue
 from finetune.checkpoints import CARD
 from finetune.clause_report import clause_report
-from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.console import InputError, Parser
 from finetune.database_roles import check_role
 from finetune.databases import open_database
@@ -43,6 +42,7 @@ from finetune.models.summarizer.summarizer import load_summarizer
 from finetune.output_columns import Columns, look_through
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
+from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.stdin_lines import STDIN, Lines
 
 import pyarrow as pa

@@ -14,12 +14,7 @@ from finetune.callbacks import parse_duration
 from finetune.checkpoints import checkpoints_in, final_step, load_card, start_card
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
-from finetune.columns import TEXTS, parse_columns
 from finetune.console import InputError, ScriptParser
-from finetune.data import Rows, check_writable, load_rows
-from finetune.holdout import hold_out_by_label
-from finetune.labelled_texts import LabelledTexts
-from finetune.leaks import text_leaks
 from finetune.logged_models import CLASSIFICATION
 from finetune.models.bases.loading import load_encoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
@@ -36,6 +31,11 @@ from finetune.models.classifier.labels import (
 )
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
 from finetune.preflight import preflight
+from finetune.rows.files.columns import TEXTS, parse_columns
+from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.loading import Rows, check_writable, load_rows
+from finetune.rows.splits.holdout import hold_out_by_label
+from finetune.rows.splits.leaks import text_leaks
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 

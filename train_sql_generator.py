@@ -14,25 +14,25 @@ from finetune import console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
-from finetune.columns import QUESTIONS as COLUMNS
-from finetune.columns import parse_columns
 from finetune.console import InputError, ScriptParser
-from finetune.data import Rows, check_writable, load_rows
-from finetune.distractors import distract
-from finetune.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.logged_models import TEXT_TO_SQL
 from finetune.models.bases.attention import can_pack
 from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.generation import generate_all, margins
 from finetune.models.prompts import Prompt
-from finetune.packing import CompletionCollator, PackingCollator
 from finetune.preflight import preflight
-from finetune.schema_split import split_by_schema
+from finetune.rows.distractors import distract
+from finetune.rows.files.columns import QUESTIONS as COLUMNS
+from finetune.rows.files.columns import parse_columns
+from finetune.rows.loading import Rows, check_writable, load_rows
+from finetune.rows.packing import CompletionCollator, PackingCollator
+from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
+from finetune.rows.splits.schema_split import split_by_schema
+from finetune.rows.sql_cleaning import check_dialect, clean_parts
+from finetune.rows.supervision import audit, encode_rows, format_audit, prompt_token_ids
 from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
-from finetune.sql_cleaning import check_dialect, clean_parts
-from finetune.supervision import audit, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
 import torch

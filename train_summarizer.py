@@ -11,11 +11,7 @@ from finetune import console, reports, resuming, tracking
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
-from finetune.columns import SUMMARIES, parse_columns
 from finetune.console import InputError, ScriptParser
-from finetune.data import Rows, check_writable, load_rows
-from finetune.holdout import hold_out_by_text
-from finetune.leaks import text_leaks
 from finetune.logged_models import SUMMARIZATION
 from finetune.models.bases.loading import load_encoder_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
@@ -25,9 +21,13 @@ from finetune.models.summarizer import articles
 from finetune.models.summarizer.articles import drop_empty, encode_summaries, longest_first, warn_of_long_articles
 from finetune.models.summarizer.summarizer import Summarizer
 from finetune.preflight import preflight
+from finetune.rows.files.columns import SUMMARIES, parse_columns
+from finetune.rows.loading import Rows, check_writable, load_rows
+from finetune.rows.splits.holdout import hold_out_by_text
+from finetune.rows.splits.leaks import text_leaks
+from finetune.rows.supervision import IGNORED, Supervision, audit, format_audit
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
-from finetune.supervision import IGNORED, Supervision, audit, format_audit
 from metrics.rouge.rouge import ROUGE
 
 from peft import LoraConfig

@@ -24,9 +24,9 @@ from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, bfloat16_speedup
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
-from finetune.packing import PackingCollator
-from finetune.reading import read_rows
-from finetune.supervision import encode_rows
+from finetune.rows.files.reading import read_rows
+from finetune.rows.packing import PackingCollator
+from finetune.rows.supervision import encode_rows
 
 import torch
 from peft import LoraConfig

@@ -17,11 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.data import load_rows
-from finetune.labelled_texts import LabelledTexts
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import balanced_sample, find_labels, read_names
+from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.loading import load_rows
 from finetune.weighting import Weighting
 from train_classifier import ClassifierTrainer, ClassifierTrainingArguments, Flags
 

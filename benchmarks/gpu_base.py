@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from finetune.models.bases.attention import PACKED_SDPA
 from finetune.models.bases.quantization import keep_trainable_on_cpu
-from finetune.packing import IGNORED
+from finetune.rows.packing import IGNORED
 
 import bitsandbytes as bnb
 import torch

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from finetune.models.bases.attention import PACKED_SDPA, packed_sdpa
-from finetune.packing import IGNORED, PackingCollator
+from finetune.rows.packing import IGNORED, PackingCollator
 from gpu_base import (
     CONFIG,
     DEVICE,

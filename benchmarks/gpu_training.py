@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.packing import IGNORED, PackingCollator
+from finetune.rows.packing import IGNORED, PackingCollator
 from gpu_base import (
     CONFIG,
     DEVICE,

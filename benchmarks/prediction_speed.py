@@ -21,7 +21,7 @@ from finetune.checkpoints import checkpoints_in
 from finetune.logged_models import load_model, open_model
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
-from finetune.reading import read_rows
+from finetune.rows.files.reading import read_rows
 
 DATA = ROOT / "demo" / "text_to_sql.jsonl"
 

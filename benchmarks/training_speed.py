@@ -22,15 +22,15 @@ from unittest.mock import patch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.data import load_rows
 from finetune.models.bases.attention import PACKED_SDPA
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.bases.memory import peak_memory, reset_peak
 from finetune.models.bases.quantization import choose_compute_dtype
 from finetune.models.prompts import Prompt
-from finetune.packing import CompletionCollator, PackingCollator
-from finetune.schema_split import split_by_schema
-from finetune.supervision import encode_rows
+from finetune.rows.loading import load_rows
+from finetune.rows.packing import CompletionCollator, PackingCollator
+from finetune.rows.splits.schema_split import split_by_schema
+from finetune.rows.supervision import encode_rows
 from train_sql_generator import COLUMNS, SqlTrainer
 
 import torch

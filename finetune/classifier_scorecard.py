@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from finetune import classifier_figures, reports, tracking
 from finetune.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
-from finetune.labelled_texts import LabelledTexts
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
+from finetune.rows.labelled_texts import LabelledTexts
 
 import numpy as np
 from mlflow.data.dataset import Dataset

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from finetune.console import InputError
 from finetune.models.prompts import Prompt
-from finetune.reading import read_object, stream_rows
+from finetune.rows.files.reading import read_object, stream_rows
 from finetune.stdin_lines import Lines
 
 logger = logging.getLogger(__name__)

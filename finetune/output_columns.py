@@ -5,7 +5,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.reading import declared_columns
+from finetune.rows.files.reading import declared_columns
 
 import pyarrow as pa
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from finetune import console
 from finetune.console import InputError
-from finetune.data import check_writable
 from finetune.output_columns import Columns, to_table
+from finetune.rows.loading import check_writable
 from finetune.stdin_lines import STDIN
 
 import pyarrow as pa

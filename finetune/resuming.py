@@ -16,13 +16,13 @@ from finetune import callbacks, environment, full_disk, journal, runs, stopping,
 from finetune.checkpoint_state import check_state
 from finetune.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
 from finetune.console import InputError, ScriptParser
-from finetune.data import check_writable
 from finetune.delivery import replace
 from finetune.mixed_precision import settle_precision
 from finetune.models.bases.configs import changed_fields
 from finetune.models.files.adapter_files import check_adapter
 from finetune.progress import ProgressCallback, set_random_state
 from finetune.recorded_settings import KEPT, absolute, begun_in, check_recorded, compare, settings_of, without_resume
+from finetune.rows.loading import check_writable
 from finetune.trackers import check_trackers
 from finetune.trainer_flags import given_names
 

@@ -9,8 +9,8 @@ from finetune import reports, tracking
 from finetune.console import InputError
 from finetune.models.generation import BATCH_SIZE, Generation, generate_all
 from finetune.models.prompts import Prompt
+from finetune.rows.supervision import prompt_token_ids
 from finetune.sharing import share_out
-from finetune.supervision import prompt_token_ids
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 
 from mlflow.data.dataset import Dataset

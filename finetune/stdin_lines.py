@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.reading import text_encoding
+from finetune.rows.files.reading import text_encoding
 
 BYTES_AT_A_TIME = 2**16
 STDIN = Path("-")

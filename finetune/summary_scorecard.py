@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from finetune import reports, tracking
 from finetune.models.generation import Generation
 from finetune.models.summarizer.summarizer import Summarizer
+from finetune.rows.supervision import IGNORED, Supervision
 from finetune.sharing import share_out
-from finetune.supervision import IGNORED, Supervision
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
 
 import numpy as np

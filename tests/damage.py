@@ -21,7 +21,7 @@ from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import load_summarizer
-from finetune.supervision import prompt_token_ids
+from finetune.rows.supervision import prompt_token_ids
 
 import torch
 import yaml

@@ -3,9 +3,9 @@
 import json
 import logging
 
-from finetune.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.console import InputError
-from finetune.data import load_rows
+from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
+from finetune.rows.loading import load_rows
 
 import pytest
 

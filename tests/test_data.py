@@ -4,11 +4,11 @@ import json
 import re
 from functools import partial
 
-from finetune import data
 from finetune.console import InputError
-from finetune.data import check_writable
-from finetune.reading import read_rows
-from finetune.schema_split import split_by_schema
+from finetune.rows import loading
+from finetune.rows.files.reading import read_rows
+from finetune.rows.loading import check_writable
+from finetune.rows.splits.schema_split import split_by_schema
 
 import pandas as pd
 import pytest
@@ -18,7 +18,7 @@ COLUMNS = ("question", "context", "answer")
 ROWS = [{"question": f"q{i}", "context": f"CREATE TABLE t{i} (c{i // 2} INT)", "answer": f"a{i}"} for i in range(20)]
 
 
-load_rows = partial(data.load_rows, hold_out=split_by_schema)
+load_rows = partial(loading.load_rows, hold_out=split_by_schema)
 
 
 def write(path, rows):

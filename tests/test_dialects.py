@@ -6,11 +6,11 @@ from pathlib import Path
 import train_sql_generator
 from finetune import scorecard
 from finetune.console import InputError
-from finetune.data import Rows
-from finetune.distractors import distract
 from finetune.models.generation import Generation
+from finetune.rows.distractors import distract
+from finetune.rows.loading import Rows
+from finetune.rows.sql_cleaning import check_dialect, clean_parts, clean_rows
 from finetune.scorecard import Answers, Scorecard, check_gold
-from finetune.sql_cleaning import check_dialect, clean_parts, clean_rows
 from metrics.sql_execution import judge
 from metrics.sql_execution.schemas import read_schema
 

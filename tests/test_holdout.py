@@ -4,12 +4,12 @@ import json
 from collections import Counter
 from random import Random
 
-from finetune.columns import SUMMARIES, TEXTS
 from finetune.console import InputError
-from finetune.data import load_rows
-from finetune.holdout import hold_out_by_label, hold_out_by_text
-from finetune.leaks import text_leaks
-from finetune.near_texts import near_copies, near_groups
+from finetune.rows.files.columns import SUMMARIES, TEXTS
+from finetune.rows.loading import load_rows
+from finetune.rows.splits.holdout import hold_out_by_label, hold_out_by_text
+from finetune.rows.splits.leaks import text_leaks
+from finetune.rows.splits.near_texts import near_copies, near_groups
 
 import pytest
 

@@ -11,7 +11,7 @@ import predict
 from finetune.console import InputError
 from finetune.output_columns import Columns, look_through
 from finetune.predictions import Writer
-from finetune.reading import stream_rows
+from finetune.rows.files.reading import stream_rows
 
 import numpy as np
 import pandas as pd

@@ -14,7 +14,7 @@ from finetune import resuming, trial_steps
 from finetune.console import InputError
 from finetune.models.bases import attention, loading, memory
 from finetune.models.bases.attention import PACKED_SDPA
-from finetune.packing import CompletionCollator, PackingCollator
+from finetune.rows.packing import CompletionCollator, PackingCollator
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator, score
 
 import pytest

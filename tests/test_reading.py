@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.reading import kind_of, read_rows
+from finetune.rows.files.reading import kind_of, read_rows
 
 import pandas as pd
 import pyarrow as pa

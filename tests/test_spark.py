@@ -7,7 +7,7 @@ import sys
 
 import predict
 from finetune.logged_models import open_model
-from finetune.reading import stream_rows
+from finetune.rows.files.reading import stream_rows
 
 import pytest
 from conftest import call, demo_rows, run_script

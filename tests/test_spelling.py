@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from finetune.distractors import distract
-from finetune.spelling import Spelling, words
+from finetune.rows.distractors import distract
+from finetune.rows.spelling import Spelling, words
 from metrics.sql_execution.schemas import read_schema
 
 import pytest

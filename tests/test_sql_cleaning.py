@@ -3,9 +3,9 @@
 import re
 
 from finetune.console import InputError
-from finetune.distractors import distract
-from finetune.leaks import format_leaks, leak_report, refuse_leaks
-from finetune.sql_cleaning import clean_rows
+from finetune.rows.distractors import distract
+from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
+from finetune.rows.sql_cleaning import clean_rows
 from metrics.sql_execution.sql_execution import judge
 
 import pytest

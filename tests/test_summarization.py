@@ -6,8 +6,8 @@ from finetune.callbacks import LossGuardCallback
 from finetune.console import InputError
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.articles import encode_articles, encode_summaries, longest_first, split_article
+from finetune.rows.supervision import IGNORED, audit
 from finetune.summary_scorecard import RougeEvaluation
-from finetune.supervision import IGNORED, audit
 
 import numpy as np
 import pytest

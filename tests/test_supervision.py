@@ -3,7 +3,7 @@
 from finetune.console import InputError
 from finetune.models.bases.loading import load_tokenizer
 from finetune.models.prompts import Prompt
-from finetune.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
+from finetune.rows.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
 
 import pytest
 from conftest import TOKENIZERS, demo_rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.data import check_columns
+from finetune.rows.loading import check_columns
 
 import numpy as np
 

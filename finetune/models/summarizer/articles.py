@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from finetune.console import InputError
 from finetune.models.documents import split_sentences
 from finetune.models.prompts import Prompt
-from finetune.supervision import Supervision
+from finetune.rows.supervision import Supervision
 
 from datasets import Dataset
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from finetune.console import InputError
-from finetune.data import Rows
+from finetune.rows.loading import Rows
 from metrics.sql_execution.dialects import ALIASES, known_dialects
 from metrics.sql_execution.execution import Connection, Unfinished
 from metrics.sql_execution.queries import QueryError, for_sqlite, parse, resolve

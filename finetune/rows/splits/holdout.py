@@ -6,7 +6,7 @@ from random import Random
 
 from finetune.console import InputError
 from finetune.models.classifier.labels import as_name, labels_of, spell_out
-from finetune.near_texts import near_groups
+from finetune.rows.splits.near_texts import near_groups
 
 logger = logging.getLogger(__name__)
 

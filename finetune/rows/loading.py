@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.columns import read_columns, say_columns
 from finetune.console import InputError
-from finetune.reading import SUFFIXES, kind_of, read_rows
+from finetune.rows.files.columns import read_columns, say_columns
+from finetune.rows.files.reading import SUFFIXES, kind_of, read_rows
 
 from datasets import Features, load_dataset
 from datasets.exceptions import DatasetNotFoundError

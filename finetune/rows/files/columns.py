@@ -2,8 +2,8 @@
 
 import logging
 
-from finetune.chat_rows import as_questions, shape_of
 from finetune.console import InputError
+from finetune.rows.files.chat_rows import as_questions, shape_of
 
 logger = logging.getLogger(__name__)
 QUESTIONS, TEXTS, SUMMARIES = ("question", "context", "answer"), ("text",), ("article", "summary")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from finetune.console import InputError
 from finetune.models.prompts import Prompt
-from finetune.packing import IGNORED
+from finetune.rows.packing import IGNORED
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase

@@ -4,9 +4,9 @@ import logging
 import re
 
 from finetune.console import InputError
-from finetune.data import Rows
-from finetune.near_texts import near_copies
-from finetune.schema_split import schema_signature
+from finetune.rows.loading import Rows
+from finetune.rows.splits.near_texts import near_copies
+from finetune.rows.splits.schema_split import schema_signature
 
 logger = logging.getLogger(__name__)
 LIMIT = 0.01

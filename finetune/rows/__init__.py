@@ -1,0 +1,1 @@
+"""From a data set to what the Trainer takes."""

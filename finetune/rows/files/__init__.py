@@ -1,0 +1,1 @@
+"""Files and columns as people have them."""

@@ -1,0 +1,1 @@
+"""Rows held out, and what they share with the rows that train."""
