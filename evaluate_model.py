@@ -17,14 +17,14 @@ from pathlib import Path
 from finetune import console, reports, tracking
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.console import InputError, Parser
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
+from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
+from finetune.logged_models.refusals import check_writable, logging_into
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.classifier.classifier import load_classifier
 from finetune.models.classifier.labels import spell_out
 from finetune.models.generation import BATCH_SIZE
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import load_summarizer
-from finetune.refusals import check_writable, logging_into
 from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.rows.files.reading import read_rows

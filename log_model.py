@@ -14,8 +14,10 @@ from pathlib import Path
 from finetune import console, runs, tracking
 from finetune.checkpoints import digest_of, find_checkpoint, load_card
 from finetune.console import InputError, Parser
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, log_adapter
-from finetune.model_entries import check_name, clear_left, clear_older, find_logged, ready_models
+from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
+from finetune.logged_models.onnx_export import check_packages, export_onnx
+from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, log_adapter
+from finetune.logged_models.refusals import check_writable, logging_into, refuse_deleted
 from finetune.models.bases.quantization import recorded_dtype
 from finetune.models.classifier.classifier import log_classifier
 from finetune.models.classifier.onnx_model import FILE as ONNX
@@ -23,8 +25,6 @@ from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import log_summarizer
-from finetune.onnx_export import check_packages, export_onnx
-from finetune.refusals import check_writable, logging_into, refuse_deleted
 
 import mlflow
 import numpy as np

@@ -21,7 +21,7 @@ from finetune.console import InputError, Parser
 from finetune.database_roles import check_role
 from finetune.databases import open_database
 from finetune.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
-from finetune.logged_models import (
+from finetune.logged_models.opening import (
     CLASSIFICATION,
     SUMMARIZATION,
     LoggedModel,

@@ -15,7 +15,7 @@ from finetune.checkpoints import checkpoints_in, final_step, load_card, start_ca
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.console import InputError, ScriptParser
-from finetune.logged_models import CLASSIFICATION
+from finetune.logged_models.opening import CLASSIFICATION
 from finetune.models.bases.loading import load_encoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
 from finetune.models.classifier.classifier import Classifier, load_classifier

@@ -15,7 +15,7 @@ from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
-from finetune.logged_models import TEXT_TO_SQL
+from finetune.logged_models.opening import TEXT_TO_SQL
 from finetune.models.bases.attention import can_pack
 from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype

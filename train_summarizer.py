@@ -12,7 +12,7 @@ from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
-from finetune.logged_models import SUMMARIZATION
+from finetune.logged_models.opening import SUMMARIZATION
 from finetune.models.bases.loading import load_encoder_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
 from finetune.models.generation import DEFAULTS

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from finetune.adapters import add_adapter
-from finetune.logged_models import load_model, open_model
+from finetune.logged_models.opening import load_model, open_model
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, bfloat16_speedup
 from finetune.models.generation import generate_all

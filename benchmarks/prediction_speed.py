@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from finetune import tracking
 from finetune.checkpoints import checkpoints_in
-from finetune.logged_models import load_model, open_model
+from finetune.logged_models.opening import load_model, open_model
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
 from finetune.rows.files.reading import read_rows

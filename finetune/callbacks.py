@@ -10,7 +10,7 @@ from pathlib import Path
 from finetune import journal, stopping, tracking
 from finetune.checkpoints import CARD, PROGRESS, checkpoints_in
 from finetune.console import InputError
-from finetune.logged_models import TEXT_TO_SQL, build_skeleton
+from finetune.logged_models.opening import TEXT_TO_SQL, build_skeleton
 from finetune.permissions import share_files
 from finetune.progress import ProgressCallback, read_progress
 

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from finetune import delivery, journal, stores, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
+from finetune.logged_models.refusals import is_refused, why_deleted
 from finetune.models.files.schemas import reason
 from finetune.redaction import redact, redact_values
-from finetune.refusals import is_refused, why_deleted
 from finetune.rows.loading import Rows
 
 import mlflow

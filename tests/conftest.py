@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # Tiny models gain nothing from a
 import log_model
 from finetune import callbacks
 from finetune.console import InputError
-from finetune.model_entries import logged_models  # noqa: F401 (for the tests)
+from finetune.logged_models.entries import logged_models  # noqa: F401 (for the tests)
 
 import database_servers
 import mlflow

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 from finetune.adapters import add_adapter
 from finetune.checkpoints import start_card
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_model, open_model
+from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_model, open_model
 from finetune.models.bases.loading import load_decoder, load_encoder, load_encoder_decoder, load_tokenizer
 from finetune.models.classifier.classifier import load_classifier
 from finetune.models.classifier.encoder import EncoderClassifier

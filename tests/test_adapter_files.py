@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION
+from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION
 from finetune.models.bases.loading import load_encoder_decoder
 from finetune.models.files import adapter_files
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import predict
 from finetune.checkpoints import CARD, load_card
-from finetune.logged_models import find_base
+from finetune.logged_models.opening import find_base
 from finetune.models.bases.configs import changed_fields, read_config
 from finetune.models.bases.loading import fingerprint
 

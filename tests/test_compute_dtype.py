@@ -14,7 +14,14 @@ import train_summarizer
 from finetune.adapters import add_adapter
 from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError, ScriptParser
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, build_skeleton, load_model, open_model
+from finetune.logged_models.opening import (
+    CLASSIFICATION,
+    SUMMARIZATION,
+    TEXT_TO_SQL,
+    build_skeleton,
+    load_model,
+    open_model,
+)
 from finetune.mixed_precision import settle_precision
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder

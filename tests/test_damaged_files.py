@@ -7,10 +7,10 @@ from random import Random
 from urllib.parse import urlparse
 
 from finetune import runs, uploads
-from finetune.checkpoint_models import log_checkpoint
 from finetune.checkpoint_state import check_state
 from finetune.console import InputError
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+from finetune.logged_models.checkpoints_as_models import log_checkpoint
+from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 
 import damage
 import mlflow

@@ -8,10 +8,10 @@ import time
 
 import log_model
 import predict
-from finetune import model_entries
 from finetune.checkpoints import find_checkpoint
-from finetune.logged_models import open_model
-from finetune.model_entries import PROCESS_TAG, logged_models, ready_models, this_process
+from finetune.logged_models import entries
+from finetune.logged_models.entries import PROCESS_TAG, logged_models, ready_models, this_process
+from finetune.logged_models.opening import open_model
 
 import mlflow
 import pytest
@@ -70,7 +70,7 @@ def begin(run):
 
 def ended_process() -> str:
     """Return what a process that has ended wrote of itself."""
-    code = "from finetune.model_entries import this_process; print(this_process())"
+    code = "from finetune.logged_models.entries import this_process; print(this_process())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -117,7 +117,7 @@ def test_what_is_being_logged_is_left(run, logged, begin, caplog):
 
 def test_what_another_machine_left_goes_after_an_hour(run, logged, begin, monkeypatch):
     mine, elsewhere, unknown = begin(this_process()), begin("other-machine/pid:[1] 7 1700000000"), begin()
-    monkeypatch.setattr(model_entries, "ABANDONED", 0)
+    monkeypatch.setattr(entries, "ABANDONED", 0)
     assert call(log_model.main, run.info.run_id, *QUICK) is None
     ids = {model.model_id for model in logged_models(run)}
     assert mine in ids

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import log_model
 from finetune.console import InputError
-from finetune.logged_models import open_model
-from finetune.model_entries import ready_models
-from finetune.model_files import on_this_disk
+from finetune.logged_models.entries import ready_models
+from finetune.logged_models.files import on_this_disk
+from finetune.logged_models.opening import open_model
 
 import mlflow
 import pytest

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import log_model
 from finetune import uploads
 from finetune.callbacks import CardCallback
-from finetune.model_entries import ready_models
+from finetune.logged_models.entries import ready_models
 from finetune.permissions import share_files
 
 import mlflow

@@ -5,10 +5,11 @@ import shutil
 
 import evaluate_model
 import log_model
-from finetune import refusals, tracking
+from finetune import tracking
 from finetune.console import InputError
-from finetune.logged_models import open_model
-from finetune.model_entries import logged_models
+from finetune.logged_models import refusals
+from finetune.logged_models.entries import logged_models
+from finetune.logged_models.opening import open_model
 
 import mlflow
 import pytest

@@ -16,7 +16,7 @@ import train_sql_generator
 from finetune import callbacks, stopping, uploads
 from finetune.checkpoints import list_checkpoints
 from finetune.console import InputError, ScriptParser
-from finetune.logged_models import TEXT_TO_SQL
+from finetune.logged_models.opening import TEXT_TO_SQL
 from finetune.mixed_precision import settle_precision
 from finetune.recorded_settings import settings_of
 from finetune.resuming import _move_best, parse_resumable

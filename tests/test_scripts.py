@@ -19,7 +19,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.logged_models import open_model
+from finetune.logged_models.opening import open_model
 from finetune.models.prompts import Prompt
 
 import mlflow

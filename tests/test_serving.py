@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import predict
-from finetune.logged_models import open_model
+from finetune.logged_models.opening import open_model
 
 import mlflow
 import pandas as pd

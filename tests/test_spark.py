@@ -6,7 +6,7 @@ import shutil
 import sys
 
 import predict
-from finetune.logged_models import open_model
+from finetune.logged_models.opening import open_model
 from finetune.rows.files.reading import stream_rows
 
 import pytest

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from finetune.checkpoints import load_card
-from finetune.code_models import log_code_model
 from finetune.console import InputError
-from finetune.logged_models import attach_adapter, find_base, requirements, restored_quantization
+from finetune.logged_models.code_models import log_code_model
+from finetune.logged_models.opening import attach_adapter, find_base, requirements, restored_quantization
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary

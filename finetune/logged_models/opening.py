@@ -8,9 +8,9 @@ from unittest.mock import patch
 
 from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
-from finetune.mlmodel import read_model
-from finetune.model_entries import log_saved
-from finetune.model_uris import find_files
+from finetune.logged_models.entries import log_saved
+from finetune.logged_models.mlmodel import read_model
+from finetune.logged_models.uris import find_files
 from finetune.models.bases.configs import changed_fields
 from finetune.models.bases.loading import fingerprint, load_config, load_decoder, load_tokenizer
 from finetune.models.bases.memory import memory_limit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune import trackers
 from finetune.checkpoints import load_card
-from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, log_adapter
+from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, log_adapter
 from finetune.models.classifier.classifier import log_classifier
 from finetune.models.summarizer.summarizer import log_summarizer
 

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from finetune.checkpoints import CARD, digest_of, load_card, served_files, step_of
-from finetune.logged_models import METADATA_KEY
-from finetune.model_entries import log_saved
+from finetune.logged_models.entries import log_saved
+from finetune.logged_models.opening import METADATA_KEY
 from finetune.models.bases.loading import fingerprint
 
 import mlflow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finetune.checkpoints import CARD, served_files
 from finetune.console import InputError
-from finetune.refusals import reason
+from finetune.logged_models.refusals import reason
 
 import mlflow
 from mlflow.exceptions import MlflowException

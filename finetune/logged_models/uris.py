@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from finetune.console import InputError
-from finetune.model_entries import is_being_logged, logged_models
-from finetune.model_files import EXPECTED, check_folder, fetch, on_this_disk
-from finetune.refusals import is_refused, reason, why_deleted
+from finetune.logged_models.entries import is_being_logged, logged_models
+from finetune.logged_models.files import EXPECTED, check_folder, fetch, on_this_disk
+from finetune.logged_models.refusals import is_refused, reason, why_deleted
 
 import mlflow
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run

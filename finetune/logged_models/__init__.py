@@ -1,0 +1,1 @@
+"""A model in MLflow: written, found, opened."""
