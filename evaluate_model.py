@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune import console, reports, tracking
+from finetune import console, reports
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.console import InputError, Parser
 from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
@@ -31,6 +31,7 @@ from finetune.rows.files.reading import read_rows
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.loading import complete_rows, part_of
 from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
+from finetune.runs import tracking
 from finetune.scorecard import compare, log_scorecard
 from finetune.summary_scorecard import summary_scorecard
 

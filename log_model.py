@@ -11,8 +11,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from finetune import console, runs, tracking
-from finetune.checkpoints import digest_of, find_checkpoint, load_card
+from finetune import console
 from finetune.console import InputError, Parser
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
 from finetune.logged_models.onnx_export import check_packages, export_onnx
@@ -25,6 +24,8 @@ from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import log_summarizer
+from finetune.runs import lifecycle, tracking
+from finetune.runs.checkpoints import digest_of, find_checkpoint, load_card
 
 import mlflow
 import numpy as np
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     tracking.connect()
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
-        console.print_result(runs.sync(flags.run, flags.sync))
+        console.print_result(lifecycle.sync(flags.run, flags.sync))
         return
     run = tracking.find_run(flags.run)
     check_writable(run)

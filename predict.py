@@ -13,9 +13,8 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from finetune import console, spark_engine, tracking
+from finetune import console, spark_engine
 from finetune.asking import Dialogue
-from finetune.checkpoints import CARD
 from finetune.clause_report import clause_report
 from finetune.console import InputError, Parser
 from finetune.database_roles import check_role
@@ -43,6 +42,8 @@ from finetune.output_columns import Columns, look_through
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
+from finetune.runs import tracking
+from finetune.runs.checkpoints import CARD
 from finetune.stdin_lines import STDIN, Lines
 
 import pyarrow as pa

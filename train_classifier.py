@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from finetune import classifier_figures, console, reports, resuming, tracking
+from finetune import classifier_figures, console, reports, resuming
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
-from finetune.checkpoints import checkpoints_in, final_step, load_card, start_card
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.console import InputError, ScriptParser
@@ -36,6 +35,8 @@ from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
+from finetune.runs import tracking
+from finetune.runs.checkpoints import checkpoints_in, final_step, load_card, start_card
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 

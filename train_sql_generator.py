@@ -10,10 +10,9 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, reports, resuming, tracking
+from finetune import console, reports, resuming
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
-from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import TEXT_TO_SQL
 from finetune.models.bases.attention import can_pack
@@ -31,6 +30,8 @@ from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.rows.splits.schema_split import split_by_schema
 from finetune.rows.sql_cleaning import check_dialect, clean_parts
 from finetune.rows.supervision import audit, encode_rows, format_audit, prompt_token_ids
+from finetune.runs import tracking
+from finetune.runs.checkpoints import final_step, start_card
 from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from metrics.sql_execution.sql_execution import summarize

@@ -7,10 +7,9 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, reports, resuming, tracking
+from finetune import console, reports, resuming
 from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.callbacks import parse_duration
-from finetune.checkpoints import final_step, start_card
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import SUMMARIZATION
 from finetune.models.bases.loading import load_encoder_decoder, open_base
@@ -26,6 +25,8 @@ from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.splits.leaks import text_leaks
 from finetune.rows.supervision import IGNORED, Supervision, audit, format_audit
+from finetune.runs import tracking
+from finetune.runs.checkpoints import final_step, start_card
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from metrics.rouge.rouge import ROUGE

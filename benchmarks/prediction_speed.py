@@ -16,12 +16,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune import tracking
-from finetune.checkpoints import checkpoints_in
 from finetune.logged_models.opening import load_model, open_model
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
 from finetune.rows.files.reading import read_rows
+from finetune.runs import tracking
+from finetune.runs.checkpoints import checkpoints_in
 
 DATA = ROOT / "demo" / "text_to_sql.jsonl"
 

@@ -14,8 +14,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from finetune import console, tracking
+from finetune import console
 from finetune.models.classifier.labels import Labels, find_labels
+from finetune.runs import tracking
 from metrics.unfair_tos.unfair_tos import score
 from run_demo import script, show_end
 

@@ -15,7 +15,8 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 import build_shop
-from finetune import console, tracking
+from finetune import console
+from finetune.runs import tracking
 
 import mlflow
 

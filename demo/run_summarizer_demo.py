@@ -12,7 +12,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from finetune import console, tracking
+from finetune import console
+from finetune.runs import tracking
 from run_demo import script, show_end
 
 BASE, DATA = "demo/t5-base", "demo/summaries.jsonl"

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from finetune import tracking
 from finetune.console import InputError
 from finetune.loftq import replace_with_loftq
 from finetune.preflight import Preflight
+from finetune.runs import tracking
 
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights

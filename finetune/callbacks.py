@@ -7,12 +7,14 @@ import re
 import time
 from pathlib import Path
 
-from finetune import journal, stopping, tracking
-from finetune.checkpoints import CARD, PROGRESS, checkpoints_in
+from finetune import stopping
 from finetune.console import InputError
 from finetune.logged_models.opening import TEXT_TO_SQL, build_skeleton
-from finetune.permissions import share_files
 from finetune.progress import ProgressCallback, read_progress
+from finetune.runs import tracking
+from finetune.runs.checkpoints import CARD, PROGRESS, checkpoints_in
+from finetune.runs.permissions import share_files
+from finetune.runs.sending import journal
 
 import torch
 from transformers import TrainerCallback, TrainingArguments

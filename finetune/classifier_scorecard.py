@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from finetune import classifier_figures, reports, tracking
+from finetune import classifier_figures, reports
 from finetune.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
 from finetune.rows.labelled_texts import LabelledTexts
+from finetune.runs import tracking
 
 import numpy as np
 from mlflow.data.dataset import Dataset

@@ -7,7 +7,8 @@ import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
 
-from finetune import journal, trackers, tracking
+from finetune.runs import trackers, tracking
+from finetune.runs.sending import journal
 from metrics.sql_execution.sql_execution import wilson
 
 import mlflow

@@ -12,18 +12,20 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune import callbacks, environment, full_disk, journal, runs, stopping, tracking, uploads
+from finetune import callbacks, stopping
 from finetune.checkpoint_state import check_state
-from finetune.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
 from finetune.console import InputError, ScriptParser
-from finetune.delivery import replace
 from finetune.mixed_precision import settle_precision
 from finetune.models.bases.configs import changed_fields
 from finetune.models.files.adapter_files import check_adapter
 from finetune.progress import ProgressCallback, set_random_state
 from finetune.recorded_settings import KEPT, absolute, begun_in, check_recorded, compare, settings_of, without_resume
 from finetune.rows.loading import check_writable
-from finetune.trackers import check_trackers
+from finetune.runs import environment, full_disk, lifecycle, tracking
+from finetune.runs.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
+from finetune.runs.sending import journal, uploads
+from finetune.runs.sending.delivery import replace
+from finetune.runs.trackers import check_trackers
 from finetune.trainer_flags import given_names
 
 import mlflow
@@ -141,7 +143,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
     """
     if args.process_index == 0:
         tags = origin.tags | _name(flags, args, origin)
-        run = runs.run(
+        run = lifecycle.run(
             flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, tags, origin.empty
         )  # fmt: skip
     else:
@@ -197,7 +199,7 @@ def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
     ]
     if trainer.args.process_index == 0:
         note = partial(_note_resume, trainer.args, origin)
-        chain += [runs.RunCallback(note), callbacks.CheckpointCallback(flags.log_checkpoints, card)]
+        chain += [lifecycle.RunCallback(note), callbacks.CheckpointCallback(flags.log_checkpoints, card)]
     for callback in [*chain, callbacks.StopCallback(progress)]:
         trainer.add_callback(callback)
     if trainer.args.world_size > 1:

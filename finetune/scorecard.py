@@ -5,11 +5,12 @@ import math
 import time
 from dataclasses import dataclass
 
-from finetune import reports, tracking
+from finetune import reports
 from finetune.console import InputError
 from finetune.models.generation import BATCH_SIZE, Generation, generate_all
 from finetune.models.prompts import Prompt
 from finetune.rows.supervision import prompt_token_ids
+from finetune.runs import tracking
 from finetune.sharing import share_out
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from finetune import reports, tracking
+from finetune import reports
 from finetune.models.generation import Generation
 from finetune.models.summarizer.summarizer import Summarizer
 from finetune.rows.supervision import IGNORED, Supervision
+from finetune.runs import tracking
 from finetune.sharing import share_out
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
 

@@ -5,10 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
-from finetune.checkpoints import CARD
 from finetune.models.bases.loading import load_tokenizer
 from finetune.models.prompts import Prompt
 from finetune.rows.supervision import prompt_token_ids
+from finetune.runs.checkpoints import CARD
 
 import mlflow
 from conftest import ROOT, byte_level_tokenizer, demo_rows, make_base

@@ -13,7 +13,7 @@ import train_sql_generator
 import train_summarizer
 from finetune.console import ScriptParser
 from finetune.models.bases.loading import load_config
-from finetune.runs import rename_cards
+from finetune.runs.lifecycle import rename_cards
 
 import mlflow
 import pytest

@@ -12,7 +12,6 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune.adapters import add_adapter
-from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import (
     CLASSIFICATION,
@@ -27,6 +26,7 @@ from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
 from finetune.recorded_settings import begun_in
+from finetune.runs.checkpoints import CARD, load_card
 
 import bitsandbytes as bnb
 import mlflow

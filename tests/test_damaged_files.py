@@ -6,11 +6,12 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlparse
 
-from finetune import runs, uploads
 from finetune.checkpoint_state import check_state
 from finetune.console import InputError
 from finetune.logged_models.checkpoints_as_models import log_checkpoint
 from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+from finetune.runs import lifecycle
+from finetune.runs.sending import uploads
 
 import damage
 import mlflow
@@ -83,7 +84,7 @@ def unsent(tmp_path_factory, checkpoints) -> Path:
 
 def sync(folder: Path) -> None:
     """Send a spool; what is left of it stays within its folder."""
-    runs.sync(folder.name, folder)
+    lifecycle.sync(folder.name, folder)
 
 
 @pytest.fixture(scope="module")

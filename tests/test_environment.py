@@ -8,9 +8,10 @@ import log_model
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import environment, resuming, runs, tracking
-from finetune.checkpoints import FOLDER_TAG, TASK_TAG
+from finetune import resuming
 from finetune.console import InputError
+from finetune.runs import environment, lifecycle, tracking
+from finetune.runs.checkpoints import FOLDER_TAG, TASK_TAG
 
 import mlflow
 import pytest
@@ -134,7 +135,7 @@ def test_a_training_goes_into_the_run_that_was_made_for_it(monkeypatch, tmp_path
     given = flags()
     empty, tags = environment.place(given, False)
     assert (given.experiment, empty.info.run_id) == ("team", run_id)
-    with runs.run(given.experiment, tmp_path, tags=tags, empty=empty) as inside:
+    with lifecycle.run(given.experiment, tmp_path, tags=tags, empty=empty) as inside:
         assert inside == run_id
         assert mlflow.get_run(run_id).info.status == "RUNNING"
         tracking.log_params({"learning_rate": "0.01", "seed": "7"})
@@ -147,7 +148,7 @@ def test_a_training_goes_into_the_run_that_was_made_for_it(monkeypatch, tmp_path
     assert "mlflow.source.git.commit" in run.data.tags
     # --run-name renames it.
     other = made()
-    with runs.run("team", tmp_path, tags={"mlflow.runName": "mine"}, empty=mlflow.get_run(other)):
+    with lifecycle.run("team", tmp_path, tags={"mlflow.runName": "mine"}, empty=mlflow.get_run(other)):
         pass
     assert mlflow.get_run(other).info.run_name == "mine"
 
@@ -198,7 +199,7 @@ def test_a_nested_run_is_a_child_of_the_run_that_is_named(monkeypatch, tmp_path)
     given = flags()
     empty, tags = environment.place(given, False)
     assert (empty, given.experiment) == (None, "team")
-    with runs.run(given.experiment, tmp_path, tags=tags) as child:
+    with lifecycle.run(given.experiment, tmp_path, tags=tags) as child:
         pass
     assert child != parent
     assert mlflow.get_run(child).data.tags["mlflow.parentRunId"] == parent
@@ -233,8 +234,8 @@ def test_the_trainers_callback_logs_under_any_variables(flatten, monkeypatch, tm
         monkeypatch.setenv(name, value)
     labels = {0: "fair", 1: "unfair (arbitration!)", 2: "ümlaut/../x", 3: "x" * 300}
     model = SimpleNamespace(config=MistralConfig(id2label=labels, label2id={v: k for k, v in labels.items()}))
-    args, callback = TrainingArguments(str(tmp_path), report_to=[]), runs.RunCallback(lambda: None)
-    with runs.run("callbacks", tmp_path) as run_id:
+    args, callback = TrainingArguments(str(tmp_path), report_to=[]), lifecycle.RunCallback(lambda: None)
+    with lifecycle.run("callbacks", tmp_path) as run_id:
         callback.on_train_begin(args, TrainerState(), TrainerControl(), model=model)
         callback.on_log(args, TrainerState(global_step=1), TrainerControl(), logs={"loss": 1.0})
         callback.on_save(args, TrainerState(global_step=1), TrainerControl())

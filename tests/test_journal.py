@@ -3,7 +3,8 @@
 import json
 import time
 
-from finetune import delivery, journal, runs, tracking
+from finetune.runs import lifecycle, tracking
+from finetune.runs.sending import delivery, journal
 
 import mlflow
 import pytest
@@ -25,7 +26,7 @@ def server(monkeypatch):
         monkeypatch.setattr(mlflow.MlflowClient, name, lambda *a, known=known, **k: check() or known(*a, **k))
     monkeypatch.setattr(journal, "is_reachable", lambda *_: not Switch.away)
     monkeypatch.setattr(delivery, "is_reachable", lambda *_, **__: not Switch.away)
-    monkeypatch.setenv(runs.PATIENCE, "0.3")
+    monkeypatch.setenv(lifecycle.PATIENCE, "0.3")
     return Switch
 
 
@@ -41,7 +42,7 @@ def log(steps) -> None:
 
 
 def test_what_is_logged_while_the_server_is_away_arrives_when_it_is_back(server, tmp_path):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         log(range(1, 4))
         server.away = True
         start = time.time()
@@ -61,7 +62,7 @@ def test_what_is_logged_while_the_server_is_away_arrives_when_it_is_back(server,
 
 
 def test_what_cannot_be_sent_is_kept_and_synced_once(server, tmp_path, caplog):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         log(range(1, 4))
         journal.active().wait(5)
         server.away = True
@@ -75,33 +76,33 @@ def test_what_cannot_be_sent_is_kept_and_synced_once(server, tmp_path, caplog):
         file.write('{"op": "metrics", "poi')
     (spool / "sent").write_text("")
     server.away = False
-    assert runs.sync(run_id, tmp_path / run_id) == run_id
+    assert lifecycle.sync(run_id, tmp_path / run_id) == run_id
     assert points(run_id) == [(step, 1 / step) for step in range(1, 6)]
     assert mlflow.get_run(run_id).info.status == "FINISHED"
     assert tracking.load_artifact_json(run_id, "values.json") == {"a": 1}
     assert not spool.exists()
     with pytest.raises(tracking.InputError, match="nothing to sync"):
-        runs.sync(run_id, tmp_path)
+        lifecycle.sync(run_id, tmp_path)
 
 
 def test_a_point_that_is_computed_again_is_not_logged_again(tmp_path):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         log(range(1, 6))
-    with runs.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
+    with lifecycle.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         journal.active().metrics({"loss": 99}, 4)
         log(range(6, 8))
     assert points(run_id) == [(step, 1 / step) for step in range(1, 8)]
 
 
 def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         log([1])
     spool = tmp_path / run_id / "spool"
     spool.mkdir()
     (spool / "run.json").write_text(json.dumps({"run_id": run_id}))
     point = {"op": "metrics", "number": 1, "points": [["loss", 0.5, 5, 2]]}
     (spool / "journal.jsonl").write_text(json.dumps(point) + '\n{"op": "metr')
-    with runs.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
+    with lifecycle.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         log([3])
         journal.active().wait(5)
         assert [entry["points"][0][3] for entry in journal.read_lines(spool / "journal.jsonl")] == [2, 3]
@@ -109,9 +110,9 @@ def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
 
 
 def test_a_parameter_that_has_changed_becomes_a_tag(tmp_path):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         tracking.log_params({"a": "1", "b": "2"})
-    with runs.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
+    with lifecycle.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         tracking.log_params({"a": "1", "b": "3", "c": "4"})
     run = mlflow.get_run(run_id)
     assert (run.data.params, run.data.tags["param_drift.b"]) == ({"a": "1", "b": "2", "c": "4"}, "2 -> 3")
@@ -120,7 +121,7 @@ def test_a_parameter_that_has_changed_becomes_a_tag(tmp_path):
 
 def test_what_mlflow_refuses_is_kept_and_does_not_hold_up_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "ATTEMPTS", 2)
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         log([1])
         journal.active().metrics({"no|such|name": 1}, 1)
         log([2])
@@ -130,18 +131,18 @@ def test_what_mlflow_refuses_is_kept_and_does_not_hold_up_the_rest(tmp_path, mon
     assert entry["points"][0][:2] == ["no|such|name", 1.0]
     assert "Invalid value" in entry["error"]
     with pytest.raises(tracking.InputError, match="1 of 1 entries are not in MLflow"):
-        runs.sync(run_id, tmp_path / run_id)
+        lifecycle.sync(run_id, tmp_path / run_id)
     known = delivery.Delivery._apply_metrics
     monkeypatch.setattr(
         delivery.Delivery, "_apply_metrics", lambda *given: known(given[0], [{"points": [["name", 1.0, 5, 1]]}])
     )
-    assert runs.sync(run_id, tmp_path / run_id) == run_id
+    assert lifecycle.sync(run_id, tmp_path / run_id) == run_id
     assert points(run_id, "name") == [(1, 1.0)]
     assert not (tmp_path / run_id / "spool").exists()
 
 
 def test_writing_never_raises(tmp_path, caplog):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         running = journal.active()
         running._lines.close()  # As on a disk that is full.
         log([1])
@@ -153,7 +154,7 @@ def test_writing_never_raises(tmp_path, caplog):
 
 
 def test_an_entry_that_the_disk_did_not_take_does_not_shift_the_count(tmp_path):
-    with runs.run("journal", tmp_path) as run_id:
+    with lifecycle.run("journal", tmp_path) as run_id:
         log([1])
     spool = tmp_path / run_id / "spool"
     spool.mkdir()
@@ -161,13 +162,13 @@ def test_an_entry_that_the_disk_did_not_take_does_not_shift_the_count(tmp_path):
     lines = [{"op": "metrics", "number": n, "points": [["loss", 1 / n, n, n]]} for n in (2, 4, 5)]  # 3 is missing.
     (spool / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (spool / "sent").write_text("3")
-    assert runs.sync(run_id, tmp_path / run_id) == run_id
+    assert lifecycle.sync(run_id, tmp_path / run_id) == run_id
     assert {step for step, _ in points(run_id)} == {1, 4, 5}
 
 
 def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
     server.away = True
-    with runs.run("journal", tmp_path, online=False) as name:
+    with lifecycle.run("journal", tmp_path, online=False) as name:
         log(range(1, 4))
     assert name.startswith("offline-")
     server.away = False
@@ -179,8 +180,8 @@ def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
     made = mlflow.MlflowClient().create_run(experiment, header["start_time"], tags).info.run_id
     with pytest.raises(tracking.InputError, match="not in MLflow yet"):
         tracking.find_run(f"{name}0")
-    run_id = runs.sync(name, tmp_path)
+    run_id = lifecycle.sync(name, tmp_path)
     assert run_id == made == tracking.find_run(name).info.run_id
     assert points(run_id) == [(step, 1 / step) for step in range(1, 4)]
     with pytest.raises(tracking.InputError, match="nothing to sync"):
-        runs.sync(name, tmp_path)
+        lifecycle.sync(name, tmp_path)

@@ -6,7 +6,7 @@ import sys
 import predict
 from finetune.console import InputError
 from finetune.logged_models.opening import build_skeleton, check_prompt_parity, fingerprint
-from finetune.runs import rename_cards
+from finetune.runs.lifecycle import rename_cards
 
 import mlflow
 import pytest

@@ -8,10 +8,10 @@ import time
 
 import log_model
 import predict
-from finetune.checkpoints import find_checkpoint
 from finetune.logged_models import entries
 from finetune.logged_models.entries import PROCESS_TAG, logged_models, ready_models, this_process
 from finetune.logged_models.opening import open_model
+from finetune.runs.checkpoints import find_checkpoint
 
 import mlflow
 import pytest

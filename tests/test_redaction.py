@@ -10,9 +10,10 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import console, resuming, runs, tracking
+from finetune import console, resuming
 from finetune.console import InputError
 from finetune.redaction import is_secret_name, redact, redact_arguments, redact_values, shorten
+from finetune.runs import lifecycle, tracking
 
 import mlflow
 import pytest
@@ -244,7 +245,7 @@ def test_lines_and_tracebacks_are_without_secrets(capsys):
 def test_what_is_tracked_is_without_secrets(tmp_path):
     url, arguments = "https://u:hunter2@host/rows", ["--dataset", "https://u:hunter2@host/rows", "--hub-token", SECRET]
     rows = [{"text": "x"}]
-    with suppress(RuntimeError), runs.run("secrets", tmp_path, tags={"from": url}) as run_id:
+    with suppress(RuntimeError), lifecycle.run("secrets", tmp_path, tags={"from": url}) as run_id:
         args = type("Arguments", (), {"output_dir": str(tmp_path)})
         resuming._announce(args, resuming.Origin(arguments, {"dataset": url}))
         tracking.log_params({"dataset": url, "hub_token": SECRET})

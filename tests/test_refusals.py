@@ -5,11 +5,11 @@ import shutil
 
 import evaluate_model
 import log_model
-from finetune import tracking
 from finetune.console import InputError
 from finetune.logged_models import refusals
 from finetune.logged_models.entries import logged_models
 from finetune.logged_models.opening import open_model
+from finetune.runs import tracking
 
 import mlflow
 import pytest

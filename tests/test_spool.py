@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 
 import log_model
-from finetune import journal, runs
 from finetune.console import InputError
 from finetune.models.files.inside import inside, refuse_links
-from finetune.spool import read_lines
+from finetune.runs import lifecycle
+from finetune.runs.sending import journal
+from finetune.runs.sending.spool import read_lines
 
 import mlflow
 import pytest
@@ -54,7 +55,7 @@ def change(folder: Path, op: str, values: dict) -> None:
 
 
 def test_all_kinds_of_lines_are_sent_and_the_spool_goes(unsent):
-    assert runs.sync(unsent.name, unsent) == unsent.name
+    assert lifecycle.sync(unsent.name, unsent) == unsent.name
     run = mlflow.get_run(unsent.name)
     assert (run.info.status, run.data.metrics["loss"], run.data.params) == ("FINISHED", 0.5, {"a": "1"})
     assert {"tables/values.json", "checkpoints/checkpoint-5/finetune.json"} <= set(artifacts(unsent.name))
@@ -103,14 +104,14 @@ def test_a_line_that_no_training_writes_is_refused_before_anything_is_sent(unsen
     change(unsent, op, {name: value.format(outside=outside) if isinstance(value, str) else value})
     before, elsewhere = contents(unsent), contents(outside)
     with pytest.raises(InputError, match=r"journal.jsonl, line \d, is damaged: .*expected"):
-        runs.sync(unsent.name, unsent)
+        lifecycle.sync(unsent.name, unsent)
     assert contents(outside) == elsewhere
     assert contents(unsent) == before
     assert artifacts(unsent.name) == []
     # Without that line, as the sentence says, the rest goes.
     lines = read_valid(unsent)
     (unsent / "spool" / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert runs.sync(unsent.name, unsent) == unsent.name
+    assert lifecycle.sync(unsent.name, unsent) == unsent.name
     assert contents(outside) == elsewhere
 
 
@@ -145,7 +146,7 @@ def test_no_link_in_a_spool_is_followed(unsent, outside, place):
     path.symlink_to(target)
     elsewhere = contents(outside)
     with pytest.raises(InputError, match="link"):
-        runs.sync(unsent.name, unsent)
+        lifecycle.sync(unsent.name, unsent)
     assert contents(outside) == elsewhere
     assert artifacts(unsent.name) == []
 
@@ -153,7 +154,7 @@ def test_no_link_in_a_spool_is_followed(unsent, outside, place):
 def test_a_special_file_is_not_read(unsent):
     os.mkfifo(unsent / "spool" / "files" / "1" / "pipe")
     with pytest.raises(InputError, match="no plain file"):
-        runs.sync(unsent.name, unsent)
+        lifecycle.sync(unsent.name, unsent)
 
 
 def test_only_numbered_folders_are_deleted(unsent):
@@ -161,7 +162,7 @@ def test_only_numbered_folders_are_deleted(unsent):
     for name, text in kept.items():
         (unsent / "spool" / name).parent.mkdir(exist_ok=True)
         (unsent / "spool" / name).write_bytes(text)
-    assert runs.sync(unsent.name, unsent) == unsent.name
+    assert lifecycle.sync(unsent.name, unsent) == unsent.name
     assert contents(unsent / "spool") == kept
 
 
@@ -169,7 +170,7 @@ def test_a_checkpoint_behind_a_link_does_not_get_the_runs_id(unsent, outside, ca
     (unsent / "checkpoint-5").symlink_to(outside / "checkpoint-5")
     make_card(unsent / "checkpoint-6", "offline-0").joinpath("finetune.json")
     elsewhere = contents(outside)
-    runs.sync(unsent.name, unsent)
+    lifecycle.sync(unsent.name, unsent)
     assert contents(outside) == elsewhere
     assert json.loads((unsent / "checkpoint-6" / "finetune.json").read_text())["run_id"] == unsent.name
     assert "checkpoint-5/finetune.json does not get the run's id" in caplog.text
@@ -198,14 +199,14 @@ def test_what_a_power_cut_leaves_is_passed_over(unsent, caplog):
     path = unsent / "spool" / "journal.jsonl"
     path.write_bytes(path.read_bytes() + b"\0" * 512 + b'\n{"op": "metri')
     (unsent / "spool" / "sent").write_text("1" * 5000)
-    assert runs.sync(unsent.name, unsent) == unsent.name
+    assert lifecycle.sync(unsent.name, unsent) == unsent.name
     assert "cut off" in caplog.text
 
 
 def test_a_damaged_card_in_the_spool_is_said_and_kept(unsent, caplog):
     (unsent / "spool" / "checkpoints" / "2" / "checkpoint-5" / "finetune.json").write_text("{}")
     with caplog.at_level(logging.WARNING), pytest.raises(InputError, match="2 of 9 entries are not in MLflow"):
-        runs.sync(unsent.name, unsent)
+        lifecycle.sync(unsent.name, unsent)
     assert "checkpoint cannot be sent (" in caplog.text
     assert "task is missing" in caplog.text
     assert (unsent / "spool" / "checkpoints" / "2" / "checkpoint-5").is_dir()
@@ -214,7 +215,7 @@ def test_a_damaged_card_in_the_spool_is_said_and_kept(unsent, caplog):
 def test_a_training_does_not_begin_on_a_spool_that_leads_elsewhere(unsent, outside):
     change(unsent, "file", {"file": str(outside / "key.txt")})
     run = mlflow.get_run(unsent.name)
-    with pytest.raises(InputError, match="is damaged"), runs.run("classifier", unsent, resume=run):
+    with pytest.raises(InputError, match="is damaged"), lifecycle.run("classifier", unsent, resume=run):
         pass
     assert (outside / "key.txt").read_text() == KEY
     assert journal.active() is None

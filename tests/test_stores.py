@@ -10,8 +10,9 @@ from contextlib import closing
 
 import log_model
 import predict
-from finetune import console, runs, stores, tracking
+from finetune import console
 from finetune.console import InputError
+from finetune.runs import lifecycle, stores, tracking
 
 import mlflow
 import psycopg
@@ -36,7 +37,7 @@ def start_run(barrier, runs_made) -> None:
     barrier.wait()
     try:
         tracking.connect()
-        runs_made.put(runs._create_run(HEADER))
+        runs_made.put(lifecycle._create_run(HEADER))
     except BaseException as error:
         runs_made.put(f"{type(error).__name__}: {error}")
 
@@ -86,7 +87,7 @@ def test_who_loses_the_race_for_an_experiment_takes_the_winners(monkeypatch):
 
     first = mlflow.create_experiment("raced")
     monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", late)
-    assert runs.delivery.find_experiment("raced") == first
+    assert lifecycle.delivery.find_experiment("raced") == first
     assert len(asked) == 2
 
 

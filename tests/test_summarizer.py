@@ -12,7 +12,7 @@ import log_model
 import predict
 import train_sql_generator
 import train_summarizer
-from finetune.checkpoints import find_checkpoint, load_card
+from finetune.runs.checkpoints import find_checkpoint, load_card
 from metrics.rouge.rouge import ROUGE
 
 import bitsandbytes as bnb

@@ -3,7 +3,7 @@
 import sys
 from types import SimpleNamespace
 
-from finetune import trackers
+from finetune.runs import trackers
 
 import pandas as pd
 

@@ -3,8 +3,8 @@
 from contextlib import suppress
 from pathlib import Path
 
-from finetune import runs, tracking
 from finetune.console import InputError
+from finetune.runs import lifecycle, tracking
 
 import mlflow
 import pytest
@@ -12,7 +12,7 @@ import pytest
 
 def status_after(error: BaseException | None, folder: Path) -> tuple[str, str]:
     """Return the status and the id of a run in which an exception was raised."""
-    with suppress(KeyboardInterrupt, RuntimeError), runs.run("statuses", folder) as run_id:
+    with suppress(KeyboardInterrupt, RuntimeError), lifecycle.run("statuses", folder) as run_id:
         if error:
             raise error
     return mlflow.get_run(run_id).info.status, run_id
@@ -29,7 +29,7 @@ def test_a_run_ends_as_it_went(tmp_path):
 
 
 def test_no_parameter_is_dropped_for_its_length(tmp_path):
-    with runs.run("parameters", tmp_path) as run_id:
+    with lifecycle.run("parameters", tmp_path) as run_id:
         tracking.log_parameters({"lora": {"r": 8, "long": "x" * 20_000}}, training={"seed": 42})
     parameters = mlflow.get_run(run_id).data.params
     assert parameters["lora.r"] == "8"
@@ -42,7 +42,7 @@ def test_no_parameter_is_dropped_for_its_length(tmp_path):
 def test_data_sets_are_inputs_with_a_digest_of_every_row(tmp_path):
     rows = [{"a": str(i), "b": "x"} for i in range(12_000)]
     digests = []
-    with runs.run("data-sets", tmp_path) as run_id:
+    with lifecycle.run("data-sets", tmp_path) as run_id:
         for last in ("1", "2"):
             given = [*rows, {"a": last, "b": "x"}]
             tracking.log_dataset(run_id, given, ("a",), "owner/name", f"rows{last}", "training", from_hub=True)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from finetune import trackers
-from finetune.checkpoints import load_card
 from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, log_adapter
 from finetune.models.classifier.classifier import log_classifier
 from finetune.models.summarizer.summarizer import log_summarizer
+from finetune.runs import trackers
+from finetune.runs.checkpoints import load_card
 
 import mlflow
 from mlflow.entities import Metric, Run

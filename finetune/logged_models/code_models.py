@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from finetune.checkpoints import CARD, digest_of, load_card, served_files, step_of
 from finetune.logged_models.entries import log_saved
 from finetune.logged_models.opening import METADATA_KEY
 from finetune.models.bases.loading import fingerprint
+from finetune.runs.checkpoints import CARD, digest_of, load_card, served_files, step_of
 
 import mlflow
 from mlflow.entities import Run

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from finetune.checkpoints import load_card, step_of
 from finetune.console import InputError
-from finetune.permissions import share_files
+from finetune.runs.checkpoints import load_card, step_of
+from finetune.runs.permissions import share_files
 
 import mlflow
 import psutil

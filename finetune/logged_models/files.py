@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from finetune.checkpoints import CARD, served_files
 from finetune.console import InputError
 from finetune.logged_models.refusals import reason
+from finetune.runs.checkpoints import CARD, served_files
 
 import mlflow
 from mlflow.exceptions import MlflowException

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from finetune.checkpoints import CARD, digest_of, load_card, step_of
 from finetune.console import InputError
 from finetune.logged_models.entries import log_saved
 from finetune.logged_models.mlmodel import read_model
@@ -20,6 +19,7 @@ from finetune.models.files.adapter_files import check_adapter, check_fit, check_
 from finetune.models.files.schemas import reason
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
+from finetune.runs.checkpoints import CARD, digest_of, load_card, step_of
 
 import mlflow
 import safetensors.torch

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.checkpoints import load_card
 from finetune.console import InputError
 from finetune.logged_models.code_models import log_code_model
 from finetune.logged_models.opening import attach_adapter, find_base, requirements, restored_quantization
@@ -16,6 +15,7 @@ from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.onnx_model import FILE, OnnxModel
 from finetune.models.classifier.scoring import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
 from finetune.models.parameters import check_parameters
+from finetune.runs.checkpoints import load_card
 
 import numpy as np
 from mlflow.entities import Run

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.checkpoints import load_card
 from finetune.console import InputError
 from finetune.logged_models.code_models import log_code_model
 from finetune.logged_models.opening import attach_adapter, find_base, requirements, restored_quantization
@@ -15,6 +14,7 @@ from finetune.models.bases.tokenizers import fit_to_vocabulary
 from finetune.models.generation import DEFAULTS, Generation, generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.articles import Articles, encode_articles
+from finetune.runs.checkpoints import load_card
 
 import pandas as pd
 from mlflow.entities import Run

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from finetune.checkpoints import checkpoints_in
 from finetune.console import InputError
+from finetune.runs.checkpoints import checkpoints_in
 
 
 def explain(error: Exception, folder: Path) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune import delivery, journal, stores, trackers
-from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.logged_models.refusals import is_refused, why_deleted
 from finetune.models.files.schemas import reason
 from finetune.redaction import redact, redact_values
 from finetune.rows.loading import Rows
+from finetune.runs import stores, trackers
+from finetune.runs.checkpoints import TASK_TAG
+from finetune.runs.sending import delivery, journal
 
 import mlflow
 import pandas as pd

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from finetune import spool
 from finetune.console import InputError
-from finetune.delivery import Delivery, is_reachable, replace
 from finetune.models.files.inside import refuse_links
-from finetune.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_lines
+from finetune.runs.sending import spool
+from finetune.runs.sending.delivery import Delivery, is_reachable, replace
+from finetune.runs.sending.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_lines
 
 logger = logging.getLogger(__name__)
 OFFLINE = spool.OFFLINE

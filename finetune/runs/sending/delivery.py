@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from finetune import uploads
-from finetune.checkpoints import CARD, load_card
 from finetune.logged_models.checkpoints_as_models import link_scores, log_checkpoint
 from finetune.logged_models.entries import logged_models
 from finetune.models.files.inside import delete_numbered
-from finetune.spool import OFFLINE_TAG, place_of, read_header, step_of
+from finetune.runs.checkpoints import CARD, load_card
+from finetune.runs.sending import uploads
+from finetune.runs.sending.spool import OFFLINE_TAG, place_of, read_header, step_of
 
 import mlflow
 import requests

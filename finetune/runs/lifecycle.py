@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from finetune import delivery, environment, journal, trackers, tracking
-from finetune.checkpoints import CARD, load_card
 from finetune.console import InputError
 from finetune.models.files.inside import inside
 from finetune.redaction import redact, redact_values
-from finetune.spool import clear
+from finetune.runs import environment, trackers, tracking
+from finetune.runs.checkpoints import CARD, load_card
+from finetune.runs.sending import delivery, journal
+from finetune.runs.sending.spool import clear
 
 import mlflow
 from mlflow.entities import Run

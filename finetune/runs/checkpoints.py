@@ -5,7 +5,6 @@ import logging
 import re
 from pathlib import Path
 
-from finetune import uploads
 from finetune.console import InputError
 from finetune.models.bases.configs import read_config
 from finetune.models.bases.loading import fingerprint
@@ -13,7 +12,8 @@ from finetune.models.bases.quantization import to_record
 from finetune.models.card import CARD, MEND, check_card
 from finetune.models.files.inside import inside, is_numbered
 from finetune.models.files.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
-from finetune.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header, step_of
+from finetune.runs.sending import uploads
+from finetune.runs.sending.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header, step_of
 
 from mlflow.entities import Run
 from transformers import BitsAndBytesConfig, Trainer

@@ -1,0 +1,1 @@
+"""What a training logs: on disk first, then in MLflow."""
