@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from finetune import classifier_figures, console, reports, resuming
-from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
-from finetune.callbacks import parse_duration
 from finetune.classifier_scorecard import classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.console import InputError, ScriptParser
@@ -29,7 +27,6 @@ from finetune.models.classifier.labels import (
     spell_out,
 )
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
-from finetune.preflight import preflight
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.loading import Rows, check_writable, load_rows
@@ -37,8 +34,11 @@ from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_in, final_step, load_card, start_card
-from finetune.settings import SharedFlags, SharedTrainingArguments, problems
-from finetune.weighting import Weighting
+from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.training.callbacks import parse_duration
+from finetune.training.checks.preflight import preflight
+from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems
+from finetune.training.weighting import Weighting
 
 import numpy as np
 import torch

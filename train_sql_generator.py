@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from finetune import console, reports, resuming
-from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
-from finetune.callbacks import parse_duration
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import TEXT_TO_SQL
 from finetune.models.bases.attention import can_pack
@@ -20,7 +18,6 @@ from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.generation import generate_all, margins
 from finetune.models.prompts import Prompt
-from finetune.preflight import preflight
 from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.files.columns import parse_columns
@@ -33,7 +30,10 @@ from finetune.rows.supervision import audit, encode_rows, format_audit, prompt_t
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
 from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
-from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
+from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.training.callbacks import parse_duration
+from finetune.training.checks.preflight import preflight
+from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from metrics.sql_execution.sql_execution import summarize
 
 import torch

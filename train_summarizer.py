@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from finetune import console, reports, resuming
-from finetune.adapters import add_adapter, init_adapter, init_settings, log_plan
-from finetune.callbacks import parse_duration
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import SUMMARIZATION
 from finetune.models.bases.loading import load_encoder_decoder, open_base
@@ -19,7 +17,6 @@ from finetune.models.prompts import Prompt
 from finetune.models.summarizer import articles
 from finetune.models.summarizer.articles import drop_empty, encode_summaries, longest_first, warn_of_long_articles
 from finetune.models.summarizer.summarizer import Summarizer
-from finetune.preflight import preflight
 from finetune.rows.files.columns import SUMMARIES, parse_columns
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_text
@@ -27,8 +24,11 @@ from finetune.rows.splits.leaks import text_leaks
 from finetune.rows.supervision import IGNORED, Supervision, audit, format_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
-from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
+from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
+from finetune.training.callbacks import parse_duration
+from finetune.training.checks.preflight import preflight
+from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems
 from metrics.rouge.rouge import ROUGE
 
 from peft import LoraConfig

@@ -18,7 +18,6 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.adapters import add_adapter
 from finetune.logged_models.opening import load_model, open_model
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, bfloat16_speedup
@@ -27,6 +26,7 @@ from finetune.models.prompts import Prompt
 from finetune.rows.files.reading import read_rows
 from finetune.rows.packing import PackingCollator
 from finetune.rows.supervision import encode_rows
+from finetune.training.adapters import add_adapter
 
 import torch
 from peft import LoraConfig

@@ -22,7 +22,7 @@ from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import balanced_sample, find_labels, read_names
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.loading import load_rows
-from finetune.weighting import Weighting
+from finetune.training.weighting import Weighting
 from train_classifier import ClassifierTrainer, ClassifierTrainingArguments, Flags
 
 import torch

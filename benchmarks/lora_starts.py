@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from finetune.adapters import add_adapter, init_adapter, init_settings
 from finetune.models.bases.loading import load_encoder_decoder, load_tokenizer
 from finetune.rows.files.reading import read_rows
+from finetune.training.adapters import add_adapter, init_adapter, init_settings
 
 import torch
 from peft import LoraConfig

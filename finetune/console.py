@@ -11,8 +11,9 @@ import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
-from finetune import stopping, trainer_flags
+from finetune import stopping
 from finetune.redaction import redact, redact_arguments
+from finetune.training.flags import trainer_flags
 
 import transformers
 from transformers import HfArgumentParser

@@ -12,21 +12,30 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune import callbacks, stopping
-from finetune.checkpoint_state import check_state
+from finetune import stopping
 from finetune.console import InputError, ScriptParser
-from finetune.mixed_precision import settle_precision
 from finetune.models.bases.configs import changed_fields
 from finetune.models.files.adapter_files import check_adapter
-from finetune.progress import ProgressCallback, set_random_state
-from finetune.recorded_settings import KEPT, absolute, begun_in, check_recorded, compare, settings_of, without_resume
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
 from finetune.runs.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
 from finetune.runs.sending import journal, uploads
 from finetune.runs.sending.delivery import replace
 from finetune.runs.trackers import check_trackers
-from finetune.trainer_flags import given_names
+from finetune.training import callbacks
+from finetune.training.checkpoint_state import check_state
+from finetune.training.flags.recorded_flags import (
+    KEPT,
+    absolute,
+    begun_in,
+    check_recorded,
+    compare,
+    settings_of,
+    without_resume,
+)
+from finetune.training.flags.trainer_flags import given_names
+from finetune.training.mixed_precision import settle_precision
+from finetune.training.progress import ProgressCallback, set_random_state
 
 import mlflow
 from accelerate.utils import broadcast_object_list

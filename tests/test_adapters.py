@@ -8,9 +8,9 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.adapters import add_adapter, init_adapter, init_settings
-from finetune.loftq import low_rank, replace_with_loftq
 from finetune.models.bases.loading import load_encoder_decoder
+from finetune.training.adapters import add_adapter, init_adapter, init_settings
+from finetune.training.loftq import low_rank, replace_with_loftq
 
 import mlflow
 import pytest

@@ -1,6 +1,5 @@
 """Texts to scores to labels: windows, thresholds and metrics, on examples worked out by hand."""
 
-from finetune.callbacks import parse_duration
 from finetune.classifier_scores import (
     choose_thresholds,
     confident_mistakes,
@@ -9,7 +8,8 @@ from finetune.classifier_scores import (
 )
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.scoring import decide, encode_texts, join_pieces, to_scores
-from finetune.weighting import Weighting
+from finetune.training.callbacks import parse_duration
+from finetune.training.weighting import Weighting
 from metrics.unfair_tos.unfair_tos import score
 
 import numpy as np

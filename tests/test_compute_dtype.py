@@ -11,7 +11,6 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.adapters import add_adapter
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import (
     CLASSIFICATION,
@@ -21,12 +20,13 @@ from finetune.logged_models.opening import (
     load_model,
     open_model,
 )
-from finetune.mixed_precision import settle_precision
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
-from finetune.recorded_settings import begun_in
 from finetune.runs.checkpoints import CARD, load_card
+from finetune.training.adapters import add_adapter
+from finetune.training.flags.recorded_flags import begun_in
+from finetune.training.mixed_precision import settle_precision
 
 import bitsandbytes as bnb
 import mlflow

@@ -5,10 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import log_model
-from finetune.callbacks import CardCallback
 from finetune.logged_models.entries import ready_models
 from finetune.runs.permissions import share_files
 from finetune.runs.sending import uploads
+from finetune.training.callbacks import CardCallback
 
 import mlflow
 import pytest

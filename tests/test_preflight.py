@@ -7,13 +7,13 @@ import re
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import preflight as module
-from finetune import trial_steps
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.prompts import Prompt
 from finetune.rows.loading import load_rows
 from finetune.rows.packing import PackingCollator
 from finetune.rows.supervision import encode_rows
+from finetune.training.checks import preflight as module
+from finetune.training.checks import trial_steps
 from train_sql_generator import COLUMNS, Flags, SqlTrainer
 
 import mlflow

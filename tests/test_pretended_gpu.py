@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import preflight as module
-from finetune import resuming, trial_steps
+from finetune import resuming
 from finetune.console import InputError
 from finetune.models.bases import attention, loading, memory
 from finetune.models.bases.attention import PACKED_SDPA
 from finetune.rows.packing import CompletionCollator, PackingCollator
+from finetune.training.checks import preflight as module
+from finetune.training.checks import trial_steps
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator, score
 
 import pytest

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from finetune import callbacks
 from finetune.console import InputError
 from finetune.runs import tracking
 from finetune.runs.checkpoints import FOLDER_TAG, TASK_TAG
+from finetune.training import callbacks
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run

@@ -5,8 +5,8 @@ from pathlib import Path
 from finetune.console import InputError
 from finetune.models.card import MEND
 from finetune.models.files.schemas import reason
-from finetune.progress import read_progress
 from finetune.runs.checkpoints import PROGRESS, STATE, read_state
+from finetune.training.progress import read_progress
 
 import torch
 from transformers.trainer_callback import TrainerState

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from finetune.console import InputError
 from finetune.models.bases.memory import memory_limit, peak_memory
 from finetune.models.bases.quantization import faster_dtypes, is_sharded
-from finetune.trainer_checks import check_trainer
-from finetune.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
+from finetune.training.checks.trainer_checks import check_trainer
+from finetune.training.checks.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
 import torch
 from accelerate.utils import gather_object

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from finetune.console import InputError
-from finetune.loftq import replace_with_loftq
-from finetune.preflight import Preflight
 from finetune.runs import tracking
+from finetune.training.checks.preflight import Preflight
+from finetune.training.loftq import replace_with_loftq
 
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights

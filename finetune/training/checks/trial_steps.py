@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from finetune.models.bases.memory import peak_memory, reset_peak
-from finetune.progress import get_random_state, set_random_state
+from finetune.training.progress import get_random_state, set_random_state
 
 import torch
 from transformers import Trainer

@@ -10,11 +10,11 @@ from pathlib import Path
 from finetune import stopping
 from finetune.console import InputError
 from finetune.logged_models.opening import TEXT_TO_SQL, build_skeleton
-from finetune.progress import ProgressCallback, read_progress
 from finetune.runs import tracking
 from finetune.runs.checkpoints import CARD, PROGRESS, checkpoints_in
 from finetune.runs.permissions import share_files
 from finetune.runs.sending import journal
+from finetune.training.progress import ProgressCallback, read_progress
 
 import torch
 from transformers import TrainerCallback, TrainingArguments

@@ -1,0 +1,1 @@
+"""What happens between the Trainer's lines."""

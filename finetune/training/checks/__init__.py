@@ -1,0 +1,1 @@
+"""Before a training: what could not work, and what it will take."""
