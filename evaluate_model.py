@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune import console, reports
-from finetune.classifier_scorecard import classifier_scorecard
+from finetune import console
 from finetune.console import InputError, Parser
 from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
 from finetune.logged_models.refusals import check_writable, logging_into
@@ -25,6 +24,10 @@ from finetune.models.classifier.labels import spell_out
 from finetune.models.generation import BATCH_SIZE
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import load_summarizer
+from finetune.reports import figures
+from finetune.reports.classifier_scorecard import classifier_scorecard
+from finetune.reports.sql_scorecard import compare, log_scorecard
+from finetune.reports.summary_scorecard import summary_scorecard
 from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.rows.files.reading import read_rows
@@ -32,8 +35,6 @@ from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.loading import complete_rows, part_of
 from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
 from finetune.runs import tracking
-from finetune.scorecard import compare, log_scorecard
-from finetune.summary_scorecard import summary_scorecard
 
 import mlflow
 from mlflow.data.dataset import Dataset
@@ -116,7 +117,7 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
             for name, card in cards.items():
                 log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
             if skipped:
-                reports.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
+                figures.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
     refuse_no_change([card.changed for card in cards.values()])
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from finetune import classifier_figures, console, reports, resuming
-from finetune.classifier_scorecard import classifier_scorecard
-from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
+from finetune import console, resuming
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import CLASSIFICATION
 from finetune.models.bases.loading import load_encoder, open_base
@@ -27,6 +25,9 @@ from finetune.models.classifier.labels import (
     spell_out,
 )
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
+from finetune.reports import classifier_figures, figures
+from finetune.reports.classifier_scorecard import classifier_scorecard
+from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.loading import Rows, check_writable, load_rows
@@ -325,7 +326,7 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
     """Score the best model on validation, the best and the last on test; log scores, figures, reload check."""
     state, labels = trainer.state, trainer.labels
     figure = classifier_figures.learning_curves(state.log_history, f"eval_{MAIN_METRIC[labels.task]}")
-    reports.log_figure(figure, "learning_curves")
+    figures.log_figure(figure, "learning_curves")
     checkpoints = checkpoints_in(Path(trainer.args.output_dir))
     last = max(checkpoints)
     best = final_step(trainer)
@@ -333,7 +334,7 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
     model = trainer.accelerator.unwrap_model(trainer.model)
     classifier = Classifier(model, trainer.processing_class, cards[best])
     expected = classifier.score(trainer.card["sample"]).tolist()
-    reports.log_reload_check(best, scores=expected)
+    figures.log_reload_check(best, scores=expected)
     if cards[best]["thresholds"]:
         tracking.log_dict(dict(zip(labels.scored, cards[best]["thresholds"], strict=True)), "thresholds.json")
 

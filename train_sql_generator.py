@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, reports, resuming
+from finetune import console, resuming
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import TEXT_TO_SQL
 from finetune.models.bases.attention import can_pack
@@ -18,6 +18,8 @@ from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.generation import generate_all, margins
 from finetune.models.prompts import Prompt
+from finetune.reports import figures
+from finetune.reports.sql_scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.files.columns import parse_columns
@@ -29,7 +31,6 @@ from finetune.rows.sql_cleaning import check_dialect, clean_parts
 from finetune.rows.supervision import audit, encode_rows, format_audit, prompt_token_ids
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
-from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
@@ -333,10 +334,10 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dic
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
     if findings["skipped"]:
-        reports.log_table(findings["skipped"], "skipped_rows")
-    reports.log_audit(report, format_audit(report))
+        figures.log_table(findings["skipped"], "skipped_rows")
+    figures.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
-    reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")
+    figures.log_figure(figures.token_lengths(lengths, flags.max_length), "token_lengths")
     return datasets
 
 
@@ -362,12 +363,12 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
 
 def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Scorecard]) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
-    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
+    figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
     if not is_sharded():
         prompts = [row["prompt_ids"] for row in card["sample"]]
         expected = [answer.token_ids for answer in generate_all(trainer.model, trainer.processing_class, prompts)]
         lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
-        reports.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
+        figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
     for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
         logger.info(scorecard.format(name))

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, reports, resuming
+from finetune import console, resuming
 from finetune.console import InputError, ScriptParser
 from finetune.logged_models.opening import SUMMARIZATION
 from finetune.models.bases.loading import load_encoder_decoder, open_base
@@ -17,6 +17,8 @@ from finetune.models.prompts import Prompt
 from finetune.models.summarizer import articles
 from finetune.models.summarizer.articles import drop_empty, encode_summaries, longest_first, warn_of_long_articles
 from finetune.models.summarizer.summarizer import Summarizer
+from finetune.reports import figures
+from finetune.reports.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.rows.files.columns import SUMMARIES, parse_columns
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_text
@@ -24,7 +26,6 @@ from finetune.rows.splits.leaks import text_leaks
 from finetune.rows.supervision import IGNORED, Supervision, audit, format_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
-from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
@@ -238,9 +239,9 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, 
     datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, articles.COLUMNS, data)
     tracking.log_text(card["prompt"], "prompts/summarize.txt")
     tracking.log_dict(leaks, "leak_report.json")
-    reports.log_audit(report, format_audit(report))
+    figures.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
-    reports.log_figure(reports.token_lengths(lengths, flags.max_length), "token_lengths")
+    figures.log_figure(figures.token_lengths(lengths, flags.max_length), "token_lengths")
     return datasets
 
 
@@ -255,10 +256,10 @@ def score(trainer: SummaryTrainer, card: dict, parts: dict[str, list[dict]], lim
 
 def finish(trainer: SummaryTrainer, card: dict, summarizer: Summarizer, scorecards: dict, datasets: dict) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
-    reports.log_figure(reports.loss_curve(trainer.state.log_history), "loss_curve")
+    figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
     step, batch_size = final_step(trainer), trainer.args.per_device_eval_batch_size
     expected = summarizer.summarize([row["article"] for row in card["sample"]], batch_size)
-    reports.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
+    figures.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
     for name, scorecard in scorecards.items():
         scorecard.log(name, card["run_id"], step, datasets[name])
         logger.info(scorecard.format(f"{name}, step {step}"))

@@ -1,13 +1,8 @@
 """Texts to scores to labels: windows, thresholds and metrics, on examples worked out by hand."""
 
-from finetune.classifier_scores import (
-    choose_thresholds,
-    confident_mistakes,
-    decide_crossfitted,
-    score_labels,
-)
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.scoring import decide, encode_texts, join_pieces, to_scores
+from finetune.reports.classifier_scores import choose_thresholds, confident_mistakes, decide_crossfitted, score_labels
 from finetune.training.callbacks import parse_duration
 from finetune.training.weighting import Weighting
 from metrics.unfair_tos.unfair_tos import score

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import train_sql_generator
-from finetune import scorecard
 from finetune.console import InputError
 from finetune.models.generation import Generation
+from finetune.reports import sql_scorecard
+from finetune.reports.sql_scorecard import Answers, Scorecard, check_gold
 from finetune.rows.distractors import distract
 from finetune.rows.loading import Rows
 from finetune.rows.sql_cleaning import check_dialect, clean_parts, clean_rows
-from finetune.scorecard import Answers, Scorecard, check_gold
 from metrics.sql_execution import judge
 from metrics.sql_execution.schemas import read_schema
 
@@ -225,10 +225,10 @@ def test_a_scorecard_without_usable_gold_says_so_and_draws_nothing(monkeypatch, 
     card = Scorecard([row(MONTHS, SHIPS)], answers, answers)
     assert "nothing is scored: gold is unusable: SQLite: unknown database public" in card.format("validation")
     logged = []
-    monkeypatch.setattr(scorecard.tracking, "log_metrics", lambda metrics, *_: logged.append(metrics))
-    monkeypatch.setattr(scorecard.reports, "log_table", lambda *_: logged.append("table"))
-    monkeypatch.setattr(scorecard.reports, "log_figure", lambda *_: logged.append("figure"))
-    scorecard.log_scorecard(card, "validation", "run", 1, None)
+    monkeypatch.setattr(sql_scorecard.tracking, "log_metrics", lambda metrics, *_: logged.append(metrics))
+    monkeypatch.setattr(sql_scorecard.reports, "log_table", lambda *_: logged.append("table"))
+    monkeypatch.setattr(sql_scorecard.reports, "log_figure", lambda *_: logged.append("figure"))
+    sql_scorecard.log_scorecard(card, "validation", "run", 1, None)
     assert logged[0]["validation_coverage"] == 0
     assert logged[1:] == ["table"]
     check_gold(card.rows, "sqlite", is_needed=False)

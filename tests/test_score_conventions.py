@@ -2,7 +2,7 @@
 
 import math
 
-from finetune.scorecard import Answers, Generation, Scorecard
+from finetune.reports.sql_scorecard import Answers, Generation, Scorecard
 from metrics.sql_execution import judge, judge_all, summarize
 from metrics.sql_execution.unwrapping import unwrap
 

@@ -1,7 +1,7 @@
 """The scorecard's arithmetic, on answers made by hand."""
 
 from finetune.models.generation import Generation
-from finetune.scorecard import Answers, Scorecard
+from finetune.reports.sql_scorecard import Answers, Scorecard
 from metrics.sql_execution.sql_execution import judge
 
 import pytest

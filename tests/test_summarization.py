@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from finetune.console import InputError
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.articles import encode_articles, encode_summaries, longest_first, split_article
+from finetune.reports.summary_scorecard import RougeEvaluation
 from finetune.rows.supervision import IGNORED, audit
-from finetune.summary_scorecard import RougeEvaluation
 from finetune.training.callbacks import LossGuardCallback
 
 import numpy as np

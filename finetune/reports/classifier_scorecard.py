@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from finetune import classifier_figures, reports
-from finetune.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
+from finetune.reports import classifier_figures
+from finetune.reports.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
 
@@ -58,15 +58,15 @@ class ClassifierScorecard:
     def show(self, name: str, run_id: str) -> None:
         """Log the figures and the table of the most confident mistakes."""
         figures = classifier_figures
-        reports.log_figure(figures.label_bars(self.labels, self.per_label, name), f"{name}_by_label", run_id)
+        figures.log_figure(figures.label_bars(self.labels, self.per_label, name), f"{name}_by_label", run_id)
         curves = figures.precision_recall_curves(self.labels, self.scores, self.actual, name)
-        reports.log_figure(curves, f"{name}_precision_recall", run_id)
+        figures.log_figure(curves, f"{name}_precision_recall", run_id)
         if self.labels.task != "multilabel":
             matrix = figures.confusion(self.labels, self.decided, self.actual, name)
-            reports.log_figure(matrix, f"{name}_confusion", run_id)
+            figures.log_figure(matrix, f"{name}_confusion", run_id)
         mistakes = confident_mistakes(self.labels, self.texts, self.scores, self.decided, self.actual)
         if mistakes:
-            reports.log_table(mistakes, f"mistakes/{name}", run_id)
+            figures.log_table(mistakes, f"mistakes/{name}", run_id)
 
 
 def classifier_scorecard(classifier: Classifier, texts: LabelledTexts, batch_size: int = 32) -> ClassifierScorecard:

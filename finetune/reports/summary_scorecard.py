@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from finetune import reports
 from finetune.models.generation import Generation
 from finetune.models.summarizer.summarizer import Summarizer
+from finetune.reports import figures
+from finetune.reports.sharing import share_out
 from finetune.rows.supervision import IGNORED, Supervision
 from finetune.runs import tracking
-from finetune.sharing import share_out
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
 
 import numpy as np
@@ -67,7 +67,7 @@ class RougeEvaluation(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs):
         """Log article, reference and summary of each row as the table summaries/step-N.json."""
         if state.is_world_process_zero and self.table:
-            reports.log_table(self.table, f"summaries/step-{state.global_step}")
+            figures.log_table(self.table, f"summaries/step-{state.global_step}")
 
 
 @dataclass
@@ -140,13 +140,13 @@ class SummaryScorecard:
         """
         metrics = {f"{name}_{key}": value for key, value in self.metrics.items()}
         tracking.log_metrics(metrics, step, run_id, dataset, model_id)
-        reports.log_table(self.table, f"scorecard/{name}", run_id)
+        figures.log_table(self.table, f"scorecard/{name}", run_id)
         sides = {"adapter": self.scores(self.adapter)}
         if self.base is not None:
             sides = {"base": self.scores(self.base)} | sides
         bars = {side: [scores[measure] for measure in ROUGE] for side, scores in sides.items()}
-        figure = reports.score_bars(bars, list(ROUGE), f"{name}: {len(self.rows)} summaries")
-        reports.log_figure(figure, f"{name}_rouge", run_id)
+        figure = figures.score_bars(bars, list(ROUGE), f"{name}: {len(self.rows)} summaries")
+        figures.log_figure(figure, f"{name}_rouge", run_id)
 
 
 def summary_scorecard(summarizer: Summarizer, rows: list[dict], batch_size: int = 16) -> SummaryScorecard:

@@ -5,13 +5,13 @@ import math
 import time
 from dataclasses import dataclass
 
-from finetune import reports
 from finetune.console import InputError
 from finetune.models.generation import BATCH_SIZE, Generation, generate_all
 from finetune.models.prompts import Prompt
+from finetune.reports import figures
+from finetune.reports.sharing import share_out
 from finetune.rows.supervision import prompt_token_ids
 from finetune.runs import tracking
-from finetune.sharing import share_out
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 
 from mlflow.data.dataset import Dataset
@@ -219,9 +219,9 @@ def log_scorecard(
     """
     metrics = {f"{name}_{key}": value for key, value in card.metrics.items()}
     tracking.log_metrics(metrics, step, run_id, dataset, model_id)
-    reports.log_table(card.table, f"scorecard/{name}", run_id)
+    figures.log_table(card.table, f"scorecard/{name}", run_id)
     scores = card.base.scores, card.adapter.scores
     if not scores[1]["rows_scored"]:  # There is nothing to draw.
         return
-    reports.log_figure(reports.before_and_after(*scores, name), f"{name}_scorecard", run_id)
-    reports.log_figure(reports.accuracy_by_shape(*scores, name), f"{name}_by_shape", run_id)
+    figures.log_figure(figures.before_and_after(*scores, name), f"{name}_scorecard", run_id)
+    figures.log_figure(figures.accuracy_by_shape(*scores, name), f"{name}_by_shape", run_id)
