@@ -13,13 +13,8 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from finetune import console, spark_engine
-from finetune.asking import Dialogue
-from finetune.clause_report import clause_report
+from finetune import console
 from finetune.console import InputError, Parser
-from finetune.database_roles import check_role
-from finetune.databases import open_database
-from finetune.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
 from finetune.logged_models.opening import (
     CLASSIFICATION,
     SUMMARIZATION,
@@ -38,13 +33,19 @@ from finetune.models.parameters import parse_parameters
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.articles import warn_of_long_articles
 from finetune.models.summarizer.summarizer import load_summarizer
-from finetune.output_columns import Columns, look_through
-from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
-from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
+from finetune.predicting import spark
+from finetune.predicting.clause_report import clause_report
+from finetune.predicting.databases.database import open_database
+from finetune.predicting.databases.dialogue import Dialogue
+from finetune.predicting.databases.roles import check_role
+from finetune.predicting.flags import check_database_flags, check_spark_flags, check_task_flags
+from finetune.predicting.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
+from finetune.predicting.output_columns import Columns, look_through
+from finetune.predicting.stdin_lines import STDIN, Lines
+from finetune.predicting.streams import OUTPUT_SUFFIXES, Writer, as_json, check_output
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.runs import tracking
 from finetune.runs.checkpoints import CARD
-from finetune.stdin_lines import STDIN, Lines
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
         # Workers keep the recorded type: they need not all be fast at the same.
         computed = None if flags.compute_dtype == "auto" else flags.compute_dtype
         config = {"base_model": flags.base_model, "precision": flags.precision, "compute_dtype": computed}
-        console.print_result(spark_engine.predict(flags.uri, logged, flags.input, flags.output, given, config))
+        console.print_result(spark.predict(flags.uri, logged, flags.input, flags.output, given, config))
     elif task == CLASSIFICATION:
         classify(flags, logged, parameters)
     elif task == SUMMARIZATION:

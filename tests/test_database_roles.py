@@ -4,8 +4,8 @@ import logging
 
 import predict
 from finetune.console import InputError
-from finetune.database_roles import _covers, check_role
-from finetune.databases import open_database
+from finetune.predicting.databases.database import open_database
+from finetune.predicting.databases.roles import _covers, check_role
 
 import psycopg
 import pymysql

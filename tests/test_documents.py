@@ -4,9 +4,9 @@ import re
 import shutil
 import subprocess
 
-from finetune.clause_report import clause_report
 from finetune.console import InputError
 from finetune.models.documents import read_document, split_sentences
+from finetune.predicting.clause_report import clause_report
 
 import pytest
 from conftest import LONGEST_WAIT

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import predict
 from finetune.console import InputError
-from finetune.output_columns import Columns, look_through
-from finetune.predictions import Writer
+from finetune.predicting.output_columns import Columns, look_through
+from finetune.predicting.streams import Writer
 from finetune.rows.files.reading import stream_rows
 
 import numpy as np

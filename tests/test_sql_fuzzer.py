@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from finetune.databases import Database, connect_arguments, open_database
-from finetune.sql_runner import readable_sqlite, run_job
-from finetune.sql_safety import Refused, make_safe
+from finetune.predicting.databases.database import Database, connect_arguments, open_database
+from finetune.predicting.databases.runner import readable_sqlite, run_job
+from finetune.predicting.databases.safety import Refused, make_safe
 
 import pytest
 import sqlglot

@@ -12,7 +12,7 @@ import time
 import predict
 from finetune import console
 from finetune.console import InputError
-from finetune.stdin_lines import Lines
+from finetune.predicting.stdin_lines import Lines
 
 import pytest
 from conftest import CONTEXT, QUESTIONS, ROOT, call

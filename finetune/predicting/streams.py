@@ -14,9 +14,9 @@ from pathlib import Path
 
 from finetune import console
 from finetune.console import InputError
-from finetune.output_columns import Columns, to_table
+from finetune.predicting.output_columns import Columns, to_table
+from finetune.predicting.stdin_lines import STDIN
 from finetune.rows.loading import check_writable
-from finetune.stdin_lines import STDIN
 
 import pyarrow as pa
 import pyarrow.parquet as pq

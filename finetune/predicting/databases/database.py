@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.console import InputError
+from finetune.predicting.databases.runner import readable_sqlite
 from finetune.redaction import redact, shorten
 from finetune.safe_sql import Refused
 from finetune.safe_sql.scopes import find_table
-from finetune.sql_runner import readable_sqlite
 from metrics.sql_execution.schemas import quote
 
 import sqlalchemy

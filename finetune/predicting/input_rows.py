@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from finetune.console import InputError
 from finetune.models.prompts import Prompt
+from finetune.predicting.stdin_lines import Lines
 from finetune.rows.files.reading import read_object, stream_rows
-from finetune.stdin_lines import Lines
 
 logger = logging.getLogger(__name__)
 HALF = re.compile("[\ud800-\udfff]")

@@ -6,7 +6,7 @@ from pathlib import Path
 from finetune.console import InputError
 from finetune.logged_models.opening import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
 from finetune.models.prompts import Prompt
-from finetune.output_columns import free_name
+from finetune.predicting.output_columns import free_name
 from finetune.redaction import redact
 
 import mlflow

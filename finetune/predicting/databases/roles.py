@@ -4,8 +4,8 @@ import logging
 import re
 
 from finetune.console import InputError
-from finetune.databases import Database, driver_engine, first_line
-from finetune.sql_safety import backticks
+from finetune.predicting.databases.database import Database, driver_engine, first_line
+from finetune.predicting.databases.safety import backticks
 from metrics.sql_execution.schemas import quote
 
 import sqlalchemy

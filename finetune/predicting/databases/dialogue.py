@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from finetune import console
 from finetune.console import InputError
-from finetune.databases import Database, QueryFailed, Result
-from finetune.sql_safety import Refused
+from finetune.predicting.databases.database import Database, QueryFailed, Result
+from finetune.predicting.databases.safety import Refused
 
 import pandas as pd
 
