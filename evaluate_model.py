@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune import console
-from finetune.console import InputError, Parser
-from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
+from finetune import InputError, console
+from finetune.console import Parser
+from finetune.logged_models.opening import LoggedModel, load_model, open_model
 from finetune.logged_models.refusals import check_writable, logging_into
 from finetune.models.bases.quantization import PREDICTION_DTYPES
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION
 from finetune.models.classifier.classifier import load_classifier
-from finetune.models.classifier.labels import spell_out
 from finetune.models.generation import BATCH_SIZE
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import load_summarizer
@@ -32,6 +32,7 @@ from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.rows.files.reading import read_rows
 from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.labels import spell_out
 from finetune.rows.loading import complete_rows, part_of
 from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
 from finetune.runs import tracking

@@ -11,21 +11,23 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from finetune import console
-from finetune.console import InputError, Parser
+from finetune import InputError, console
+from finetune.console import Parser
+from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
-from finetune.logged_models.onnx_export import check_packages, export_onnx
-from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, log_adapter
 from finetune.logged_models.refusals import check_writable, logging_into, refuse_deleted
+from finetune.logged_models.writing.classifier_models import log_classifier
+from finetune.logged_models.writing.onnx_export import check_packages, export_onnx
+from finetune.logged_models.writing.sql_models import log_adapter
+from finetune.logged_models.writing.summarizer_models import log_summarizer
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.classifier.classifier import log_classifier
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.prompts import Prompt
-from finetune.models.summarizer.summarizer import log_summarizer
 from finetune.runs import lifecycle, tracking
-from finetune.runs.checkpoints import digest_of, find_checkpoint, load_card
+from finetune.runs.checkpoints import find_checkpoint
 
 import mlflow
 import numpy as np

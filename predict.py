@@ -13,17 +13,11 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from finetune import console
-from finetune.console import InputError, Parser
-from finetune.logged_models.opening import (
-    CLASSIFICATION,
-    SUMMARIZATION,
-    LoggedModel,
-    load_model,
-    load_tokenizer_of,
-    open_model,
-)
+from finetune import InputError, console
+from finetune.console import Parser
+from finetune.logged_models.opening import LoggedModel, load_model, load_tokenizer_of, open_model
 from finetune.models.bases.quantization import PREDICTION_DTYPES
+from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION
 from finetune.models.classifier.classifier import check_threshold, load_classifier
 from finetune.models.classifier.scoring import warn_of_long_texts
 from finetune.models.documents import SUFFIXES as DOCUMENTS
@@ -45,7 +39,6 @@ from finetune.predicting.stdin_lines import STDIN, Lines
 from finetune.predicting.streams import OUTPUT_SUFFIXES, Writer, as_json, check_output
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.runs import tracking
-from finetune.runs.checkpoints import CARD
 
 import pyarrow as pa
 from tqdm import tqdm

@@ -8,36 +8,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from finetune import console, resuming
-from finetune.console import InputError, ScriptParser
-from finetune.logged_models.opening import CLASSIFICATION
+from finetune import InputError, console, resuming
 from finetune.models.bases.loading import load_encoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
+from finetune.models.card import CLASSIFICATION, load_card
 from finetune.models.classifier.classifier import Classifier, load_classifier
 from finetune.models.classifier.encoder import EncoderClassifier
-from finetune.models.classifier.labels import (
-    TASKS,
-    Labels,
-    balanced_sample,
-    count_labels,
-    find_labels,
-    read_names,
-    spell_out,
-)
+from finetune.models.classifier.labels import TASKS, Labels
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
 from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scorecard import classifier_scorecard
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
 from finetune.runs import tracking
-from finetune.runs.checkpoints import checkpoints_in, final_step, load_card, start_card
+from finetune.runs.checkpoints import checkpoints_in, final_step, start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems
 from finetune.training.weighting import Weighting
 

@@ -10,12 +10,11 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, resuming
-from finetune.console import InputError, ScriptParser
-from finetune.logged_models.opening import TEXT_TO_SQL
+from finetune import InputError, console, resuming
 from finetune.models.bases.attention import can_pack
 from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
+from finetune.models.card import TEXT_TO_SQL
 from finetune.models.generation import generate_all, margins
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
@@ -28,12 +27,14 @@ from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.rows.splits.schema_split import split_by_schema
 from finetune.rows.sql_cleaning import check_dialect, clean_parts
-from finetune.rows.supervision import audit, encode_rows, format_audit, prompt_token_ids
+from finetune.rows.sql_rows import encode_rows, prompt_token_ids
+from finetune.rows.supervision import audit, format_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems
 from metrics.sql_execution.sql_execution import summarize
 

@@ -7,18 +7,17 @@ import logging
 from dataclasses import dataclass, field
 from functools import partial
 
-from finetune import console, resuming
-from finetune.console import InputError, ScriptParser
-from finetune.logged_models.opening import SUMMARIZATION
+from finetune import InputError, console, resuming
 from finetune.models.bases.loading import load_encoder_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
+from finetune.models.card import SUMMARIZATION
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
-from finetune.models.summarizer import articles
-from finetune.models.summarizer.articles import drop_empty, encode_summaries, longest_first, warn_of_long_articles
+from finetune.models.summarizer.articles import warn_of_long_articles
 from finetune.models.summarizer.summarizer import Summarizer
 from finetune.reports import figures
 from finetune.reports.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
+from finetune.rows.article_rows import COLUMNS, drop_empty, encode_summaries, longest_first
 from finetune.rows.files.columns import SUMMARIES, parse_columns
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_text
@@ -29,6 +28,7 @@ from finetune.runs.checkpoints import final_step, start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems
 from metrics.rouge.rouge import ROUGE
 
@@ -236,7 +236,7 @@ def make_card(flags, args, revision, quantization, prompt, columns: dict[str, st
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, data: dict, card: dict) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
-    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, articles.COLUMNS, data)
+    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card["prompt"], "prompts/summarize.txt")
     tracking.log_dict(leaks, "leak_report.json")
     figures.log_audit(report, format_audit(report))

@@ -25,7 +25,7 @@ from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
 from finetune.rows.files.reading import read_rows
 from finetune.rows.packing import PackingCollator
-from finetune.rows.supervision import encode_rows
+from finetune.rows.sql_rows import encode_rows
 from finetune.training.adapters import add_adapter
 
 import torch

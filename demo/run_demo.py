@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+from finetune import InputError
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 import build_shop
-from finetune import console
 from finetune.runs import tracking
 
 import mlflow
@@ -78,5 +79,5 @@ if __name__ == "__main__":
     logging.disable(logging.INFO)
     try:
         main()
-    except console.InputError as error:
+    except InputError as error:
         sys.exit(f"error: {error}")

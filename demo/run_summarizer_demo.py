@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from finetune import InputError
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from finetune import console
 from finetune.runs import tracking
 from run_demo import script, show_end
 
@@ -52,5 +53,5 @@ if __name__ == "__main__":
     logging.disable(logging.INFO)
     try:
         main()
-    except console.InputError as error:
+    except InputError as error:
         sys.exit(f"error: {error}")

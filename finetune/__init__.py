@@ -4,6 +4,11 @@ import logging
 import os
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
+
+from finetune.redaction import redact
+
+PACKAGE = Path(__file__).parent
 
 # On import bitsandbytes warns that an optional kernel from the Hub is missing, and Liger that it has none for other
 # hardware; nothing here uses them. The scripts import this package first, so the warnings are off in time.
@@ -16,3 +21,10 @@ if os.environ.get("WANDB_MODE") == "offline":
     # On import this module of transformers says so on stdout, which is for results only.
     with redirect_stdout(sys.stderr):
         import transformers.integrations.integration_utils  # noqa: F401
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the message says what, what was expected, what to do, and no secret."""
+
+    def __init__(self, message: str):
+        super().__init__(redact(message))

@@ -1,34 +1,23 @@
 """The command line's edges: flags and help, results on stdout, everything else on stderr, exit statuses."""
 
-import dataclasses
-import inspect
 import logging
 import os
 import re
 import sys
 import traceback
 import warnings
-from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
-from finetune import stopping
+from finetune import InputError, stopping
 from finetune.redaction import redact, redact_arguments
-from finetune.training.flags import trainer_flags
 
 import transformers
-from transformers import HfArgumentParser
 
 logger = logging.getLogger(__name__)
 _results, _is_closed = None, False
 # All of C0 but tab and newline, C1, and the characters that order text from right to left.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-class InputError(Exception):
-    """Something the user gave cannot be used; the message says what, what was expected, what to do, and no secret."""
-
-    def __init__(self, message: str):
-        super().__init__(redact(message))
 
 
 class _Formatter(ArgumentDefaultsHelpFormatter):
@@ -58,94 +47,6 @@ class Parser(ArgumentParser):
     def print_help(self, file=None):
         """Print the help as a result."""
         print_result(self.format_help())
-
-
-class ScriptParser(HfArgumentParser):
-    """HfArgumentParser over a script's own flags and a TrainingArguments subclass.
-
-    `--help` shows the own flags on one screen, `--help-all` every flag. An unknown flag, and an
-    abbreviated one, is an error.
-
-    Args:
-        own: dataclass of the script's own flags.
-        others: further dataclasses; `shown` names those of their flags that `--help` shows too.
-    """
-
-    def __init__(self, own: type, *others: type, description: str, shown: tuple[str, ...] = ()):
-        super().__init__(
-            [own, *others],
-            description=description,
-            add_help=False,
-            allow_abbrev=False,
-            formatter_class=ArgumentDefaultsHelpFormatter,
-        )
-        # The flags that the script itself declares come first, those it shares with others after them.
-        names = [field.name for field in dataclasses.fields(own)]
-        names.sort(key=lambda name: name not in inspect.get_annotations(own))
-        self.shown = [*names, *shown, "help", "help_all"]
-        self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
-        self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
-
-    def parse(self, arguments: list[str] | None, kept: list[str] = ()) -> tuple:
-        """Return one instance of each dataclass; the last has what cannot be of its flags in `refused`.
-
-        Args:
-            kept: further arguments, which a run was begun with.
-
-        Raises:
-            InputError: for an unknown flag or a value of the wrong type.
-            SystemExit: after printing a help text.
-        """
-        arguments = sys.argv[1:] if arguments is None else arguments
-        if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
-            print_result(self.format_help() if "--help-all" in arguments else self.format_own_help())
-            raise SystemExit(0)
-        namespace, unknown = self.parse_known_args([*arguments, *kept])
-        if unknown:
-            raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
-        values, given = vars(namespace), trainer_flags.given_names(arguments)
-        refused = trainer_flags.settle(values, self.defaults(), given, trainer_flags.given_names(kept))
-        try:
-            parsed = self.parse_dict(values)
-        except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
-            # TrainingArguments refuses settings that do not go together.
-            reason = " ".join(str(error).split())
-            raise InputError("; ".join([*refused, f"the Trainer refuses its flags: {reason}"])) from error
-        parsed[-1].refused = refused
-        return tuple(parsed)
-
-    def defaults(self) -> dict:
-        """Return the default of each flag by its name."""
-        return {
-            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            for dataclass in self.dataclass_types
-            for field in dataclasses.fields(dataclass)
-        }
-
-    def format_own_help(self) -> str:
-        """Return the help of the script's own flags."""
-        lines = [
-            f"usage: {self.prog} [flags]",
-            "",
-            self.description.strip(),
-            "",
-            "flags (also spelled with underscores):",
-        ]
-        actions = {action.dest: action for action in reversed(self._actions)}  # --flag, not its --no-flag
-        for action in (actions[name] for name in self.shown):
-            flag = "--" + action.dest.replace("_", "-")
-            text = (action.help or "").replace("%%", "%").splitlines()[0]
-            value = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
-            if value not in (None, SUPPRESS, ""):
-                text += f" [{value}]"
-            if value is True and "--no-" + flag[2:] in self._option_string_actions:
-                flag = f"{flag} / --no-{flag[2:]}"
-            lines.append(f"  {flag:<26} {text}" if len(flag) <= 26 else f"  {flag}\n  {'':<26} {text}")
-        return "\n".join(lines)
-
-    def error(self, message: str):
-        """Raise InputError instead of printing the usage of two hundred flags."""
-        raise InputError(f"{message}; --help lists the flags.")
 
 
 def print_result(text: str) -> None:

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune import stopping
-from finetune.console import InputError, ScriptParser
+from finetune import InputError, stopping
+from finetune.logged_models.checkpoint_files import STATE, TASK_TAG
 from finetune.models.bases.configs import changed_fields
+from finetune.models.card import load_card
 from finetune.models.files.adapter_files import check_adapter
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
-from finetune.runs.checkpoints import FOLDER_TAG, STATE, TASK_TAG, checkpoints_in, folder_of, load_card, read_state
+from finetune.runs.checkpoints import FOLDER_TAG, STOPPED_TAG, checkpoints_in, folder_of, read_state
 from finetune.runs.sending import journal, uploads
 from finetune.runs.sending.delivery import replace
 from finetune.runs.trackers import check_trackers
@@ -33,6 +34,7 @@ from finetune.training.flags.recorded_flags import (
     settings_of,
     without_resume,
 )
+from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.trainer_flags import given_names
 from finetune.training.mixed_precision import settle_precision
 from finetune.training.progress import ProgressCallback, set_random_state
@@ -139,7 +141,7 @@ def check_resumable(run: Run, task: str) -> None:
     """Raise InputError where a run is another script's, or has come to its end."""
     if run.data.tags.get(TASK_TAG, task) != task:
         raise InputError(f"run {run.info.run_id} is {run.data.tags[TASK_TAG]}, not {task}: resume it with its script.")
-    if run.info.status == "FINISHED" and callbacks.STOPPED_TAG not in run.data.tags:
+    if run.info.status == "FINISHED" and STOPPED_TAG not in run.data.tags:
         raise InputError(f"run {run.info.run_id} is finished; there is nothing to resume. Start a new run for more.")
 
 

@@ -15,7 +15,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Tiny models gain nothing from a second core; a second test does.
 
 import log_model
-from finetune.console import InputError
+from finetune import InputError
 from finetune.logged_models.entries import logged_models  # noqa: F401 (for the tests)
 from finetune.training import callbacks
 

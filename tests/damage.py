@@ -12,14 +12,15 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
-from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_model, open_model
+from finetune.logged_models.opening import load_model, open_model
 from finetune.models.bases.loading import load_decoder, load_encoder, load_encoder_decoder, load_tokenizer
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 from finetune.models.classifier.classifier import load_classifier
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.summarizer import load_summarizer
-from finetune.rows.supervision import prompt_token_ids
+from finetune.rows.sql_rows import prompt_token_ids
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter
 

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from finetune.models.bases.loading import load_tokenizer
+from finetune.models.card import CARD
 from finetune.models.prompts import Prompt
-from finetune.rows.supervision import prompt_token_ids
-from finetune.runs.checkpoints import CARD
+from finetune.rows.sql_rows import prompt_token_ids
 
 import mlflow
 from conftest import ROOT, byte_level_tokenizer, demo_rows, make_base

@@ -5,9 +5,9 @@ import pickle
 import shutil
 from pathlib import Path
 
-from finetune.console import InputError
-from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION
+from finetune import InputError
 from finetune.models.bases.loading import load_encoder_decoder
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION
 from finetune.models.files import adapter_files
 
 import damage

@@ -11,9 +11,9 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.console import ScriptParser
 from finetune.models.bases.loading import load_config
 from finetune.runs.lifecycle import rename_cards
+from finetune.training.flags.script_parser import ScriptParser
 
 import mlflow
 import pytest

@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import predict
-from finetune.logged_models.opening import find_base
 from finetune.models.bases.configs import changed_fields, read_config
 from finetune.models.bases.loading import fingerprint
-from finetune.runs.checkpoints import CARD, load_card
+from finetune.models.card import CARD, load_card
+from finetune.models.restoring import find_base
 
 import pytest
 from conftest import DEMO_BASE, ROOT, call

@@ -2,9 +2,8 @@
 
 import json
 
-from finetune.console import InputError
-from finetune.models.card import check_card
-from finetune.runs.checkpoints import load_card
+from finetune import InputError
+from finetune.models.card import check_card, load_card
 
 import pytest
 from spools import make_card

@@ -11,9 +11,10 @@ import evaluate_model
 import log_model
 import predict
 import train_classifier
+from finetune.models.card import load_card
 from finetune.models.classifier.classifier import load_classifier
 from finetune.runs import tracking
-from finetune.runs.checkpoints import checkpoints_of, find_checkpoint, load_card
+from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
 from finetune.runs.sending import delivery
 
 import bitsandbytes as bnb

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.rows.loading import load_rows
 

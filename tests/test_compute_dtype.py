@@ -11,21 +11,16 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.console import InputError, ScriptParser
-from finetune.logged_models.opening import (
-    CLASSIFICATION,
-    SUMMARIZATION,
-    TEXT_TO_SQL,
-    build_skeleton,
-    load_model,
-    open_model,
-)
+from finetune import InputError
+from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.writing.sql_models import build_skeleton
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
-from finetune.runs.checkpoints import CARD, load_card
+from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_card
 from finetune.training.adapters import add_adapter
 from finetune.training.flags.recorded_flags import begun_in
+from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.mixed_precision import settle_precision
 
 import bitsandbytes as bnb

@@ -6,9 +6,9 @@ from pathlib import Path
 from random import Random
 from urllib.parse import urlparse
 
-from finetune.console import InputError
-from finetune.logged_models.checkpoints_as_models import log_checkpoint
-from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+from finetune import InputError
+from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 from finetune.runs import lifecycle
 from finetune.runs.sending import uploads
 from finetune.training.checkpoint_state import check_state

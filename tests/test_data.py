@@ -4,7 +4,7 @@ import json
 import re
 from functools import partial
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows import loading
 from finetune.rows.files.reading import read_rows
 from finetune.rows.loading import check_writable

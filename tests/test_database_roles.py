@@ -3,7 +3,7 @@
 import logging
 
 import predict
-from finetune.console import InputError
+from finetune import InputError
 from finetune.predicting.databases.database import open_database
 from finetune.predicting.databases.roles import _covers, check_role
 

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import predict
-from finetune.console import InputError
+from finetune import InputError
 from finetune.predicting.databases.database import QueryFailed, Result, open_database
 from finetune.predicting.databases.dialogue import Dialogue
 from finetune.predicting.databases.safety import Refused
@@ -353,7 +353,7 @@ def test_a_terminal_gets_no_control_characters_of_a_result(is_terminal, shop):
         "def main():\n    for layout in ('table', 'csv', 'json'):\n"
         "        rows = [{'question': 'q', 'context': ''}]\n"
         "        Dialogue(Database(), True, layout=layout).hold(rows, lambda *_: HOSTILE)\n"
-        "    raise console.InputError(HOSTILE)\n"
+        "    raise InputError(HOSTILE)\n"
         "console.run(main)\n"
     )
     ours, theirs = pty.openpty() if is_terminal else os.pipe()

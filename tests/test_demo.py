@@ -9,8 +9,8 @@ import run_classifier_demo
 from build_clauses import FILE as CLAUSES
 from build_clauses import PARTS, build
 from clause_words import FAIR, UNFAIR, WORDS
-from finetune.console import InputError
-from finetune.models.classifier.labels import find_labels
+from finetune import InputError
+from finetune.rows.labels import find_labels
 from metrics.sql_execution.queries import normalize_sql
 from metrics.unfair_tos.unfair_tos import score
 from questions import ONE_TABLE, Scene, joined, question, schema

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import train_sql_generator
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.generation import Generation
 from finetune.reports import sql_scorecard
 from finetune.reports.sql_scorecard import Answers, Scorecard, check_gold

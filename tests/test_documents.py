@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.documents import read_document, split_sentences
 from finetune.predicting.clause_report import clause_report
 

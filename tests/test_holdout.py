@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from random import Random
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.columns import SUMMARIES, TEXTS
 from finetune.rows.loading import load_rows
 from finetune.rows.splits.holdout import hold_out_by_label, hold_out_by_text

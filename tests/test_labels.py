@@ -1,7 +1,8 @@
 """Labels: the task found from the data, names and numbers, and what is refused."""
 
-from finetune.console import InputError
-from finetune.models.classifier.labels import Labels, balanced_sample, count_labels, find_labels, read_names, spell_out
+from finetune import InputError
+from finetune.models.classifier.labels import Labels
+from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out
 
 import numpy as np
 import pytest

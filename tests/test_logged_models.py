@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import predict
-from finetune.console import InputError
-from finetune.logged_models.opening import build_skeleton, check_prompt_parity, fingerprint
+from finetune import InputError
+from finetune.logged_models.opening import fingerprint
+from finetune.logged_models.writing.sql_models import build_skeleton, check_prompt_parity
 from finetune.runs.lifecycle import rename_cards
 
 import mlflow

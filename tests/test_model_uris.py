@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import log_model
-from finetune.console import InputError
+from finetune import InputError
 from finetune.logged_models.entries import ready_models
 from finetune.logged_models.files import on_this_disk
 from finetune.logged_models.opening import open_model

@@ -4,7 +4,8 @@ from finetune.models.bases.attention import PACKED_SDPA, can_pack, packed_sdpa
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.prompts import Prompt
 from finetune.rows.packing import CompletionCollator, PackingCollator, best_fit
-from finetune.rows.supervision import IGNORED, encode_rows
+from finetune.rows.sql_rows import encode_rows
+from finetune.rows.supervision import IGNORED
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator
 
 import pytest

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import log_model
 from finetune.logged_models.entries import ready_models
-from finetune.runs.permissions import share_files
+from finetune.permissions import share_files
 from finetune.runs.sending import uploads
 from finetune.training.callbacks import CardCallback
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import predict
-from finetune.console import InputError
+from finetune import InputError
 from finetune.predicting.output_columns import Columns, look_through
 from finetune.predicting.streams import Writer
 from finetune.rows.files.reading import stream_rows

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import resuming
-from finetune.console import InputError
+from finetune import InputError, resuming
 from finetune.models.bases import attention, loading, memory
 from finetune.models.bases.attention import PACKED_SDPA
 from finetune.rows.packing import CompletionCollator, PackingCollator

@@ -1,6 +1,6 @@
 """Prompts: one text for training, the logged model and prediction."""
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.prompts import Prompt
 
 import pytest

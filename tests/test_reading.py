@@ -4,7 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.reading import kind_of, read_rows
 
 import pandas as pd

@@ -11,7 +11,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.logged_models.checkpoints_as_models import log_checkpoint
+from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.runs.checkpoints import find_checkpoint
 
 import mlflow

@@ -10,8 +10,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import console, resuming
-from finetune.console import InputError
+from finetune import InputError, console, resuming
 from finetune.redaction import is_secret_name, redact, redact_arguments, redact_values, shorten
 from finetune.runs import lifecycle, tracking
 

@@ -5,7 +5,7 @@ import shutil
 
 import evaluate_model
 import log_model
-from finetune.console import InputError
+from finetune import InputError
 from finetune.logged_models import refusals
 from finetune.logged_models.entries import logged_models
 from finetune.logged_models.opening import open_model

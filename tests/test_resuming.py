@@ -13,14 +13,14 @@ from urllib.parse import urlparse
 import log_model
 import train_classifier
 import train_sql_generator
-from finetune import stopping
-from finetune.console import InputError, ScriptParser
-from finetune.logged_models.opening import TEXT_TO_SQL
+from finetune import InputError, stopping
+from finetune.models.card import TEXT_TO_SQL
 from finetune.resuming import _move_best, parse_resumable
 from finetune.runs.checkpoints import list_checkpoints
 from finetune.runs.sending import uploads
 from finetune.training import callbacks
 from finetune.training.flags.recorded_flags import settings_of
+from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.mixed_precision import settle_precision
 
 import mlflow

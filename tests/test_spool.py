@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import log_model
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.files.inside import inside, refuse_links
 from finetune.runs import lifecycle
 from finetune.runs.sending import journal

@@ -2,7 +2,7 @@
 
 import re
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.distractors import distract
 from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.rows.sql_cleaning import clean_rows

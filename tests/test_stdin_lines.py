@@ -10,8 +10,7 @@ import threading
 import time
 
 import predict
-from finetune import console
-from finetune.console import InputError
+from finetune import InputError, console
 from finetune.predicting.stdin_lines import Lines
 
 import pytest

@@ -10,8 +10,7 @@ from contextlib import closing
 
 import log_model
 import predict
-from finetune import console
-from finetune.console import InputError
+from finetune import InputError, console
 from finetune.runs import lifecycle, stores, tracking
 
 import mlflow

@@ -2,10 +2,11 @@
 
 from types import SimpleNamespace
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.prompts import Prompt
-from finetune.models.summarizer.articles import encode_articles, encode_summaries, longest_first, split_article
+from finetune.models.summarizer.articles import encode_articles, split_article
 from finetune.reports.summary_scorecard import RougeEvaluation
+from finetune.rows.article_rows import encode_summaries, longest_first
 from finetune.rows.supervision import IGNORED, audit
 from finetune.training.callbacks import LossGuardCallback
 

@@ -12,7 +12,8 @@ import log_model
 import predict
 import train_sql_generator
 import train_summarizer
-from finetune.runs.checkpoints import find_checkpoint, load_card
+from finetune.models.card import load_card
+from finetune.runs.checkpoints import find_checkpoint
 from metrics.rouge.rouge import ROUGE
 
 import bitsandbytes as bnb

@@ -1,9 +1,10 @@
 """What the loss sees: the completion and its EOS, by position; long rows dropped, never cut."""
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.bases.loading import load_tokenizer
 from finetune.models.prompts import Prompt
-from finetune.rows.supervision import IGNORED, audit, encode_rows, format_audit, prompt_token_ids
+from finetune.rows.sql_rows import encode_rows, prompt_token_ids
+from finetune.rows.supervision import IGNORED, audit, format_audit
 
 import pytest
 from conftest import TOKENIZERS, demo_rows

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.runs import lifecycle, tracking
 
 import mlflow

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from finetune.console import InputError
-from finetune.runs.checkpoints import load_card, step_of
-from finetune.runs.permissions import share_files
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import step_of
+from finetune.models.card import load_card
+from finetune.permissions import share_files
 
 import mlflow
 import psutil

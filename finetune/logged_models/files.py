@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import served_files
 from finetune.logged_models.refusals import reason
-from finetune.runs.checkpoints import CARD, served_files
+from finetune.models.card import CARD
 
 import mlflow
 from mlflow.exceptions import MlflowException

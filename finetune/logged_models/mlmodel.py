@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.card import GENERATED, check_card
 from finetune.models.files.schemas import NULL, check, either, number, reason, text, whole
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune.console import InputError
-from finetune.runs.checkpoints import TASK_TAG
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import TASK_TAG
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run

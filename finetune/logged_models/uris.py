@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.logged_models.entries import is_being_logged, logged_models
 from finetune.logged_models.files import EXPECTED, check_folder, fetch, on_this_disk
 from finetune.logged_models.refusals import is_refused, reason, why_deleted

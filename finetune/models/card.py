@@ -3,7 +3,7 @@
 from pathlib import Path
 from string import Template
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.files.schemas import (
     ANY,
     FLAG,
@@ -18,6 +18,7 @@ from finetune.models.files.schemas import (
     matching,
     number,
     one_of,
+    read_json,
     shown,
     text,
     whole,
@@ -25,7 +26,8 @@ from finetune.models.files.schemas import (
 
 CARD = "finetune.json"
 MEND = "take another checkpoint, or one that was logged (`log_model.py RUN --checkpoint STEP`)"
-TASKS = ("text-to-sql", "classification", "summarization")
+# The tasks of model cards.
+TASKS = TEXT_TO_SQL, CLASSIFICATION, SUMMARIZATION = "text-to-sql", "classification", "summarization"
 DTYPE = one_of("bfloat16", "float16", "float32", "uint8")
 
 
@@ -126,3 +128,12 @@ def _check_questions(card: dict, where: Path | str) -> None:
     for row in card.get("sample", ()):
         check(row, {name: text() for name in Template(card["prompt"]).get_identifiers()}, f"{where}, sample,", MEND,
               others=lambda *_: True)  # fmt: skip
+
+
+def load_card(folder: Path) -> dict:
+    """Return the model card of a checkpoint or of a logged model's folder.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return check_card(read_json(folder / CARD, MEND), folder / CARD)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 
 import nupunkt
 from bs4 import BeautifulSoup, NavigableString

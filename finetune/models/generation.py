@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from finetune import stopping
-from finetune.console import InputError
+from finetune import InputError, stopping
 from finetune.models.bases.tokenizers import check_ids
 
 import torch

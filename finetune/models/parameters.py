@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from finetune.console import InputError
+from finetune import InputError
 
 
 class Expected(NamedTuple):

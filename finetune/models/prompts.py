@@ -1,12 +1,11 @@
 """Prompts as text files: the one source for training, for the logged model and for prediction."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 
-from finetune.console import InputError
+from finetune import PACKAGE, InputError
 
-FOLDER = Path(__file__).parent.parent / "prompts"
+FOLDER = PACKAGE.parent / "prompts"
 
 
 @dataclass(frozen=True)

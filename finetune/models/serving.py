@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.parameters import check_parameters
 
 import mlflow

@@ -1,7 +1,7 @@
 """Flags of predict.py that do not go together, or not with the task of the model."""
 
-from finetune.console import InputError
-from finetune.logged_models.opening import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+from finetune import InputError
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 from finetune.models.documents import SUFFIXES as DOCUMENTS
 
 

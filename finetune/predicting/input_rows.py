@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.prompts import Prompt
 from finetune.predicting.stdin_lines import Lines
 from finetune.rows.files.reading import read_object, stream_rows

@@ -4,7 +4,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.reading import declared_columns
 
 import pyarrow as pa

@@ -3,8 +3,9 @@
 import logging
 from pathlib import Path
 
-from finetune.console import InputError
-from finetune.logged_models.opening import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
+from finetune import InputError
+from finetune.logged_models.opening import LoggedModel
+from finetune.models.card import CLASSIFICATION, TEXT_TO_SQL
 from finetune.models.prompts import Prompt
 from finetune.predicting.output_columns import free_name
 from finetune.redaction import redact

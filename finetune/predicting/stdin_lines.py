@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.reading import text_encoding
 
 BYTES_AT_A_TIME = 2**16

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from finetune import console
-from finetune.console import InputError
+from finetune import InputError, console
 from finetune.predicting.output_columns import Columns, to_table
 from finetune.predicting.stdin_lines import STDIN
 from finetune.rows.loading import check_writable

@@ -5,12 +5,12 @@ import math
 import time
 from dataclasses import dataclass
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.generation import BATCH_SIZE, Generation, generate_all
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
 from finetune.reports.sharing import share_out
-from finetune.rows.supervision import prompt_token_ids
+from finetune.rows.sql_rows import prompt_token_ids
 from finetune.runs import tracking
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.columns import read_columns, say_columns
 from finetune.rows.files.reading import SUFFIXES, kind_of, read_rows
 

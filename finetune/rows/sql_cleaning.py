@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.loading import Rows
 from metrics.sql_execution.dialects import ALIASES, known_dialects
 from metrics.sql_execution.execution import Connection, Unfinished

@@ -1,30 +1,25 @@
 """Checkpoints on disk: the model card that travels in each, and how one is found again from its run."""
 
-import hashlib
 import logging
 import re
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import STATE, step_of
 from finetune.models.bases.configs import read_config
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.quantization import to_record
-from finetune.models.card import CARD, MEND, check_card
+from finetune.models.card import CARD, MEND, load_card
 from finetune.models.files.inside import inside, is_numbered
 from finetune.models.files.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
 from finetune.runs.sending import uploads
-from finetune.runs.sending.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header, step_of
+from finetune.runs.sending.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header
 
 from mlflow.entities import Run
 from transformers import BitsAndBytesConfig, Trainer
 
 logger = logging.getLogger(__name__)
-PROGRESS = "progress.json"  # What the Trainer's own state leaves out: see progress.py.
-FOLDER_TAG = "finetune.checkpoints"
-TASK_TAG = "finetune.task"
-STATE = "trainer_state.json"
-SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json")
-STATE_FILES = (STATE, PROGRESS)
+FOLDER_TAG, STOPPED_TAG = "finetune.checkpoints", "finetune.stopped"
 
 
 def start_card(task: str, flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
@@ -87,21 +82,6 @@ def _best(run: Run, steps: dict[int, Path], last: Path) -> tuple[Path, str]:
         return steps[best], f"best{by}, step {best}"
     why = f"the best, step {best}, is no longer there" if best else "nothing was evaluated"
     return last, f"last, step {step_of(last)}: {why}"
-
-
-def served_files(checkpoint: Path) -> list[Path]:
-    """Return what of a checkpoint is needed to predict; the optimiser's state is not."""
-    found = {path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)}
-    return sorted(path for path in found if path.name not in STATE_FILES)
-
-
-def digest_of(checkpoint: Path, kind: str = "adapter") -> str:
-    """Return a digest of what a checkpoint predicts with, and of the kind of model that it is made into."""
-    digest = hashlib.sha256(kind.encode())
-    for path in served_files(checkpoint):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} ".encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
 
 
 def list_checkpoints(run: Run) -> dict[int, Path]:
@@ -193,12 +173,3 @@ def read_state(folder: Path) -> dict:
     known = {"best_global_step": either(NULL, whole(0, 2**62)), "best_model_checkpoint": either(NULL, text(4096))}
     known |= {"global_step": whole(0, 2**62), "epoch": either(NULL, number(0)), "log_history": listed(mapped(ANY))}
     return check(read_json(path, MEND), {}, path, MEND, known, others=lambda *_: True)
-
-
-def load_card(folder: Path) -> dict:
-    """Return the model card of a checkpoint or of a logged model's folder.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    return check_card(read_json(folder / CARD, MEND), folder / CARD)

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from finetune.console import InputError
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import TASK_TAG
 from finetune.runs import tracking
-from finetune.runs.checkpoints import FOLDER_TAG, TASK_TAG
-from finetune.training import callbacks
+from finetune.runs.checkpoints import FOLDER_TAG, STOPPED_TAG
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run
@@ -154,7 +154,7 @@ def _check_empty(run: Run) -> None:
     tags, run_id = run.data.tags, run.info.run_id
     if not {FOLDER_TAG, TASK_TAG} & set(tags) and "loss" not in run.data.metrics:
         return
-    if run.info.status == "FINISHED" and callbacks.STOPPED_TAG not in tags:
+    if run.info.status == "FINISHED" and STOPPED_TAG not in tags:
         raise InputError(f"{RUN} {run_id}: this run already holds a finished training; unset it for a new run.")
     raise InputError(
         f"{RUN} {run_id}: this run already holds a training that has not come to its end; go on with it by --resume"

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.runs.checkpoints import checkpoints_in
 
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
+from finetune.models.card import CARD, load_card
 from finetune.models.files.inside import inside
 from finetune.redaction import redact, redact_values
 from finetune.runs import environment, trackers, tracking
-from finetune.runs.checkpoints import CARD, load_card
 from finetune.runs.sending import delivery, journal
 from finetune.runs.sending.spool import clear
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.redaction import redact, shorten
 
 import mlflow

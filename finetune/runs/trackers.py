@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
 
-from finetune.console import InputError, is_main_process
+from finetune import InputError
+from finetune.console import is_main_process
 from finetune.redaction import redact_arguments
 
 import pandas as pd

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune.console import InputError
+from finetune import PACKAGE, InputError
+from finetune.logged_models.checkpoint_files import TASK_TAG
 from finetune.logged_models.refusals import is_refused, why_deleted
 from finetune.models.files.schemas import reason
 from finetune.redaction import redact, redact_values
 from finetune.rows.loading import Rows
 from finetune.runs import stores, trackers
-from finetune.runs.checkpoints import TASK_TAG
 from finetune.runs.sending import delivery, journal
 
 import mlflow
@@ -29,7 +29,7 @@ from peft import LoraConfig
 from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
-FOLDER = Path(__file__).parent.parent
+FOLDER = PACKAGE.parent
 MAX_PARAMETER_LENGTH = mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 
 

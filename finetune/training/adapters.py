@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.runs import tracking
 from finetune.training.checks.preflight import Preflight
 from finetune.training.loftq import replace_with_loftq

@@ -7,12 +7,13 @@ import re
 import time
 from pathlib import Path
 
-from finetune import stopping
-from finetune.console import InputError
-from finetune.logged_models.opening import TEXT_TO_SQL, build_skeleton
+from finetune import InputError, stopping
+from finetune.logged_models.checkpoint_files import PROGRESS
+from finetune.logged_models.writing.sql_models import build_skeleton
+from finetune.models.card import CARD, TEXT_TO_SQL
+from finetune.permissions import share_files
 from finetune.runs import tracking
-from finetune.runs.checkpoints import CARD, PROGRESS, checkpoints_in
-from finetune.runs.permissions import share_files
+from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in
 from finetune.runs.sending import journal
 from finetune.training.progress import ProgressCallback, read_progress
 
@@ -21,7 +22,6 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 logger = logging.getLogger(__name__)
-STOPPED_TAG = "finetune.stopped"
 OVERFLOWING_STEPS = 25  # so many halvings leave less than 1 of a scale of 2^16
 
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import PROGRESS, STATE
 from finetune.models.card import MEND
 from finetune.models.files.schemas import reason
-from finetune.runs.checkpoints import PROGRESS, STATE, read_state
+from finetune.runs.checkpoints import read_state
 from finetune.training.progress import read_progress
 
 import torch

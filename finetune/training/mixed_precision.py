@@ -3,7 +3,7 @@
 import logging
 import os
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.bases.quantization import (
     DTYPES,
     KINDS,

@@ -9,9 +9,9 @@ import random
 import time
 from pathlib import Path
 
+from finetune.logged_models.checkpoint_files import PROGRESS
 from finetune.models.card import MEND
 from finetune.models.files.schemas import FLAG, NUMBER, check, read_json, whole
-from finetune.runs.checkpoints import PROGRESS
 
 import numpy as np
 import torch

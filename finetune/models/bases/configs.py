@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.generation import DEFAULTS
 
 from transformers import AutoConfig

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.bases.attention import attention_for_packing
 from finetune.models.bases.memory import keep_freed_memory
 from finetune.models.bases.quantization import compute_in, is_sharded, keep_trainable_on_cpu

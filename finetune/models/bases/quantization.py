@@ -5,7 +5,7 @@ import os
 import time
 from functools import cache
 
-from finetune.console import InputError
+from finetune import InputError
 
 import bitsandbytes as bnb
 import torch

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.card import MEND
 from finetune.models.files.schemas import reason, shown
 

@@ -4,24 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finetune.console import InputError
-from finetune.logged_models.code_models import log_code_model
-from finetune.logged_models.opening import attach_adapter, find_base, requirements, restored_quantization
+from finetune import InputError
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
+from finetune.models.card import load_card
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.onnx_model import FILE, OnnxModel
 from finetune.models.classifier.scoring import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
 from finetune.models.parameters import check_parameters
-from finetune.runs.checkpoints import load_card
+from finetune.models.restoring import attach_adapter, find_base, restored_quantization
 
 import numpy as np
-from mlflow.entities import Run
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import AnyType, Array, Map
 
 
 @dataclass
@@ -113,25 +108,3 @@ def load_classifier(
     outputs = Labels(labels["task"], tuple(labels["names"])).outputs
     model = attach_adapter(EncoderClassifier(encoder, outputs, card["pooling"]), checkpoint, source)
     return Classifier(model.eval(), tokenizer, card)
-
-
-def log_classifier(run: Run, checkpoint: Path, name: str, exported: Path | None = None) -> str:
-    """Log a checkpoint as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
-
-    Args:
-        exported: an ONNX file to log in place of the adapter.
-    """
-    outputs = Schema([ColSpec(Array(DataType.string), "labels"), ColSpec(Map(DataType.double), "scores")])
-    # Unnamed: one text, a list or a column `text` all fit; the model itself refuses another column. Of any type: of
-    # null and numbers MLflow would make texts for a column of strings, and the model could not refuse them.
-    parameters = [ParamSpec("threshold", DataType.double, None), ParamSpec("batch_size", DataType.long, 32)]
-    return log_code_model(
-        run,
-        checkpoint,
-        name,
-        "served_classifier.py",
-        ModelSignature(Schema([ColSpec(AnyType())]), outputs, ParamSchema(parameters)),
-        load_card(checkpoint)["sample"][:1],
-        requirements(("onnxruntime",) if exported else ()),
-        {FILE: exported} if exported else None,
-    )

@@ -3,7 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from finetune.console import InputError
+from finetune import InputError
 
 import numpy as np
 import torch

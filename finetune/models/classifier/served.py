@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.classifier.classifier import check_threshold, load_classifier
 from finetune.models.serving import check_texts, known_parameters, refusals
 

@@ -9,7 +9,7 @@ from dataclasses import MISSING
 from dataclasses import fields as fields_of
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.card import MEND
 from finetune.models.files.inside import plain
 from finetune.models.files.schemas import (

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 
 
 def inside(folder: Path, name: object, what: str) -> Path:

@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Callable
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 
 Kind = tuple[str, Callable[[object], bool]]
 MAX_BYTES = 64 * 2**20  # of a JSON file: a card holds a few texts

@@ -10,18 +10,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.predicting.databases.runner import readable_sqlite
+from finetune.predicting.databases.safe_sql import Refused
+from finetune.predicting.databases.safe_sql.scopes import find_table
 from finetune.redaction import redact, shorten
-from finetune.safe_sql import Refused
-from finetune.safe_sql.scopes import find_table
 from metrics.sql_execution.schemas import quote
 
 import sqlalchemy
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-RUNNER = Path(__file__).parent / "sql_runner.py"
+RUNNER = Path(__file__).parent / "runner.py"
 MEMORY_MEGABYTES = 1024
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
 DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "pymysql", "duckdb": "duckdb"}

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from finetune import console
-from finetune.console import InputError
+from finetune import InputError, console
 from finetune.predicting.databases.database import Database, QueryFailed, Result
 from finetune.predicting.databases.safety import Refused
 

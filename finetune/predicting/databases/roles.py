@@ -3,7 +3,7 @@
 import logging
 import re
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.predicting.databases.database import Database, driver_engine, first_line
 from finetune.predicting.databases.safety import backticks
 from metrics.sql_execution.schemas import quote

@@ -12,7 +12,7 @@ What holds CREATE TABLE statements gives the context, what stands beside it the 
 import json
 import re
 
-from finetune.console import InputError
+from finetune import InputError
 
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 CREATE = re.compile(r"\bCREATE\s+(?:\w+\s+)*?(?:TABLE|VIEW)\b", re.IGNORECASE)

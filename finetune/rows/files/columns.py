@@ -2,7 +2,7 @@
 
 import logging
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.files.chat_rows import as_questions, shape_of
 
 logger = logging.getLogger(__name__)

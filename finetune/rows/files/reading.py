@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 
 import pyarrow as pa
 import pyarrow.parquet as pq

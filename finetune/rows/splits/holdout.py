@@ -4,8 +4,9 @@ import logging
 from collections import Counter
 from random import Random
 
-from finetune.console import InputError
-from finetune.models.classifier.labels import as_name, labels_of, spell_out
+from finetune import InputError
+from finetune.models.classifier.labels import as_name, labels_of
+from finetune.rows.labels import spell_out
 from finetune.rows.splits.near_texts import near_groups
 
 logger = logging.getLogger(__name__)

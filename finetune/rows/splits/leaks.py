@@ -3,7 +3,7 @@
 import logging
 import re
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.rows.loading import Rows
 from finetune.rows.splits.near_texts import near_copies
 from finetune.rows.splits.schema_split import schema_signature

@@ -3,7 +3,7 @@
 import re
 from random import Random
 
-from finetune.console import InputError
+from finetune import InputError
 from metrics.sql_execution.ddl import statements
 
 

@@ -4,19 +4,22 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from finetune.logged_models.checkpoints_as_models import link_scores, log_checkpoint
+from finetune import PACKAGE
+from finetune.logged_models.checkpoint_files import step_of
 from finetune.logged_models.entries import logged_models
+from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
+from finetune.models.card import CARD, load_card
 from finetune.models.files.inside import delete_numbered
-from finetune.runs.checkpoints import CARD, load_card
+from finetune.runs import trackers
 from finetune.runs.sending import uploads
-from finetune.runs.sending.spool import OFFLINE_TAG, place_of, read_header, step_of
+from finetune.runs.sending.spool import OFFLINE_TAG, place_of, read_header
 
 import mlflow
 import requests
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
 from mlflow.utils.validation import MAX_PARAMS_TAGS_PER_BATCH
@@ -214,7 +217,7 @@ def find_experiment(name: str) -> str:
         return found.experiment_id
     # Without a place of its own, SQLite puts the artifacts into the folder the script is called from.
     local = mlflow.get_tracking_uri().startswith("sqlite:")
-    place = Path(__file__).parent.parent / "mlartifacts"
+    place = PACKAGE.parent / "mlartifacts"
     try:
         return client.create_experiment(name, artifact_location=place.as_uri() if local else None)
     except MlflowException:
@@ -228,3 +231,22 @@ def replace(path: Path, text: str) -> None:
     new = path.with_name(path.name + ".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
+
+
+def link_scores(run: Run, folder: Path, model_id: str, loss: Metric, dataset: Sequence[str]) -> None:
+    """Log what a checkpoint scored on its validation rows, linked to its model and to these rows.
+
+    MLflow links the metrics of the step by itself, but without the rows, and not a second time: these are named
+    `validation_...`.
+
+    Args:
+        loss: the run's `eval_loss` at the checkpoint's step.
+        dataset: name and digest of the rows.
+    """
+    found = {"loss": loss.value} | load_card(folder).get("metrics", {})
+    values = [
+        Metric(f"validation_{name}", value, loss.timestamp, loss.step, model_id, *dataset, run.info.run_id)
+        for name, value in found.items()
+    ]
+    mlflow.MlflowClient().log_batch(run.info.run_id, metrics=values)
+    trackers.show_metrics({metric.key: metric.value for metric in values}, loss.step, run.info.run_id)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.files.inside import refuse_links
 from finetune.runs.sending import spool
 from finetune.runs.sending.delivery import Delivery, is_reachable, replace

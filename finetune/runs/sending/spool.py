@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.files.inside import delete_numbered, inside, is_numbered, plain, refuse_links
 from finetune.models.files.schemas import (
     FLAG,
@@ -156,18 +156,6 @@ def place_of(entry: dict, spool: Path) -> Path:
     if path.exists() and path.is_dir() != (entry["op"] == "checkpoint"):
         raise InputError(f"{path} is a {'folder' if path.is_dir() else 'file'}, where the other was put.")
     return path
-
-
-def step_of(folder: Path) -> int:
-    """Return the step of `checkpoint-STEP`.
-
-    Raises:
-        InputError: the folder has another name.
-    """
-    step = folder.name.removeprefix("checkpoint-")
-    if folder.name == step or not is_numbered(step):
-        raise InputError(f"{folder} is no checkpoint; expected a folder checkpoint-STEP.")
-    return int(step)
 
 
 def clear(spool: Path) -> None:

@@ -7,10 +7,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.files.inside import inside, is_numbered, refuse_links
 from finetune.models.files.schemas import ANY, check, mapped, matching, read_json, whole
-from finetune.runs.permissions import share_files
+from finetune.permissions import share_files
 
 import mlflow
 from mlflow.exceptions import MlflowException

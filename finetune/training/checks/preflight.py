@@ -7,7 +7,7 @@ import math
 import sys
 from dataclasses import asdict, dataclass
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.bases.memory import memory_limit, peak_memory
 from finetune.models.bases.quantization import faster_dtypes, is_sharded
 from finetune.training.checks.trainer_checks import check_trainer

@@ -2,7 +2,7 @@
 
 import json
 
-from finetune.console import InputError
+from finetune import InputError
 
 import pyarrow.compute as pc
 from transformers import GenerationMixin, Trainer

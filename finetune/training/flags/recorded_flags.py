@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.files.schemas import ANY, check, listed, mapped, text, whole
 from finetune.redaction import redact_values
 

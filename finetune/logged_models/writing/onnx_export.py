@@ -4,7 +4,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from finetune.console import InputError
+from finetune import InputError
 from finetune.models.classifier.classifier import load_classifier
 from finetune.models.classifier.onnx_model import FILE
 

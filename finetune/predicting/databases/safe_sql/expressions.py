@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-from finetune.safe_sql import Refused, fragments
-from finetune.safe_sql.dates import Dates
-from finetune.safe_sql.fragments import Fragment, comma_separated, write
-from finetune.safe_sql.functions import Functions
-from finetune.safe_sql.names import Names
-from finetune.safe_sql.scopes import Scope
-from finetune.safe_sql.vocabulary import AGGREGATES, COMPARISONS, FUNCTIONS, OPERATORS, RANGES
-from finetune.safe_sql.windows import Windows
-from finetune.safe_sql.writing import only
+from finetune.predicting.databases.safe_sql import Refused, fragments
+from finetune.predicting.databases.safe_sql.dates import Dates
+from finetune.predicting.databases.safe_sql.fragments import Fragment, comma_separated, write
+from finetune.predicting.databases.safe_sql.functions import Functions, Windows
+from finetune.predicting.databases.safe_sql.names import Names
+from finetune.predicting.databases.safe_sql.scopes import Scope
+from finetune.predicting.databases.safe_sql.vocabulary import AGGREGATES, COMPARISONS, FUNCTIONS, OPERATORS, RANGES
+from finetune.predicting.databases.safe_sql.writing import only
 
 from sqlglot import exp
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from finetune.safe_sql import Refused
-from finetune.safe_sql.fragments import Fragment, word
+from finetune.predicting.databases.safe_sql import Refused
+from finetune.predicting.databases.safe_sql.fragments import Fragment, word
 
 from sqlglot import exp
 

@@ -1,20 +1,32 @@
 """Models from code: a checkpoint written into its run as a pyfunc, with the file of this package that serves it."""
 
+import importlib.metadata
 import json
 import shutil
 import tempfile
 from pathlib import Path
 
+from finetune import PACKAGE
+from finetune.logged_models.checkpoint_files import digest_of, served_files, step_of
 from finetune.logged_models.entries import log_saved
-from finetune.logged_models.opening import METADATA_KEY
 from finetune.models.bases.loading import fingerprint
-from finetune.runs.checkpoints import CARD, digest_of, load_card, served_files, step_of
+from finetune.models.card import CARD, load_card
 
 import mlflow
 from mlflow.entities import Run
 from mlflow.models import ModelSignature
 
-PACKAGE = Path(__file__).parent
+PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
+METADATA_KEY = "finetune"
+TRAVELS = ("__init__.py", "redaction.py", "stopping.py")  # and the folder models
+
+
+def copy_package(folder: Path) -> Path:
+    """Write what a served model needs of this package into a folder that is not there yet; return the folder."""
+    shutil.copytree(PACKAGE / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TRAVELS:
+        shutil.copy(PACKAGE / name, folder)
+    return folder
 
 
 def log_code_model(
@@ -29,10 +41,10 @@ def log_code_model(
 ) -> str:
     """Log a checkpoint as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
 
-    The code and this package travel with the model.
+    The code and what it needs of this package travel with the model.
 
     Args:
-        code: file of this package that defines the served model.
+        code: file below `finetune/models` that defines the served model.
         example: input that fits the signature.
         instead: files or folders by the name they get, in place of the adapter.
     """
@@ -42,6 +54,7 @@ def log_code_model(
     if base.is_dir():
         card["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base)
     with tempfile.TemporaryDirectory() as scratch:
+        package = copy_package(Path(scratch) / PACKAGE.name)
         served = Path(scratch) / "checkpoint"
         served.mkdir()
         for path in served_files(checkpoint):
@@ -54,9 +67,9 @@ def log_code_model(
         def save(folder: Path) -> None:
             mlflow.pyfunc.save_model(
                 str(folder),
-                python_model=str(PACKAGE / code),
+                python_model=str(package / "models" / code),
                 artifacts={"checkpoint": str(served)},
-                code_paths=[str(PACKAGE)],
+                code_paths=[str(package)],
                 model_config={"base_model": None, "precision": None, "compute_dtype": None},
                 signature=signature,
                 input_example=example,
@@ -65,3 +78,9 @@ def log_code_model(
             )
 
         return log_saved(run, checkpoint, name, digest_of(checkpoint, next(iter(instead or {}), "adapter")), save)
+
+
+def requirements(others: tuple[str, ...] = ()) -> list[str]:
+    """Return the packages that a logged model needs, pinned as they are here."""
+    # "+cpu" is a local build of the same release.
+    return [f"{package}=={importlib.metadata.version(package).split('+')[0]}" for package in PINNED + others]

@@ -1,0 +1,1 @@
+"""A checkpoint written into its run as a model."""

@@ -1,0 +1,127 @@
+"""Text-to-SQL adapters written into their run, with a reference to the base in place of its weights."""
+
+import json
+from pathlib import Path
+from unittest.mock import patch
+
+from finetune import InputError
+from finetune.logged_models.checkpoint_files import digest_of, step_of
+from finetune.logged_models.entries import log_saved
+from finetune.logged_models.writing.code_models import METADATA_KEY, requirements
+from finetune.models.bases.loading import fingerprint, load_config, load_tokenizer
+from finetune.models.bases.quantization import recorded_dtype
+from finetune.models.card import load_card
+from finetune.models.files.adapter_files import check_adapter, check_fit
+from finetune.models.generation import DEFAULTS
+from finetune.models.prompts import Prompt
+
+import mlflow
+import safetensors.torch
+import torch
+import transformers
+from accelerate.utils import set_module_tensor_to_device
+from mlflow.entities import Run
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import AnyType
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+
+def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
+    """Return a text-generation pipeline of base and adapter in which only the adapter has memory.
+
+    The base is made from its configuration on the meta device, so a 7B base costs nothing here. The
+    pipeline moves all to its device (meta); the adapter's tensors are put back afterwards.
+    """
+    tokenizer = load_tokenizer(str(checkpoint))
+    config = load_config(card["base_model"], card["base_revision"])
+    with torch.device("meta"):
+        base = AutoModelForCausalLM.from_config(config, dtype=recorded_dtype(card))
+    if not Path(card["base_model"]).is_dir():
+        # MLflow stores the repository under these names.
+        base.name_or_path = tokenizer.name_or_path = card["base_model"]
+    check_adapter(checkpoint)
+    model = PeftModel.from_pretrained(base, checkpoint, low_cpu_mem_usage=True, torch_device="cpu")
+    check_fit(model, checkpoint)
+    meta = torch.device("meta")
+    pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device=meta)
+    fill_in(model, checkpoint)
+    return pipeline
+
+
+def fill_in(model: PeftModel, checkpoint: Path) -> None:
+    """Give a model on the meta device the adapter of a checkpoint."""
+    names = dict(model.named_parameters())
+    for key, tensor in safetensors.torch.load_file(checkpoint / "adapter_model.safetensors").items():
+        name = key.removesuffix(".weight") + ".default.weight"
+        set_module_tensor_to_device(model, name if name in names else key, "cpu", value=tensor)
+
+
+def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
+    """Compare what the logged model would feed to the base with what training fed, token id by token id.
+
+    Raises:
+        InputError: at the first row of the card's sample where they differ.
+    """
+    prompt = Prompt(card["prompt"])
+    for row in card["sample"]:
+        text = prompt.mlflow_template.format(prompt=prompt.model_input(row))
+        fed = pipeline.preprocess(text)["input_ids"][0].tolist()
+        if fed != row["prompt_ids"]:
+            differing = [i for i, (a, b) in enumerate(zip(fed, row["prompt_ids"], strict=False)) if a != b]
+            position = differing[0] if differing else min(len(fed), len(row["prompt_ids"]))
+            raise InputError(
+                f"not logged: the logged model would feed other tokens than training did (the first difference is"
+                f" at position {position} of the prompt for {row.get('question', row)!r}). The"
+                " tokenizer or the prompt of the checkpoint was changed since."
+            )
+
+
+def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pipeline | None = None) -> str:
+    """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
+
+    Args:
+        pipeline: from `build_skeleton` of another checkpoint of the run; its adapter becomes this one.
+
+    Raises:
+        InputError: when the prompt tokens would differ from training's (nothing is logged then).
+    """
+    card = load_card(checkpoint)
+    if pipeline is None:
+        pipeline = build_skeleton(card, checkpoint)
+    else:
+        check_adapter(checkpoint)
+        fill_in(pipeline.model, checkpoint)
+    check_prompt_parity(card, pipeline)
+    prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
+    metadata = {key: value for key, value in card.items() if key != "sample"}
+    metadata["step"] = step_of(checkpoint)
+    if base_folder.is_dir():
+        metadata["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base_folder)
+
+    def save(folder: Path) -> None:
+        # MLflow would ask the Hub for the newest commit, not the one that was trained on.
+        with patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]):
+            mlflow.transformers.save_model(
+                pipeline,
+                str(folder),
+                task="text-generation",
+                torch_dtype=recorded_dtype(card),
+                prompt_template=prompt.mlflow_template,
+                signature=_signature(),
+                input_example=prompt.model_input(card["sample"][0]),
+                pip_requirements=requirements(),
+                metadata={METADATA_KEY: json.dumps(metadata)},
+                base_model_path=str(base_folder) if base_folder.is_dir() else None,
+            )
+
+    return log_saved(run, checkpoint, name, digest_of(checkpoint), save)
+
+
+def _signature() -> ModelSignature:
+    types = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
+    parameters = [ParamSpec(name, types[type(value)], value) for name, value in DEFAULTS.items()]
+    # Of any type: of null and numbers MLflow would make texts for strings; so its own flavour refuses them.
+    given, text = Schema([ColSpec(AnyType())]), Schema([ColSpec(DataType.string)])
+    return ModelSignature(inputs=given, outputs=text, params=ParamSchema(parameters))

@@ -1,0 +1,90 @@
+"""Base and adapter as they were in training; a base that is gone or is another one is refused."""
+
+from pathlib import Path
+
+from finetune import InputError
+from finetune.models.bases.configs import changed_fields
+from finetune.models.bases.loading import fingerprint
+from finetune.models.bases.memory import memory_limit
+from finetune.models.bases.quantization import from_record
+from finetune.models.files.adapter_files import check_adapter, check_fit, check_numbers
+from finetune.models.files.schemas import reason
+
+import torch
+from peft import PeftModel
+from transformers import BitsAndBytesConfig
+
+
+def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
+    """Return folder or Hub id of the base, and its revision.
+
+    Args:
+        base_model: folder or Hub id in place of the recorded base.
+
+    Raises:
+        InputError: when the base is gone or is not the one the adapter was trained on.
+    """
+    source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
+    if Path(source).is_dir() and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
+        raise InputError(
+            f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
+            " Give the folder of the right base with --base-model."
+        )
+    changed = changed_fields(card["base_config"], source) if Path(source).is_dir() and "base_config" in card else ""
+    if changed:
+        raise InputError(
+            f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
+            " Undo that, or give the folder of the right base with --base-model."
+        )
+    if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
+        raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
+    return source, revision
+
+
+def unpack_weights(base: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Return a base with plain weights of a type: those that the 4-bit ones stand for.
+
+    Raises:
+        InputError: where there is no memory for them.
+    """
+    needed, limit = base.num_parameters() * dtype.itemsize, memory_limit()
+    if needed > 0.9 * limit:
+        raise InputError(
+            f"--merge: the merged weights take {needed / 1e9:.1f} GB of {limit / 1e9:.1f} GB; leave it out, or give a"
+            " device with more memory."
+        )
+    return (base.dequantize() if getattr(base, "is_loaded_in_4bit", False) else base).to(dtype)
+
+
+def restored_quantization(card: dict, precision: str | None, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Return how the base was quantised in training, or None for an unquantised base.
+
+    Args:
+        precision: `nf4`, `bf16` or `fp32` in place of what the card says.
+        compute_dtype: of the 4-bit layers, here.
+
+    Raises:
+        InputError: for nf4 where the base was not quantised in training.
+    """
+    if precision == "nf4" and card["quantization"] is None:
+        raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
+    return from_record(card["quantization"], compute_dtype) if precision in (None, "nf4") else None
+
+
+def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftModel:
+    """Return the base from `source` with a trained adapter.
+
+    Raises:
+        InputError: when the adapter does not fit.
+    """
+    check_adapter(adapter)
+    check_numbers(adapter)
+    try:
+        model = PeftModel.from_pretrained(base, adapter)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"the base model {source} does not match the adapter ({reason(error)})."
+            " Give the right base with --base-model."
+        ) from error
+    check_fit(model, adapter)
+    return model

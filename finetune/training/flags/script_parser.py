@@ -1,0 +1,100 @@
+"""The parser of a training script: its own flags, and all of the Trainer's."""
+
+import dataclasses
+import inspect
+import sys
+from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter
+
+from finetune import InputError
+from finetune.console import print_result
+from finetune.training.flags import trainer_flags
+
+from transformers import HfArgumentParser
+
+
+class ScriptParser(HfArgumentParser):
+    """HfArgumentParser over a script's own flags and a TrainingArguments subclass.
+
+    `--help` shows the own flags on one screen, `--help-all` every flag. An unknown flag, and an
+    abbreviated one, is an error.
+
+    Args:
+        own: dataclass of the script's own flags.
+        others: further dataclasses; `shown` names those of their flags that `--help` shows too.
+    """
+
+    def __init__(self, own: type, *others: type, description: str, shown: tuple[str, ...] = ()):
+        super().__init__(
+            [own, *others],
+            description=description,
+            add_help=False,
+            allow_abbrev=False,
+            formatter_class=ArgumentDefaultsHelpFormatter,
+        )
+        # The flags that the script itself declares come first, those it shares with others after them.
+        names = [field.name for field in dataclasses.fields(own)]
+        names.sort(key=lambda name: name not in inspect.get_annotations(own))
+        self.shown = [*names, *shown, "help", "help_all"]
+        self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
+        self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
+
+    def parse(self, arguments: list[str] | None, kept: list[str] = ()) -> tuple:
+        """Return one instance of each dataclass; the last has what cannot be of its flags in `refused`.
+
+        Args:
+            kept: further arguments, which a run was begun with.
+
+        Raises:
+            InputError: for an unknown flag or a value of the wrong type.
+            SystemExit: after printing a help text.
+        """
+        arguments = sys.argv[1:] if arguments is None else arguments
+        if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
+            print_result(self.format_help() if "--help-all" in arguments else self.format_own_help())
+            raise SystemExit(0)
+        namespace, unknown = self.parse_known_args([*arguments, *kept])
+        if unknown:
+            raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
+        values, given = vars(namespace), trainer_flags.given_names(arguments)
+        refused = trainer_flags.settle(values, self.defaults(), given, trainer_flags.given_names(kept))
+        try:
+            parsed = self.parse_dict(values)
+        except (ValueError, TypeError, KeyError, OSError, ImportError, RuntimeError, NotImplementedError) as error:
+            # TrainingArguments refuses settings that do not go together.
+            reason = " ".join(str(error).split())
+            raise InputError("; ".join([*refused, f"the Trainer refuses its flags: {reason}"])) from error
+        parsed[-1].refused = refused
+        return tuple(parsed)
+
+    def defaults(self) -> dict:
+        """Return the default of each flag by its name."""
+        return {
+            field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            for dataclass in self.dataclass_types
+            for field in dataclasses.fields(dataclass)
+        }
+
+    def format_own_help(self) -> str:
+        """Return the help of the script's own flags."""
+        lines = [
+            f"usage: {self.prog} [flags]",
+            "",
+            self.description.strip(),
+            "",
+            "flags (also spelled with underscores):",
+        ]
+        actions = {action.dest: action for action in reversed(self._actions)}  # --flag, not its --no-flag
+        for action in (actions[name] for name in self.shown):
+            flag = "--" + action.dest.replace("_", "-")
+            text = (action.help or "").replace("%%", "%").splitlines()[0]
+            value = " ".join(map(str, action.default)) if isinstance(action.default, list) else action.default
+            if value not in (None, SUPPRESS, ""):
+                text += f" [{value}]"
+            if value is True and "--no-" + flag[2:] in self._option_string_actions:
+                flag = f"{flag} / --no-{flag[2:]}"
+            lines.append(f"  {flag:<26} {text}" if len(flag) <= 26 else f"  {flag}\n  {'':<26} {text}")
+        return "\n".join(lines)
+
+    def error(self, message: str):
+        """Raise InputError instead of printing the usage of two hundred flags."""
+        raise InputError(f"{message}; --help lists the flags.")
