@@ -30,7 +30,7 @@ test-slow: setup .venv/encoder  ## the slow tests, which `make test` leaves out
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 servers:  ## PostgreSQL, MariaDB and Chromium for the tests, from Debian's packages (as root)
-	tests/install_servers.sh
+	tests/support/install_servers.sh
 
 faults: setup  ## kills, outages and a full disk, on two cores: 20 minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m faults -rA

@@ -43,7 +43,7 @@ STEPS = [
     Step("profile", 1),
     Step("decoding", 2),
     Step("scripts", 6),
-    Step("gpu_tests", 3, (*PYTEST, "tests/test_gpu.py")),
+    Step("gpu_tests", 3, (*PYTEST, "tests/scripts/test_gpu.py")),
     Step("trainer", 6, (*TRAINER, "--repeats", "1", "--rows", "128", "--eval-every", "16"), dry=False),
 ]
 

@@ -226,8 +226,8 @@ def test_a_scorecard_without_usable_gold_says_so_and_draws_nothing(monkeypatch, 
     assert "nothing is scored: gold is unusable: SQLite: unknown database public" in card.format("validation")
     logged = []
     monkeypatch.setattr(sql_scorecard.tracking, "log_metrics", lambda metrics, *_: logged.append(metrics))
-    monkeypatch.setattr(sql_scorecard.reports, "log_table", lambda *_: logged.append("table"))
-    monkeypatch.setattr(sql_scorecard.reports, "log_figure", lambda *_: logged.append("figure"))
+    monkeypatch.setattr(sql_scorecard.figures, "log_table", lambda *_: logged.append("table"))
+    monkeypatch.setattr(sql_scorecard.figures, "log_figure", lambda *_: logged.append("figure"))
     sql_scorecard.log_scorecard(card, "validation", "run", 1, None)
     assert logged[0]["validation_coverage"] == 0
     assert logged[1:] == ["table"]

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 ROWS = [json.loads(line) for line in (ROOT / "demo" / "text_to_sql.jsonl").read_text().splitlines()[:200]]
-CASES = [json.loads(line) for line in (ROOT / "tests" / "score_cases.jsonl").read_text().splitlines()]
+CASES = [json.loads(line) for line in (ROOT / "tests" / "metrics" / "score_cases.jsonl").read_text().splitlines()]
 ROWS += [{"context": case["schema"], "answer": case["gold"]} for case in CASES]
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, n INTEGER, d DATE)"
 GOLD = "SELECT name, n FROM t WHERE n > 3"

@@ -7,54 +7,17 @@ import re
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune.models.bases.loading import load_decoder, load_tokenizer
-from finetune.models.prompts import Prompt
-from finetune.rows.loading import load_rows
-from finetune.rows.packing import PackingCollator
-from finetune.rows.sql_rows import encode_rows
 from finetune.training.checks import preflight as module
-from finetune.training.checks import trial_steps
-from train_sql_generator import COLUMNS, Flags, SqlTrainer
+from train_sql_generator import Flags
 
 import mlflow
 import numpy as np
 import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, DEMO_BASE, SUMMARIZER_FLAGS, call
-from peft import LoraConfig, get_peft_model
-from transformers import TrainingArguments
+from packed import linear_memory, trainer  # noqa: F401 (a fixture)
 
 SQL_FLAGS = ("--base-model", DEMO_BASE, "--score-rows", 0, "--max-steps", 2)
-
-
-@pytest.fixture
-def trainer(few_rows, tmp_path) -> SqlTrainer:
-    """A trainer of the demo base, not quantised: 6 layers of it."""
-    tokenizer = load_tokenizer(str(DEMO_BASE))
-    model = load_decoder(str(DEMO_BASE), None, None, torch.float32)
-    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", lora_dropout=0.1)
-    split = encode_rows(load_rows(str(few_rows), COLUMNS, None, 0).train, Prompt.load("text_to_sql"), tokenizer, 512)
-    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], label_names=["labels"], eval_strategy="epoch")
-    return SqlTrainer(
-        get_peft_model(model, lora), args, train_dataset=split.dataset, eval_dataset=split.dataset,
-        processing_class=tokenizer, data_collator=PackingCollator(1000),
-    )  # fmt: skip
-
-
-def linear_memory(monkeypatch, trainer, a_token: int, fixed: int = 1000) -> None:
-    """Make memory grow with the tokens of a step; a recomputed layer takes nothing."""
-    seen = {}
-
-    def training_step(model, inputs, items=None):
-        args, layers, share = trainer.args, 6, 1.0
-        if args.activation_checkpointing:
-            share -= len(range(0, layers, args.activation_checkpointing_kwargs["every_n_layers"])) / layers
-        tokens = sum(pack["input_ids"].numel() for pack in inputs["packs"])
-        seen["peak"] = fixed + round(a_token * tokens * share)
-
-    monkeypatch.setattr(trainer, "training_step", training_step)
-    for place in (module, trial_steps):
-        monkeypatch.setattr(place, "peak_memory", lambda: seen["peak"])
 
 
 def test_weights_random_state_and_mode_are_as_before(trainer):

@@ -5,8 +5,8 @@ import sys
 
 import predict
 from finetune import InputError
-from finetune.logged_models.opening import fingerprint
 from finetune.logged_models.writing.sql_models import build_skeleton, check_prompt_parity
+from finetune.models.bases.loading import fingerprint
 from finetune.runs.lifecycle import rename_cards
 
 import mlflow
@@ -45,7 +45,7 @@ def test_the_fingerprint_sees_other_weights_of_the_same_shape(tiny_base, tmp_pat
 def test_logging_an_adapter_of_a_7b_shaped_base_stays_below_1500_mb(tmp_path):
     """The base has a configuration and a tokenizer only: weights could not be loaded if one tried."""
     base, checkpoint = tmp_path / "base", tmp_path / "checkpoint-1"
-    code = (ROOT / "tests" / "make_7b_adapter.py").read_text()
+    code = (ROOT / "tests" / "support" / "make_7b_adapter.py").read_text()
     done = subprocess.run(
         [sys.executable, "-c", code, str(base), str(checkpoint), str(DEMO_BASE)], check=True, cwd=ROOT
     )

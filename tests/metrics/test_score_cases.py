@@ -11,7 +11,7 @@ from metrics.sql_execution.suites import Query
 import pytest
 from conftest import ROOT
 
-CASES = [json.loads(line) for line in (ROOT / "tests" / "score_cases.jsonl").read_text().splitlines()]
+CASES = [json.loads(line) for line in (ROOT / "tests" / "metrics" / "score_cases.jsonl").read_text().splitlines()]
 TX = "CREATE TABLE tx (id INTEGER, d DATE, at TIMESTAMP, price INTEGER, name TEXT, note TEXT)"
 SONGS = (
     "CREATE TABLE singer (singer_id INTEGER PRIMARY KEY, name TEXT NOT NULL, age INTEGER);"

@@ -2,56 +2,22 @@
 
 from finetune.models.bases.attention import PACKED_SDPA, can_pack, packed_sdpa
 from finetune.models.bases.loading import load_decoder, load_tokenizer
-from finetune.models.prompts import Prompt
 from finetune.rows.packing import CompletionCollator, PackingCollator, best_fit
-from finetune.rows.sql_rows import encode_rows
 from finetune.rows.supervision import IGNORED
 from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator
 
 import pytest
 import torch
-from conftest import DEMO_BASE, TOKENIZERS, demo_rows
+from conftest import DEMO_BASE, TOKENIZERS
+from packed import CONFIGS, SIZES, completion_logits, make, rows  # noqa: F401 (a fixture)
 from transformers import (
     AutoModelForCausalLM,
     DataCollatorForSeq2Seq,
     GPT2Config,
-    LlamaConfig,
     MistralConfig,
-    PreTrainedModel,
-    Qwen2Config,
     Trainer,
     TrainingArguments,
 )
-
-SIZES = {"vocab_size": 900, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024}  # fmt: skip
-CONFIGS = {
-    "mistral": MistralConfig(**SIZES, sliding_window=None),
-    "llama": LlamaConfig(**SIZES),
-    "qwen2": Qwen2Config(**SIZES),
-}
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[dict]:
-    """Encoded rows of several lengths."""
-    split = encode_rows(demo_rows("train")[:12], Prompt.load("text_to_sql"), TOKENIZERS["byte-level"](), 512)
-    return [{name: row[name] for name in ("input_ids", "labels")} for row in split.dataset]
-
-
-def make(config) -> PreTrainedModel:
-    """Return a random decoder in float32 that keeps packed rows apart."""
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    model.set_attn_implementation(PACKED_SDPA)
-    return model
-
-
-def completion_logits(model, row: dict) -> torch.Tensor:
-    """Return the logits that predict the completion of a row that stands alone."""
-    first = row["labels"].count(IGNORED)
-    logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0]
-    return logits[first - 1 : -1]
 
 
 def test_best_fit_takes_each_row_once_and_fills_packs():

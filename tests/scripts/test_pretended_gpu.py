@@ -20,10 +20,9 @@ from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_
 import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, DEMO_BASE, ROOT, SUMMARIZER_FLAGS, call
+from packed import CONFIGS, completion_logits, linear_memory, make, rows, trainer  # noqa: F401 (fixtures)
 from peft import LoraConfig, get_peft_model
 from spools import make_card
-from test_packing import CONFIGS, completion_logits, make, rows  # noqa: F401 (a fixture)
-from test_preflight import linear_memory, trainer  # noqa: F401 (a fixture)
 from transformers import TrainingArguments
 
 
@@ -120,7 +119,7 @@ def varlen_on_a_cpu(query, key, value, edges, other_edges, longest, also, scale,
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 @torch.inference_mode()
-def test_packs_by_one_kernel_for_all_sequences_are_as_their_rows(name, rows, monkeypatch):  # noqa: F811
+def test_packs_by_one_kernel_for_all_sequences_are_as_their_rows(name, rows, monkeypatch):
     calls = []
     monkeypatch.setattr(attention, "takes_varlen", lambda query: True)
     monkeypatch.setattr(attention, "varlen_attn", lambda *a, **k: calls.append(1) or varlen_on_a_cpu(*a, **k))
@@ -152,7 +151,7 @@ def test_memory_is_what_is_free_and_no_more_than_the_share_of_the_process(monkey
         assert memory.memory_limit() == expected
 
 
-def test_the_preflight_finds_how_many_tokens_fit(trainer, monkeypatch):  # noqa: F811
+def test_the_preflight_finds_how_many_tokens_fit(trainer, monkeypatch):
     monkeypatch.setattr(module, "LEAST_TOKENS", 300)
     linear_memory(monkeypatch, trainer, a_token=100)
     flags = Flags(max_tokens_per_batch=None)
@@ -168,7 +167,7 @@ def test_the_preflight_finds_how_many_tokens_fit(trainer, monkeypatch):  # noqa:
     assert trainer.data_collator.max_tokens < longest
 
 
-def test_padded_batches_that_do_not_fit_are_refused_and_not_given_a_budget(trainer, monkeypatch):  # noqa: F811
+def test_padded_batches_that_do_not_fit_are_refused_and_not_given_a_budget(trainer, monkeypatch):
     trainer.data_collator = CompletionCollator(trainer.processing_class)
     monkeypatch.setattr(module, "try_out", lambda *given: 2)
     with pytest.raises(InputError, match="--per-device-train-batch-size 2"):
@@ -176,13 +175,13 @@ def test_padded_batches_that_do_not_fit_are_refused_and_not_given_a_budget(train
     assert not hasattr(trainer.data_collator, "max_tokens")
 
 
-def test_a_process_without_room_ends_the_others(trainer, monkeypatch):  # noqa: F811
+def test_a_process_without_room_ends_the_others(trainer, monkeypatch):
     monkeypatch.setattr(module, "gather_object", lambda mine: [*mine, "4 rows do not fit on the other"])
     with pytest.raises(InputError, match="do not fit on the other"):
         module.preflight(trainer, Flags())
 
 
-def test_gradients_are_counted_twice_where_processes_exchange_them(trainer, monkeypatch):  # noqa: F811
+def test_gradients_are_counted_twice_where_processes_exchange_them(trainer, monkeypatch):
     trained = sum(weight.numel() for weight in trainer.model.parameters() if weight.requires_grad)
     assert module.bucket_bytes(trainer) == 0
     monkeypatch.setattr(type(trainer.args), "world_size", 2)
@@ -193,14 +192,14 @@ def test_gradients_are_counted_twice_where_processes_exchange_them(trainer, monk
     ("optim", "tried"),
     [("paged_adamw_8bit", "adamw_8bit"), ("paged_adamw_32bit", "adamw_torch"), ("adamw_torch", "adamw_torch")],
 )
-def test_paged_memory_which_is_never_given_back_is_not_tried(trainer, optim, tried):  # noqa: F811
+def test_paged_memory_which_is_never_given_back_is_not_tried(trainer, optim, tried):
     trainer.args.optim = optim
     with trial_steps.undone(trainer):
         assert trainer.args.optim == tried
     assert trainer.args.optim == optim
 
 
-def test_the_operations_of_packs_are_counted(trainer):  # noqa: F811
+def test_the_operations_of_packs_are_counted(trainer):
     batch = trainer.data_collator([{n: row[n] for n in ("input_ids", "labels")} for row in trainer.train_dataset])
     tokens = sum(trainer.train_dataset["length"])
     assert len(batch["packs"]) > 1
