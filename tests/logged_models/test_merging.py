@@ -3,8 +3,8 @@
 import json
 
 import predict
-from finetune.logged_models import opening
 from finetune.logged_models.opening import load_model, open_model
+from finetune.models import restoring
 from finetune.models.prompts import Prompt
 
 import bitsandbytes as bnb
@@ -53,6 +53,6 @@ def test_flags_that_do_not_go_with_it(trained_run, flags, sentence):
 
 def test_without_memory_it_is_refused(trained_run, monkeypatch):
     checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
-    monkeypatch.setattr(opening, "memory_limit", lambda: 10**6)
+    monkeypatch.setattr(restoring, "memory_limit", lambda: 10**6)
     error = call(predict.main, checkpoint, "--merge", "--question", "q", "--context", "c")
     assert "--merge: the merged weights take 0.0 GB of 0.0 GB" in error
