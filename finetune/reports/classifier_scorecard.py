@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
-from finetune.reports import classifier_figures
+from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
@@ -57,12 +57,11 @@ class ClassifierScorecard:
 
     def show(self, name: str, run_id: str) -> None:
         """Log the figures and the table of the most confident mistakes."""
-        figures = classifier_figures
-        figures.log_figure(figures.label_bars(self.labels, self.per_label, name), f"{name}_by_label", run_id)
-        curves = figures.precision_recall_curves(self.labels, self.scores, self.actual, name)
+        figures.log_figure(classifier_figures.label_bars(self.labels, self.per_label, name), f"{name}_by_label", run_id)
+        curves = classifier_figures.precision_recall_curves(self.labels, self.scores, self.actual, name)
         figures.log_figure(curves, f"{name}_precision_recall", run_id)
         if self.labels.task != "multilabel":
-            matrix = figures.confusion(self.labels, self.decided, self.actual, name)
+            matrix = classifier_figures.confusion(self.labels, self.decided, self.actual, name)
             figures.log_figure(matrix, f"{name}_confusion", run_id)
         mistakes = confident_mistakes(self.labels, self.texts, self.scores, self.decided, self.actual)
         if mistakes:
