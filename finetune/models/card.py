@@ -10,6 +10,7 @@ from finetune.models.files.schemas import (
     MODULE,
     NULL,
     NUMBER,
+    Kind,
     check,
     either,
     fields,
@@ -66,7 +67,7 @@ GENERATED = {
 }  # fmt: skip
 GENERATION = fields({}, GENERATED, strict=True)
 LABELS = fields({"task": one_of("multilabel", "binary", "multiclass"), "names": listed(text(), 1, 10**5)})
-OF_TASK = {
+OF_TASK: dict[str, dict[str, Kind]] = {
     "text-to-sql": {"prompt": PROMPT},
     "classification": {
         "labels": LABELS, "pooling": one_of("mean", "cls"), "long_texts": LONG,
@@ -103,7 +104,7 @@ def check_card(card: object, where: Path | str) -> dict:
     Raises:
         InputError: it is none, or a field has a value that training does not write.
     """
-    check(card, {"task": EVERY["task"]}, where, MEND, others=lambda *_: True)
+    card = check(card, {"task": EVERY["task"]}, where, MEND, others=lambda *_: True)
     task = card["task"]
     known = OPTIONAL | {"sample": listed(SAMPLE[task], 1)}
     known = {name: kind for name, kind in known.items() if name not in OF_TASK[task]}

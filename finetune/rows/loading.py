@@ -90,6 +90,7 @@ def load_rows(
     if rows.validation is None:
         _refuse_no_validation(dataset, validation_fraction)
         train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
+        assert hold_out is not None  # Who gives a fraction says how.
         rows.train, rows.validation = hold_out(train, validation_fraction, seed)
         rows.split_by += f"{validation_fraction:.0%} held out by {'schema' if 'question' in columns else 'text'}"
     for name, part in rows.parts.items():

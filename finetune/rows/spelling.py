@@ -26,9 +26,9 @@ class Spelling:
         self.written = written
         self.styles = [_style(name) for name in written]
         # A name of one word does not show what stands between words: others of its case do.
-        seen = [style for style in self.styles if style.separator is not None]
+        seen = [(style.case, style.separator) for style in self.styles if style.separator is not None]
         self.separators = {
-            case: next((s.separator for s in seen if s.case == case), _default(case, [s.case for s in seen]))
+            case: next((between for its, between in seen if its == case), _default(case, [its for its, _ in seen]))
             for case in ("lower", "UPPER", "Title", "camel", "Sentence")
         }
         plain = [bool(style.opening) for name, style in zip(written, self.styles, strict=True) if _is_plain(name)]

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+from collections.abc import Mapping
 
 from finetune.models.bases.quantization import is_sharded
 
@@ -14,7 +15,7 @@ from transformers.utils import is_flash_attn_2_available
 try:
     from torch.nn.attention.varlen import varlen_attn
 
-    VARLEN_OPTIONS = inspect.signature(varlen_attn).parameters
+    VARLEN_OPTIONS: Mapping[str, inspect.Parameter] = inspect.signature(varlen_attn).parameters
 except ImportError:  # before torch 2.10
     VARLEN_OPTIONS = {}
 

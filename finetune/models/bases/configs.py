@@ -80,7 +80,7 @@ def _settled(fields: dict) -> dict:
 
 
 def _flat(fields: dict, prefix: str = "") -> dict:
-    found = {}
+    found: dict = {}
     for name, value in fields.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found

@@ -75,7 +75,8 @@ def bfloat16_speedup() -> float:
     By the fastest of many products, in turns: what else the machine does only ever takes longer. Where a product takes
     long, few will do: there the two are far apart.
     """
-    dtypes, rounds, start = (torch.float32, torch.bfloat16), [], time.perf_counter()
+    dtypes, start = (torch.float32, torch.bfloat16), time.perf_counter()
+    rounds: list[list[float]] = []
     while len(rounds) < WARM_UP + TIMED and (len(rounds) < LEAST or time.perf_counter() - start < TIMING_SECONDS):
         rounds.append([product_seconds(dtype) for dtype in dtypes])
     float32, bfloat16 = map(min, zip(*rounds[WARM_UP:], strict=True))

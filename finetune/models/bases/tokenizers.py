@@ -79,7 +79,9 @@ def _ends_with_eos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def _without_end(processor: dict | None, eos: str) -> dict | None:
     """Return a post-processor, as tokenizer.json has it, that adds no EOS behind a text."""
-    kind = (processor or {}).get("type")
+    if processor is None:
+        return None
+    kind = processor.get("type")
     if kind == "Sequence":
         return processor | {"processors": [_without_end(part, eos) for part in processor["processors"]]}
     if kind in ("RobertaProcessing", "BertProcessing") and processor["sep"][0] == eos:

@@ -69,7 +69,8 @@ def join_pieces(logits: np.ndarray, owners: np.ndarray, labels: Labels) -> np.nd
 def compute_logits(model, tokenizer, pieces: list[dict], batch_size: int) -> np.ndarray:
     """Return the logits of encoded pieces, shape (pieces, outputs), float32."""
     check_ids((piece["input_ids"] for piece in pieces), model)
-    was_training, found = model.training, {}
+    was_training = model.training
+    found: dict[int, np.ndarray] = {}
     model.eval()
     # Batches of like lengths pad little; the longest first, so that too large a batch fails at once.
     order = sorted(range(len(pieces)), key=lambda index: -pieces[index]["length"])

@@ -34,8 +34,7 @@ def plain(name: object, what: str) -> str:
     Raises:
         InputError: for anything else.
     """
-    parts = name.split("/") if isinstance(name, str) else []
-    if any(part in ("", ".", "..") or not _is_name(part) for part in parts or [""]):
+    if not isinstance(name, str) or any(part in ("", ".", "..") or not _is_name(part) for part in name.split("/")):
         raise InputError(f"{what} names {str(name)[:80]!r}; expected the name of a place inside its own folder.")
     return name
 

@@ -92,7 +92,7 @@ def _read_messages(messages, where: str) -> list[tuple[str, str]]:
         role = str(message.get("role") or message.get("from")).lower()
         text = message.get("content", message.get("value"))
         if isinstance(text, list):  # Parts: {"type": "text", "text": ...}
-            parts = [part.get("text") if isinstance(part, dict) else None for part in text]
+            parts: list = [part.get("text") if isinstance(part, dict) else None for part in text]
             text = "\n".join(parts) if all(isinstance(part, str) for part in parts) else None
         if not isinstance(text, str):
             raise InputError(f"{where}: the message of {role} has no text.")
@@ -160,6 +160,7 @@ def _end_of_tables(text: str, start: int) -> int:
         for mark in MARKS.finditer(text, match.end()):
             depth += {"(": 1, ")": -1}.get(mark[0], 0)
             if depth <= 0 and mark[0] in ");":
-                end = OPTIONS.match(text, mark.end()).end() if mark[0] == ")" else mark.end()
+                options = OPTIONS.match(text, mark.end()) if mark[0] == ")" else None
+                end = (options or mark).end()
                 break
     return max(end, start)

@@ -41,7 +41,8 @@ def parse_columns(given: list[str] | None, required: tuple[str, ...], **others: 
     Raises:
         InputError: another form, a name that the task does not have, or one twice.
     """
-    known, found = (*required, *OPTIONAL[required]), {}
+    known = (*required, *OPTIONAL[required])
+    found: dict[str, str] = {}
     example = " ".join(f"{name}=COLUMN" for name in required)
     for item in [*(given or ()), *(f"{name}={column}" for name, column in others.items() if column is not None)]:
         name, equals, column = item.partition("=")
@@ -136,7 +137,8 @@ class Names:
     def __init__(
         self, required: tuple[str, ...], needed: tuple[str, ...], given: dict[str, str], trained: dict[str, str] | None
     ):
-        self.required, self.needed, self.given, self.trained, self.known = required, needed, given, trained, {}
+        self.required, self.needed, self.given, self.trained = required, needed, given, trained
+        self.known: dict[tuple, dict[str, str]] = {}
 
     def read(self, row: dict, what: str = "the rows") -> dict:
         """Return what a row has in the columns of the task.
@@ -177,12 +179,12 @@ def _well_known(
 ) -> dict[str, str]:
     """Return the columns that are missing, as a well-known data set calls them."""
     for name, columns in KNOWN.get(required, ()):
-        theirs = {name: _same(columns[name], present, what) for name in missing}
-        if all(theirs.values()) and not set(theirs.values()) & set(found.values()):
+        theirs = {name: same for name in missing if (same := _same(columns[name], present, what))}
+        if len(theirs) == len(missing) and not set(theirs.values()) & set(found.values()):
             logger.info(f"{what} are named as in {name}.")
             return theirs
-    for name, columns, place in WITHOUT_TABLES:
-        if "context" in missing and all(_same(column, present, what) for column in columns):
+    for name, needed, place in WITHOUT_TABLES:
+        if "context" in missing and all(_same(column, present, what) for column in needed):
             raise InputError(
                 f"{what} are named as in {name}, whose rows have no column context: they name a database, db_id, whose"
                 f" CREATE TABLE statements are in {place}. Put these into each row as context; found"

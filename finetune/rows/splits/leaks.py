@@ -62,7 +62,8 @@ def text_leaks(rows: Rows, column: str) -> dict:
     Texts are nearly equal that share 70 % of their words (near_texts.py). `share` is of the validation rows, 0 to 1.
     """
     train = [row[column] for row in rows.train]
-    known, report = {_plain(text) for text in train}, {"train_rows": len(train)}
+    known = {_plain(text) for text in train}
+    report: dict = {"train_rows": len(train)}
     for name in [name for name in rows.parts if name != "train"]:
         texts = [row[column] for row in rows.parts[name]]
         equal, near = sum(_plain(text) in known for text in texts), int(near_copies(texts, train).sum())

@@ -26,7 +26,9 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
         )
     signatures = sorted(groups)
     Random(seed).shuffle(signatures)
-    wanted, train, validation = max(1, round(len(rows) * fraction)), [], []
+    wanted = max(1, round(len(rows) * fraction))
+    train: list[dict] = []
+    validation: list[dict] = []
     for position, signature in enumerate(signatures):
         # The last group always trains: neither part may be empty.
         held_out = len(validation) < wanted and position < len(signatures) - 1
