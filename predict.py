@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not (Path(flags.uri) / CARD).is_file():  # A checkpoint on this disk needs no store, and makes none.
         tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
-    if flags.execute:
+    if database and flags.execute:
         check_role(database, flags.trust_role)
     logged = open_model(flags.uri)
     if database:
@@ -160,7 +160,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     warn_of_long_texts(long_texts, seen, card["max_length"], card["long_texts"] == "window", "texts")
     if document:
         logger.info(f"{len(flagged)} of {seen} sentences flagged")
-    if flags.report:
+    if document and flags.report:
         flags.report.write_text(clause_report(document, flagged, seen, flags.input.name, flags.uri), encoding="utf-8")
         logger.info(f"the report is {flags.report}")
 

@@ -92,7 +92,7 @@ def _nowhere() -> TextIO:
 
 def _drop_results() -> None:
     """Let what is still to be written to stdout go nowhere, at the end of the process too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (_results or sys.stdout).fileno())
 
 
 def for_stream(text: str, stream: TextIO) -> str:

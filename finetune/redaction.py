@@ -46,8 +46,8 @@ def shorten(reference: str) -> str:
     if "://" in reference:
         return redact(re.sub(r"\s", "%20", reference.strip()))  # A secret may have a space in it.
     shown, plain = redact(reference), unquote(reference)
-    may_hide = shown == reference and not Path(reference).exists()
-    may_hide = may_hide and re.search("[@=]", plain) and re.search(r"[:;\s]", plain)
+    is_other = shown == reference and not Path(reference).exists()
+    may_hide = is_other and re.search("[@=]", plain) and re.search(r"[:;\s]", plain)
     return f"{reference[:10]}..." if may_hide else shown
 
 

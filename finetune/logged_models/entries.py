@@ -189,4 +189,5 @@ def _guarded(run: Run, name: str, attempt: str) -> Iterator[None]:
     try:
         yield
     finally:
+        assert guard.stdin is not None  # PIPE
         guard.stdin.close()

@@ -47,8 +47,8 @@ def open_model(uri: str) -> LoggedModel:
     """
     folder = find_files(uri)
     if (folder / CARD).is_file():
-        step = folder.resolve().name.removeprefix("checkpoint-")
-        step = int(step) if step.isdigit() else 0
+        number = folder.resolve().name.removeprefix("checkpoint-")
+        step = int(number) if number.isdigit() else 0
         card = load_card(folder)
         _check_whole(folder, uri)
         parameters = {"threshold": None} if card["task"] == CLASSIFICATION else DEFAULTS | card.get("generation", {})
@@ -59,8 +59,8 @@ def open_model(uri: str) -> LoggedModel:
         raise InputError(f"the model {uri} is not whole: {folder} has no file MLmodel that can be read.") from error
     model, card, parameters = read_model(folder, METADATA_KEY, uri)
     whole = folder / "artifacts" / "checkpoint"  # Of a model from code; a decoder is in the transformers flavour.
-    tokenizer = folder / "components" / "tokenizer"
-    tokenizer = whole if whole.is_dir() else tokenizer if tokenizer.is_dir() else None
+    component = folder / "components" / "tokenizer"
+    tokenizer = whole if whole.is_dir() else component if component.is_dir() else None
     adapter = whole if whole.is_dir() else folder / "peft"
     _check_whole(adapter, uri)
     return LoggedModel(card, adapter, tokenizer, parameters, card.get("step", 0), model.model_id)
@@ -108,7 +108,7 @@ def load_model(
     card = logged.card
     source, revision = find_base(card, base_model)
     config = load_config(source, revision)
-    dtype = DTYPES.get(precision, recorded_dtype(card))
+    dtype = DTYPES[precision] if precision in DTYPES else recorded_dtype(card)
     if compute_dtype not in DTYPES and merged and not torch.cuda.is_available():
         compute_dtype = "fp32"
     elif compute_dtype not in DTYPES and precision in DTYPES:

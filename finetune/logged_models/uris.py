@@ -93,8 +93,8 @@ def _names_of(run: Run) -> str:
     if not names:
         return f"the run has no model: `python log_model.py {run.info.run_id}` logs one"
     # What log_model.py logs first; checkpoint-5 before checkpoint-10.
-    names = sorted(names, key=lambda name: (name.startswith("checkpoint-"), len(name), name))
-    return f"give one of the run's models: {', '.join(f'runs:/{run.info.run_id}/{name}' for name in names)}"
+    ordered = sorted(names, key=lambda name: (name.startswith("checkpoint-"), len(name), name))
+    return f"give one of the run's models: {', '.join(f'runs:/{run.info.run_id}/{name}' for name in ordered)}"
 
 
 def _of_epoch(run: Run, name: str) -> list[LoggedModel]:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from finetune import InputError
 from finetune.models.prompts import Prompt
@@ -21,6 +21,7 @@ def read_questions(flags, columns: list[str], check: Callable[[dict, str], None]
         check: raises InputError for a row, named by its second argument, that the model has no positions for.
     """
     what = str(flags.input or "stdin")
+    source: Iterable[dict]
     if flags.question is not None:
         if flags.context is None:
             raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
@@ -84,6 +85,7 @@ def _questions_on_stdin(flags) -> Iterator[dict]:
 def read_texts(flags, column: str) -> Iterator[dict]:
     """Yield the rows to classify or to summarise, checked for a text in the column that the model reads."""
     what = str(flags.input or "stdin")
+    source: Iterable[dict]
     if flags.text is not None:
         source, what = [{column: flags.text}], "--text"
     elif flags.input is not None:

@@ -26,9 +26,10 @@ class Lines:
     """
 
     def __init__(self, encoding: str = "utf-8"):
-        self.encoding, self.number, self.rest = encoding, 0, []
+        self.encoding, self.number = encoding, 0
+        self.rest: list[str] = []
         self.waiting: deque[tuple[int, str]] = deque()
-        self.descriptor, self.ended = None, True  # of what nobody has asked for yet
+        self.descriptor, self.ended = -1, True  # of what nobody has asked for yet
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         """Yield (number, line), waiting for each.

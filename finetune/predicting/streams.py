@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +46,8 @@ def check_output(flag: str, path: Path | None, source: Path | None, suffixes: tu
 
 def _is_same(path: Path, source: Path | None) -> bool:
     """Say whether a file is the input, by whatever name."""
+    if source is None:
+        return False
     try:
         given = os.fstat(sys.stdin.fileno()) if source == STDIN else source.stat()
         return os.path.samestat(path.stat(), given)
@@ -53,7 +55,7 @@ def _is_same(path: Path, source: Path | None) -> bool:
         return False
 
 
-def as_json(row: dict, **options) -> str:
+def as_json(row: dict | list, **options) -> str:
     """Return a row as a line of JSON; NaN as null, dates in ISO form, decimal numbers as texts, bytes in base64."""
     try:
         return json.dumps(row, default=_as_text, allow_nan=False, **options)
@@ -132,7 +134,9 @@ class Parquet:
         self.writer.close()
 
 
-KINDS = dict(zip(OUTPUT_SUFFIXES, (JsonLines, Csv, Parquet), strict=True))
+KINDS: dict[str, Callable[[Path, pa.Schema], JsonLines | Csv | Parquet]] = dict(
+    zip(OUTPUT_SUFFIXES, (JsonLines, Csv, Parquet), strict=True)
+)
 
 
 class Writer:
@@ -145,7 +149,8 @@ class Writer:
     """
 
     def __init__(self, output: Path | None, columns: Columns, predicted: pa.Schema):
-        self.output, self.columns, self.predicted, self.file, self.written = output, columns, predicted, None, 0
+        self.output, self.columns, self.predicted, self.written = output, columns, predicted, 0
+        self.file: JsonLines | Csv | Parquet | None = None
         self.part = output.with_name(output.name + ".part") if output else None
 
     def write(self, rows: list[dict], lines: list[str]) -> None:
@@ -155,14 +160,16 @@ class Writer:
                 console.print_result(line)
             return
         with self._disk():
-            self._open()
-            self.file.write(rows)
+            self._open().write(rows)
         self.written += len(rows)
 
-    def _open(self) -> None:
+    def _open(self) -> JsonLines | Csv | Parquet:
         if self.file is None:
+            assert self.output is not None  # Without a file nothing is opened.
+            assert self.part is not None  # Each file has one.
             self.file = KINDS[self.output.suffix](self.part, self.columns.schema(self.predicted))
             self.columns.header_is_written = self.output.suffix != ".jsonl"
+        return self.file
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -176,7 +183,7 @@ class Writer:
 
     def __exit__(self, kind, *_) -> None:
         """Give the file its name; after an error leave what is written as .part, and nothing where nothing is."""
-        if self.part is None:
+        if self.output is None or self.part is None:
             return
         with self._disk():
             if kind is None:

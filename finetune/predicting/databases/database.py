@@ -118,12 +118,19 @@ def _in_process(job: dict) -> dict:
         stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     is_late = threading.Event()
-    clock = threading.Timer(job["timeout"] + 3, lambda: (is_late.set(), process.kill()))
+
+    def stop() -> None:
+        is_late.set()
+        process.kill()
+
+    clock = threading.Timer(job["timeout"] + 3, stop)
     clock.start()
     try:
         with process:
             # The job goes by stdin: a password among the arguments could be read by every user. Stdin stays open
             # until the answer is there: its end tells the process that this one is gone.
+            assert process.stdin is not None  # PIPE
+            assert process.stdout is not None  # PIPE
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
             answer = process.stdout.read()

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from finetune import InputError, console
 from finetune.predicting.databases.database import Database, QueryFailed, Result
@@ -89,7 +90,7 @@ class Dialogue:
         """
         self._prompt()
         for row in rows:
-            answer = self.answer(row["question"], lambda question, row=row: write_sql(row["context"], question))
+            answer = self.answer(row["question"], partial(write_sql, row["context"]))
             self._print(answer)
             self._prompt()
 

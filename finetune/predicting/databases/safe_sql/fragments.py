@@ -42,7 +42,7 @@ class Fragment:
     text: int = 0
 
 
-def write(*parts: str | Fragment, size: int = 0, text: int = 0) -> Fragment:
+def write(*parts: str | Fragment | None, size: int = 0, text: int = 0) -> Fragment:
     """Put words and fragments one after the other.
 
     Args:

@@ -127,7 +127,7 @@ class Writer(Sources):
         if not scope.sources:
             raise Refused("a star without FROM is not allowed")
         merged = dict(scope.merged)
-        found = []
+        found: list[tuple[str | None, str, Fragment]] = []
         if self.engine in ("postgresql", "mysql"):  # SQLite and DuckDB show them where the first table has them.
             found = [(name, self.heading(merged.pop(name), name), scope.merged[name]) for name in scope.merged]
         for source in scope.sources:
@@ -148,12 +148,12 @@ class Writer(Sources):
     def group_key(self, node: exp.Expression, scope: Scope, outputs: list[Output]) -> Fragment:
         """Return a key of GROUP BY: a column of the sources before an alias of the SELECT list."""
         if type(node) is exp.Column and not node.table and isinstance(node.this, exp.Identifier):
-            aliased = [output for output in named(outputs, node.name) if output.name.lower() in scope.aliases]
+            aliased = [output for output in named(outputs, node.name) if (output.name or "").lower() in scope.aliases]
             if aliased and scope.column("", node.name) is None:
                 return aliased[0].written
         key = self.expression(node, scope)
         # Not every engine groups by a parameter, or knows the expression of SELECT by it.
-        same = [output.written for output in outputs if output.value.tokens == key.tokens]
+        same = [output.written for output in outputs if output.value and output.value.tokens == key.tokens]
         return same[0] if same and any(token.kind == "text" for token in key.tokens) else key
 
     def order(self, node: exp.Order, scope: Scope | None, outputs: list[Output] | None = None) -> Fragment:
@@ -170,7 +170,10 @@ class Writer(Sources):
                 raise Refused(f"the syntax {term.key} in ORDER BY is not allowed")
             only(term, "this", "desc", "nulls_first")
             key = self.output_of(term.this, outputs or [], has_scope=scope is not None)
-            terms.append(self.ordered(key or self.expression(term.this, scope), term))
+            if key is None:
+                assert scope is not None  # output_of has refused it otherwise.
+                key = self.expression(term.this, scope)
+            terms.append(self.ordered(key, term))
         return comma_separated(terms)
 
     def output_of(self, key: exp.Expression, outputs: list[Output], has_scope: bool) -> Fragment | None:

@@ -1,5 +1,6 @@
 """Which table, WITH entry, column or alias a name means: by the scopes of SQL, among what is there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from finetune.predicting.databases.safe_sql import Refused
@@ -112,7 +113,7 @@ def named(outputs: list[Output], name: str) -> list[Output]:
     return found[:1] if found and found[0].written.tokens[0].kind == "alias" else found
 
 
-def find_table(tables: dict[str, list[str]], name: str) -> str | None:
+def find_table(tables: Iterable[str], name: str) -> str | None:
     """Return the table of a name in the database's spelling, None where there is none.
 
     Raises:

@@ -62,7 +62,8 @@ class Sources(Expressions):
         if node is None:
             return None, relations
         only(node, "expressions")
-        relations, parts, seen = dict(relations), [], set()
+        relations, seen = dict(relations), set()
+        parts: list[str | Fragment] = []
         for entry in node.expressions:
             only(entry, "this", "alias")
             name, before = entry.alias.lower(), self.read
