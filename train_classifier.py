@@ -43,6 +43,7 @@ from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     Trainer,
+    TrainerControl,
     TrainingArguments,
     set_seed,
 )
@@ -177,6 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
     plan = preflight(trainer, flags)
     if flags.preflight_only:
+        assert plan is not None  # Without one, it is refused.
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
@@ -233,6 +235,7 @@ class ClassifierTrainer(Trainer):
     validation: LabelledTexts
     labels: Labels
     card: dict
+    control: TrainerControl
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Return `eval_loss` and the task's metrics, with thresholds that were not chosen on the rows they decide."""

@@ -142,9 +142,10 @@ def main(arguments: list[str] | None = None) -> None:
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_data(flags, args.seed)
+    held_out = rows.parts["validation"][: flags.max_validation_rows]
     splits = {
         "train": encode_rows(rows.train[: flags.max_train_rows], prompt, tokenizer, flags.max_length),
-        "validation": encode_rows(rows.validation[: flags.max_validation_rows], prompt, tokenizer, flags.max_length),
+        "validation": encode_rows(held_out, prompt, tokenizer, flags.max_length),
     }
     report = audit(splits, tokenizer)
     logger.info(format_audit(report))
@@ -184,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
     if flags.preflight_only:
+        assert plan is not None  # Without one, it is refused.
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
@@ -253,7 +255,7 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     split = flags.validation_fraction, seed
     rows = load_rows(flags.dataset, COLUMNS, *split, flags.encoding, given, hold_out=split_by_schema)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
-    findings["leaks"] = leak_report(rows.train, rows.validation)
+    findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
     summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
     logger.info("\n".join([*summaries, format_leaks(findings["leaks"])]))
     if not flags.allow_leaks:

@@ -156,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     plan = preflight(trainer, flags)
     if flags.preflight_only:
+        assert plan is not None  # Without one, it is refused.
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:

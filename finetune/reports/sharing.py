@@ -6,7 +6,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 
-def share_out(items: Sequence, work: Callable[[Sequence], Sequence]) -> list:
+def share_out(items: list, work: Callable[[list], Sequence]) -> list:
     """Return what `work` makes of each item, in order, on every process; all of them have to call this.
 
     Every n-th item is a process's own, so that sorted items are shared out evenly.
@@ -14,7 +14,7 @@ def share_out(items: Sequence, work: Callable[[Sequence], Sequence]) -> list:
     state = PartialState()
     rank, processes = state.process_index, state.num_processes
     mine = items[rank::processes]
-    found = [None] * len(items)
+    found: list = [None] * len(items)
     for owner, results in gather_object([(rank, list(work(mine)) if len(mine) else [])]):
         found[owner::processes] = results
     return found

@@ -38,7 +38,8 @@ class RougeEvaluation(TrainerCallback):
     """
 
     def __init__(self, tokenizer, validation: Supervision):
-        self.tokenizer, self.validation, self.table = tokenizer, validation, []
+        self.tokenizer, self.validation = tokenizer, validation
+        self.table: list[dict] = []
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         """Return the scores of the generated token ids against the summaries of the rows."""

@@ -62,10 +62,10 @@ def run(
     Raises:
         InputError: when another process trains the run.
     """
-    header = {"run_id": None, "experiment": experiment, "start_time": time.time_ns() // 1_000_000}
+    header: dict = {"run_id": None, "experiment": experiment, "start_time": time.time_ns() // 1_000_000}
     header["tags"] = redact_values(_tags_for(experiment, tags or {}, empty))
-    if resume or empty:
-        header["run_id"] = (resume or empty).info.run_id
+    if made := resume or empty:
+        header["run_id"] = made.info.run_id
     elif online:
         header["run_id"] = _create_run(header)
     else:
@@ -103,7 +103,7 @@ def run(
             raise
         finally:
             monitor.finish()
-            _end(running, folder, status, resume.info.end_time if refused else None)
+            _end(running, folder, status, resume.info.end_time if resume and refused else None)
             trackers.finish_wandb(failed=status != "FINISHED")
             if refused:
                 (folder / LOCK).unlink()

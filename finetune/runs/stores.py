@@ -102,7 +102,8 @@ def _reason(error: Exception, uri: str) -> str:
 
 def _reach(uri: str) -> sqlalchemy.Engine:
     """Connect to a database once, where MLflow would try for minutes."""
-    engine, found = _engine(uri), []
+    engine = _engine(uri)
+    found: list = []
     thread = threading.Thread(target=_connect, args=(engine, found), daemon=True)
     thread.start()
     thread.join(LONGEST_WAIT)
@@ -127,7 +128,7 @@ def _engine(uri: str) -> sqlalchemy.Engine:
     except (ArgumentError, ValueError) as error:
         raise InputError(f"{VARIABLE} {shown} is no database URL that can be read ({_reason(error, uri)}).") from error
     except ImportError as error:
-        package = PACKAGES.get(error.name, error.name)
+        package = PACKAGES.get(error.name or "", error.name)
         raise InputError(f"{VARIABLE} {shown} needs a driver: pip install {package}.") from error
 
 

@@ -61,7 +61,7 @@ def log_params(values: dict[str, str]) -> None:
         running.write("params", values=redact_values(values))
 
 
-def log_file(name: str, save: Callable[[Path], None], run_id: str | None = None) -> None:
+def log_file(name: str, save: Callable[[Path], object], run_id: str | None = None) -> None:
     """Log a file as an artifact of a run, by default the one in training.
 
     Args:

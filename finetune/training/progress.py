@@ -32,7 +32,7 @@ class ProgressCallback(TrainerCallback):
     def __init__(self, trainer: Trainer, checkpoint: Path | None):
         self.trainer, self.checkpoint = trainer, checkpoint
         self.pending_evaluation = self.stopped = self.extra_evaluation = self.cut_off = False
-        self.random_state = None
+        self.random_state: dict | None = None
         self.earlier_loss = 0.0  # Sum over the steps up to the checkpoint that were logged.
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -45,6 +45,7 @@ class ProgressCallback(TrainerCallback):
     def on_evaluate(self, args, state, control, **kwargs):
         """Leave no trace of an evaluation that an uninterrupted training does not make."""
         if self.extra_evaluation:
+            assert self.random_state is not None  # It was asked for at the end of a step.
             set_random_state(self.random_state)
             self.extra_evaluation = False
 
@@ -67,8 +68,7 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Go on where the checkpoint stands: with its losses, its evaluation if that is due, and no step too many."""
-        path = self.checkpoint / PROGRESS if self.checkpoint else None
-        if path is None or not path.is_file():
+        if self.checkpoint is None or not (self.checkpoint / PROGRESS).is_file():
             return
         progress, trainer = read_progress(self.checkpoint), self.trainer
         trainer._tr_loss += progress["loss_since_last_log"]

@@ -103,6 +103,7 @@ class Delivery:
         self._points = points
 
     def _apply_metrics(self, entries: Iterable[dict]) -> None:
+        assert self._points is not None  # apply has read them.
         new = []
         for entry in entries:
             name, digest = entry.get("dataset") or (None, None)
@@ -156,6 +157,7 @@ class Delivery:
         delete_numbered(path.parent, self.spool)
 
     def _apply_checkpoint(self, entries: list[dict]) -> None:
+        assert self.run_id is not None  # apply has made it.
         entry = entries[0]
         folder = place_of(entry, self.spool)
         if not (folder / CARD).is_file():
@@ -194,7 +196,7 @@ class Delivery:
                 self.client.delete_logged_model(model.model_id)  # Cut off while it was logged.
         model_id = model_id or log_checkpoint(run, folder, folder.name, self.skeleton)
         loss = self._losses.get(step)
-        if loss and step not in self._points.get("validation_loss", {}):
+        if loss and step not in (self._points or {}).get("validation_loss", {}):
             link_scores(run, folder, model_id, loss, dataset)
 
     def _apply_end(self, entries: list[dict]) -> None:

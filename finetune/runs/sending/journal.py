@@ -100,7 +100,7 @@ class Journal:
         now = time.time_ns() // 1_000_000
         self.write("metrics", points=[[key, float(value), now, step] for key, value in metrics.items()], **values)
 
-    def file(self, name: str, save: Callable[[Path], None], table: bool = False) -> None:
+    def file(self, name: str, save: Callable[[Path], object], table: bool = False) -> None:
         """Append a file.
 
         Args:
@@ -224,7 +224,7 @@ class Journal:
 
     def _next_entries(self) -> list[dict]:
         """Return the first entry, or as many metrics as go into one request."""
-        entries = []
+        entries: list[dict] = []
         for entry in self.pending:
             alone = entry["op"] != "metrics" or "dataset" in entry or "alone" in entry
             if entries and (alone or len(entries) == 50):

@@ -25,7 +25,9 @@ MANIFEST = "manifest.json"  # Uploaded last and deleted first: what has none is 
 def upload(run_id: str, folder: Path) -> int:
     """Upload a checkpoint, its manifest last; return its bytes."""
     share_files(folder)
-    files = {name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for name, path in _files(folder).items()}
+    files: dict[str, dict] = {
+        name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for name, path in _files(folder).items()
+    }
     client, target = mlflow.MlflowClient(), f"{FOLDER}/{folder.name}"
     client.log_artifacts(run_id, str(folder), target)
     client.log_dict(run_id, {"files": files}, f"{target}/{MANIFEST}")

@@ -139,7 +139,8 @@ def find_settings(trainer: Trainer, choices: tuple[int, ...], open_budget: bool)
             found = try_out(trainer, longest_rows(trainer))
         if isinstance(found, Preflight):
             return found
-    raise InputError(advice(trainer, rows, found, every_n_layers))
+        fit = found
+    raise InputError(advice(trainer, rows, fit, every_n_layers))
 
 
 def set_checkpointing(args, every_n_layers: int) -> None:
@@ -151,7 +152,8 @@ def set_checkpointing(args, every_n_layers: int) -> None:
 
 def try_out(trainer: Trainer, rows: list[dict]) -> Preflight | int:
     """Return what the longest rows take, or how many of them fit, where not all do."""
-    limit, measured, count, every_n_layers = memory_limit(), [], 1, 0
+    limit, count, every_n_layers = memory_limit(), 1, 0
+    measured: list[Step] = []
     enabled = trainer.args.activation_checkpointing
     if enabled:
         options = dict(trainer.args.activation_checkpointing_kwargs or {"use_reentrant": False})
@@ -192,16 +194,16 @@ def bucket_bytes(trainer: Trainer) -> int:
     return sum(weight.numel() * weight.element_size() for weight in trained)
 
 
-def fitting(measured: list[Step], limit: int) -> int | float:
+def fitting(measured: list[Step], limit: int) -> int:
     """Return how many rows fit, by a straight line through the last two measurements; without two, no limit."""
     if measured and measured[0].peak_bytes > limit:
         return 0
     if len(measured) < 2 or measured[-1].rows == measured[-2].rows:
-        return math.inf
+        return sys.maxsize
     before, last = measured[-2:]
     slope = (last.peak_bytes - before.peak_bytes) / (last.rows - before.rows)
     room = 0.95 * limit - last.peak_bytes  # Allocators leave holes.
-    return math.inf if slope <= 0 else max(0, last.rows + math.floor(room / slope))
+    return sys.maxsize if slope <= 0 else max(0, last.rows + math.floor(room / slope))
 
 
 @dataclass

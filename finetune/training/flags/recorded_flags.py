@@ -41,7 +41,7 @@ def check_recorded(recorded: object, where: str) -> dict:
     """
     mend = "the run cannot be resumed; start a new one"
     known = {"arguments": listed(text())}
-    check(recorded, known, where, mend, {"settings": mapped(ANY)})
+    recorded = check(recorded, known, where, mend, {"settings": mapped(ANY)})
     numbers = dict.fromkeys((*BATCH, "world_size"), whole(1, 10**6))
     check(recorded.get("settings", {}), {}, f"{where}, settings,", mend, numbers, lambda *_: True)
     return recorded
@@ -66,7 +66,7 @@ def begun_in(settings: dict, parameters: dict[str, str], task: str) -> str:
     if task == "text-to-sql":
         return "bf16"
     on_gpu = settings.get("use_cpu") is False
-    return {"bfloat16": "bf16", "float32": "fp32"}.get(parameters.get(OLD_DTYPE), "bf16" if on_gpu else "fp32")
+    return {"bfloat16": "bf16", "float32": "fp32"}.get(parameters.get(OLD_DTYPE, ""), "bf16" if on_gpu else "fp32")
 
 
 def compare(before: dict, now: dict) -> dict[str, str]:

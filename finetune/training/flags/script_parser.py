@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import sys
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter
+from collections.abc import Sequence
 
 from finetune import InputError
 from finetune.console import print_result
@@ -38,7 +39,7 @@ class ScriptParser(HfArgumentParser):
         self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
         self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
 
-    def parse(self, arguments: list[str] | None, kept: list[str] = ()) -> tuple:
+    def parse(self, arguments: list[str] | None, kept: Sequence[str] = ()) -> tuple:
         """Return one instance of each dataclass; the last has what cannot be of its flags in `refused`.
 
         Args:

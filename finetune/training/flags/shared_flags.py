@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from finetune.redaction import redact_arguments
@@ -114,22 +115,23 @@ class SharedTrainingArguments:
         The Trainer would multiply the batch by them and count on torch's DataParallel, which it does not put around
         4-bit models: losses and gradients come out as many times too large.
         """
-        super().__post_init__()
-        if self.n_gpu > 1:
+        super().__post_init__()  # type: ignore[misc]  # of TrainingArguments, which stands behind this class
+        count = self.n_gpu  # type: ignore[attr-defined]  # of TrainingArguments, too
+        if count > 1:
             logger.warning(
-                f"{self.n_gpu} GPUs are here, and one is used. For all of them: accelerate launch --config_file"
-                f" configs/accelerate/ddp.yaml --num_processes {self.n_gpu} {shlex.join(redact_arguments(sys.argv))}"
+                f"{count} GPUs are here, and one is used. For all of them: accelerate launch --config_file"
+                f" configs/accelerate/ddp.yaml --num_processes {count} {shlex.join(redact_arguments(sys.argv))}"
             )
             self._n_gpu = 1
 
 
-def problems(flags, args, least: dict[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
+def problems(flags, args, least: Mapping[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
     """Return a sentence for each flag that is below its least value or none of its choices.
 
     The flags that every task has are checked too, and what the parser refused of the Trainer's is among them. A flag
     without a value is not checked; a choice None stands for it.
     """
-    least = {"lora_r": 1, "lora_alpha": 1} | least
+    least = {"lora_r": 1, "lora_alpha": 1, **least}
     choices = {"init_lora_weights": LORA_INITS, "log_checkpoints": LOG_CHECKPOINTS} | (choices or {})
     values = {name: getattr(flags, name) for name in least}
     found = list(args.refused)

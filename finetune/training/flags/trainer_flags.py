@@ -7,6 +7,7 @@ before any of them takes effect.
 import json
 import logging
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
@@ -63,7 +64,7 @@ LABEL_NAMES = {
 }
 
 
-def given_names(arguments: list[str]) -> set[str]:
+def given_names(arguments: Iterable[str]) -> set[str]:
     """Return the names of the flags among arguments, as attributes are spelled; those of --no-FLAG as FLAG too."""
     names = {item.partition("=")[0][2:].replace("-", "_") for item in arguments if item.startswith("--")}
     return names | {name.removeprefix("no_") for name in names}
