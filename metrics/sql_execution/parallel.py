@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing.pool import ThreadPool
 from queue import SimpleQueue
+from typing import IO
 
 from tqdm import tqdm
 
@@ -28,7 +30,7 @@ def judge_all(
     Args:
         workers: processes; default: one a core where there are many rows.
     """
-    tasks = [[*row, databases, dialect] for row in rows]
+    tasks: list[list] = [[*row, databases, dialect] for row in rows]
     count = workers or (cores() if len(tasks) >= FEWEST_ROWS else 1)
     with tqdm(
         total=len(tasks), desc="verdicts", unit="row", disable=None if len(tasks) >= FEWEST_ROWS else True
@@ -48,7 +50,7 @@ def cores() -> int:
 
 
 def _share_out(tasks: list[list], count: int, bar: tqdm) -> list[Verdict]:
-    verdicts: list[Verdict | None] = [None] * len(tasks)
+    verdicts: dict[int, Verdict] = {}
     waiting: SimpleQueue[int | None] = SimpleQueue()
     for number in [*range(len(tasks)), *[None] * count]:
         waiting.put(number)
@@ -56,22 +58,25 @@ def _share_out(tasks: list[list], count: int, bar: tqdm) -> list[Verdict]:
     def serve(_: int) -> None:
         command = [sys.executable, "-c", WORKER.format(path=sys.path, package=__package__)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None  # PIPE
+            assert process.stdout is not None  # PIPE
             for number in iter(waiting.get, None):
-                verdicts[number] = _ask(process, tasks[number]) or judge(*tasks[number])
+                verdicts[number] = _ask(process.stdin, process.stdout, tasks[number]) or judge(*tasks[number])
                 bar.update()
-            process.stdin.close()
+            with suppress(BrokenPipeError):  # A worker that has ended has not read all.
+                process.stdin.close()
 
     with ThreadPool(count) as pool:
         pool.map(serve, range(count))
-    return verdicts
+    return [verdicts[number] for number in range(len(tasks))]
 
 
-def _ask(process: subprocess.Popen, task: list) -> Verdict | None:
+def _ask(questions: IO[str], answers: IO[str], task: list) -> Verdict | None:
     """Return a worker's verdict; None where it has ended, such as for want of memory."""
     try:
-        process.stdin.write(json.dumps(task) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
+        questions.write(json.dumps(task) + "\n")
+        questions.flush()
+        answer = answers.readline()
     except (OSError, ValueError):
         return None
     return Verdict(**json.loads(answer)) if answer else None

@@ -3,7 +3,7 @@
 import math
 
 from finetune.reports.sql_scorecard import Answers, Generation, Scorecard
-from metrics.sql_execution import judge, judge_all, summarize
+from metrics.sql_execution import judge, judge_all, parallel, summarize
 from metrics.sql_execution.unwrapping import unwrap
 
 import evaluate
@@ -90,6 +90,11 @@ def test_two_processes_give_what_one_gives_in_any_order():
     alone = judge_all(rows, workers=1)
     assert judge_all(rows[::-1], workers=2)[::-1] == alone
     assert [verdict.right for verdict in alone[:5]] == [False, False, False, True, False]
+
+
+def test_a_worker_that_is_killed_costs_no_verdict(monkeypatch):
+    monkeypatch.setattr(parallel, "WORKER", "import sys; sys.stdin.readline()  # {path} {package}")
+    assert [verdict.right for verdict in judge_all([(GOLD, GOLD, T)] * 6, workers=2)] == [True] * 6
 
 
 def test_compute_takes_what_is_no_text_and_returns_all_scores():
