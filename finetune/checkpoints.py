@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def _best(run: Run, steps: dict[int, Path], last: Path) -> tuple[Path, str]:
 def served_files(checkpoint: Path) -> list[Path]:
     """Return what of a checkpoint is needed to predict; the optimiser's state is not."""
     found = {path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)}
-    return sorted(path for path in found if path.name not in STATE_FILES)
+    return sorted(path for path in found if os.path.isfile(path) and path.name not in STATE_FILES)
 
 
 def digest_of(checkpoint: Path, kind: str = "adapter") -> str:
