@@ -41,6 +41,7 @@ def connect(offline_ok: bool = False) -> bool:
     Raises:
         InputError: when a server or database does not answer within 10 seconds, or does not let us in.
     """
+    stores.check_variables()
     uri = stores.given_uri(f"sqlite:///{FOLDER / 'mlflow.db'}")
     os.environ[stores.VARIABLE] = uri
     # A thread of its own sends what training logs, and tries again for as long as it takes.
