@@ -84,6 +84,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
     environment.check()
+    environment.check_name("--run-name", args.run_name)
     check_trackers(args)
     if args.hub_token:
         raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
