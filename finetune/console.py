@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
@@ -269,6 +270,7 @@ def run(main) -> None:
     quiet_libraries()
     _clean_logs()
     sys.excepthook = _show_traceback
+    threading.excepthook = lambda given: _show_traceback(*given[:3])
     stopping.install()
     try:
         main()

@@ -13,6 +13,7 @@ from finetune.parameters import check_parameters
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
@@ -40,11 +41,11 @@ def refusals() -> Iterator[None]:
 
 def check_texts(values: list, what: str) -> list[str]:
     """Return the texts that were given; raise InputError for one that is empty, or is none."""
-    values = [value.item() if getattr(value, "ndim", None) == 0 else value for value in values]  # Of NumPy.
+    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
     for number, value in enumerate(values, start=1):
         if isinstance(value, str) and value.strip():
             continue
-        is_missing = value is None or value != value
+        is_missing = pd.api.types.is_scalar(value) and pd.isna(value)
         found = "empty" if isinstance(value, str) else "null" if is_missing else f"{str(value)[:80]}, no text"
         raise InputError(f"{what} {number} is {found}; expected a text.")
     return values

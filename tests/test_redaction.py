@@ -264,17 +264,19 @@ def test_lines_and_tracebacks_are_without_secrets(capsys):
 
 def test_what_libraries_log_or_warn_of_is_without_secrets(capsys):
     code = (
-        "import logging, warnings, mlflow; from finetune import console\n"
+        "import logging, threading, warnings, mlflow; from finetune import console\n"
         "def main():\n"
         "    logging.getLogger('mlflow.x').warning('at %s', 'postgresql://u:hunter2@host/x')\n"
         "    logging.getLogger('alembic.x').error('at mysql://host/x?passwd=hunter2')\n"
         "    logging.getLogger('transformers').error('at https://host/?token=hunter2')\n"
         "    warnings.warn('at http://u:hunter2@host')\n"
+        "    thread = threading.Thread(target=int, args=('http://u:hunter2@host',))\n"
+        "    thread.start(), thread.join()\n"
         "console.run(main)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0
-    assert done.stderr.count("***") == 4, done.stderr
+    assert done.stderr.count("***") == 5, done.stderr
     assert SECRET not in done.stdout + done.stderr
     assert "WARNING mlflow.x: at postgresql://u:***@host/x" in done.stderr
 

@@ -44,7 +44,8 @@ def test_a_served_classifier_refuses_what_predict_refuses(logged_classifier):
             refused(server, {"inputs": ["a", value]}, f"text 2 {part}")
             refused(server, {"instances": [value, "a"]}, f"text 1 {part}")
     refused(server, {"inputs": [["a", "b"]]}, "row 1 has 2 values; expected one text a row")
-    refused(server, {"instances": [["a"], ["b", "c"]]}, "")
+    refused(server, {"instances": [["a"], ["b", "c"]]}, "row 2 has 2 values")
+    refused(server, {"inputs": [{"text": ["a", "b"]}]}, "text 1 is ['a', 'b'], no text")
     refused(server, {"inputs": [{"text": "a"}, {"name": "b"}]}, "text 2 is null")
     for rows in ([["a"]], [{"text": "a", "id": 1}], "a"):
         assert len(server.post("/invocations", json={"inputs": rows}).json()["predictions"]) == 1
