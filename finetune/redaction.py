@@ -60,7 +60,8 @@ def redact_arguments(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         is_hidden = expects and not argument.startswith("--")
         shown.append(HIDDEN if is_hidden else redact(argument))
-        expects = not is_hidden and argument.startswith("-") and "=" not in argument and is_secret_name(argument)
+        is_flag = not is_hidden and argument.startswith("-") and "=" not in argument
+        expects = is_flag and (argument == "-p" or is_secret_name(argument))
     return shown
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import secrets
 import shlex
 import sys
@@ -116,7 +117,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     settings = settings_of(flags, args)
     drift = compare(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)
-    moved = folder if folder and not Path(folder).is_dir() else None
+    moved = folder if folder and not os.path.isdir(folder) else None
     given = args.output_dir if "output_dir" in names else None
     args.output_dir = _choose_folder(run, given, parser.defaults()["output_dir"])
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")

@@ -162,7 +162,7 @@ def test_arguments_that_follow_their_flag():
     assert shown[1::2][:4] == ["***"] * 4
     assert shown[8:] == given[8:]
     assert redact_values({"arguments": given})["arguments"] == shown
-    assert redact_arguments(["-token", "hunter2", "-pw", "x"]) == ["-token", "***", "-pw", "***"]
+    assert redact_arguments(["-token", "hunter2", "-p", "x"]) == ["-token", "***", "-p", "***"]
     hidden = {"api_key": ["hunter2"], "a": {"password": {"b": "hunter2", "c": True}}, "Password": 0.5}
     assert redact_values(hidden) == {"api_key": ["***"], "a": {"password": {"b": "***", "c": True}}, "Password": 0.5}
     assert redact_values({"hub_token": "hunter2", "seed": 7, "tokens": 5, "token": None}) == {

@@ -6,6 +6,7 @@ import shutil
 import evaluate_model
 import log_model
 from finetune import refusals, tracking
+from finetune.checkpoints import folder_of
 from finetune.console import InputError
 from finetune.logged_models import open_model
 from finetune.model_entries import logged_models
@@ -192,3 +193,25 @@ def test_a_card_without_a_sample_is_said_before_anything_is_logged(made):
     finally:
         (checkpoint / "finetune.json").write_text(text)
     assert not logged_models(run)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [("", "no run is named"), (" ", "no run is named"), ("runs:/", "no run is named"), ("models:/a", "run models:/a"),
+     ("/etc/passwd", "no run /etc/passwd"), ("offline-'; DROP", "no run offline-'; DROP"), ("a\0b", "no run a"),
+     ("offline-0a", "not in MLflow yet"), ("runs:/x/model", "no run x in"), ("postgresql://u:pw@host/x", "u:***@host")],
+)  # fmt: skip
+def test_what_is_no_run_is_said(reference, said):
+    assert said in call(log_model.main, reference)
+
+
+@pytest.mark.parametrize("tag", ["/" + "a" * 5000, "/a\0b", "/proc/self/fd", "relative", "~", "/etc/passwd"])
+def test_a_folder_that_cannot_be_one_is_not_followed(made, tag):
+    run, checkpoint = made
+    client = mlflow.MlflowClient()
+    client.set_tag(run.info.run_id, "finetune.checkpoints", tag)
+    try:
+        assert folder_of(client.get_run(run.info.run_id)) is None
+        assert "has no checkpoint in" in call(log_model.main, run.info.run_id, "--no-reload-check")
+    finally:
+        client.set_tag(run.info.run_id, "finetune.checkpoints", str(checkpoint.parent))
