@@ -1,6 +1,7 @@
 """The files of a checkpoint: which are needed to predict, and what tells one from another."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from finetune import InputError
@@ -16,7 +17,7 @@ STATE_FILES = (STATE, PROGRESS)
 def served_files(checkpoint: Path) -> list[Path]:
     """Return what of a checkpoint is needed to predict; the optimiser's state is not."""
     found = {path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)}
-    return sorted(path for path in found if path.name not in STATE_FILES)
+    return sorted(path for path in found if os.path.isfile(path) and path.name not in STATE_FILES)
 
 
 def digest_of(checkpoint: Path, kind: str = "adapter") -> str:

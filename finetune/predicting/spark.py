@@ -6,6 +6,7 @@ from pathlib import Path
 from finetune import InputError
 from finetune.logged_models.opening import LoggedModel
 from finetune.models.card import CLASSIFICATION, TEXT_TO_SQL
+from finetune.models.files.schemas import reason
 from finetune.models.prompts import Prompt
 from finetune.predicting.output_columns import free_name
 from finetune.redaction import redact
@@ -50,7 +51,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     try:
         return redact(_predict(spark, uri, logged, source, target, kinds, parameters, config))
     except AnalysisException as error:
-        raise InputError(f"--engine spark: {str(error).splitlines()[0][:300]}") from error
+        raise InputError(f"--engine spark: {reason(error)}.") from error
     finally:
         spark.stop()
 

@@ -40,8 +40,17 @@ def check_output(flag: str, path: Path | None, source: Path | None, suffixes: tu
     if path.is_dir():
         raise InputError(f"{flag} {path}: this is a folder; give the name of a file.")
     check_writable(str(path.parent), flag)
-    if _is_same(path, source):
-        raise InputError(f"{flag} {path}: this is the input, and would be lost; choose another name.")
+    part = part_of(path)
+    if part.is_symlink() or (part.exists() and not part.is_file()):
+        raise InputError(f"{flag} {path}: {part}, which is written first, is no plain file; take it away.")
+    for written, name in ((path, "this"), (part, part)):
+        if _is_same(written, source):
+            raise InputError(f"{flag} {path}: {name} is the input, and would be lost; choose another name.")
+
+
+def part_of(path: Path) -> Path:
+    """Return where an output is written until it is whole."""
+    return path.with_name(path.name + ".part")
 
 
 def _is_same(path: Path, source: Path | None) -> bool:
@@ -151,7 +160,7 @@ class Writer:
     def __init__(self, output: Path | None, columns: Columns, predicted: pa.Schema):
         self.output, self.columns, self.predicted, self.written = output, columns, predicted, 0
         self.file: JsonLines | Csv | Parquet | None = None
-        self.part = output.with_name(output.name + ".part") if output else None
+        self.part = part_of(output) if output else None
 
     def write(self, rows: list[dict], lines: list[str]) -> None:
         """Write one chunk: the rows to the file, or the lines to stdout."""
@@ -196,5 +205,5 @@ class Writer:
             console.print_result(str(self.output))
         elif self.written:
             logger.warning(f"the first {self.written} rows, with their predictions, are in {self.part}.")
-        else:
+        elif self.file:  # One of an earlier attempt, with its predictions, stays.
             self.part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Checkpoints on disk: the model card that travels in each, and how one is found again from its run."""
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def list_checkpoints(run: Run) -> dict[int, Path]:
     steps = checkpoints_of(run) or checkpoints_in(uploads.download_all(run.info.run_id))
     if not steps:
         raise InputError(
-            f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG]} and none in MLflow: training"
+            f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG][:300]} and none in MLflow: training"
             " ended before the first save, or the folder was moved or deleted, or is another run's."
         )
     return steps
@@ -107,7 +108,7 @@ def checkpoints_of(run: Run) -> dict[int, Path]:
     The store says where they are; whatever is there counts only where its card says that it is this run's.
     """
     folder = run.data.tags.get(FOLDER_TAG)
-    if not folder or not folder.isprintable() or not Path(folder).is_absolute():
+    if not folder or not folder.isprintable() or not os.path.isabs(folder) or not os.path.isdir(folder):
         return {}  # A run cut off before its setup has none.
     ids, owners = ids_of(run), {path: _owner(path) for path in checkpoints_in(Path(folder)).values()}
     if not ids & set(owners.values()) and not (Path(folder).name in ids and set(owners.values()) == {None}):
@@ -125,7 +126,7 @@ def folder_of(run: Run) -> Path | None:
         return own[max(own)].parent
     folder = Path(run.data.tags.get(FOLDER_TAG, ""))
     header = folder / SPOOL / HEADER
-    if not folder.is_absolute() or not folder.is_dir():
+    if not folder.is_absolute() or not os.path.isdir(folder):  # Of a name that is none, no either.
         return None
     if header.is_file():
         return folder if ids_of(run) & {read_header(header).get(name) for name in ("run_id", "offline_id")} else None

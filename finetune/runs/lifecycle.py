@@ -33,7 +33,6 @@ from transformers.integrations import MLflowCallback
 
 logger = logging.getLogger(__name__)
 LOCK = "lock"
-PATIENCE = "FINETUNE_PATIENCE"  # seconds to wait, at the end of training, for a server that does not answer
 
 
 @contextmanager
@@ -143,7 +142,7 @@ def _create_run(header: dict) -> str:
 
 def _end(running: journal.Journal, folder: Path, status: str, moment: int | None) -> None:
     """End the run, and say what to do where not all of it is in MLflow."""
-    patience = 15 if status == "KILLED" else float(os.environ.get(PATIENCE, 60))
+    patience = 15 if status == "KILLED" else environment.patience()
     complete = running.close(status, patience, moment)
     if running.delivery.header.get("offline_id"):
         rename_cards(folder, running.run_id)

@@ -2,7 +2,8 @@
 
 import math
 
-from finetune.reports.sql_scorecard import Answers, Generation, Scorecard
+from finetune.models.generation import Generation
+from finetune.reports.sql_scorecard import Answers, Scorecard
 from metrics.sql_execution import judge, judge_all, parallel, summarize
 from metrics.sql_execution.unwrapping import unwrap
 

@@ -18,7 +18,7 @@ import predict
 from finetune import InputError
 from finetune.predicting.databases.database import QueryFailed, Result, open_database
 from finetune.predicting.databases.dialogue import Dialogue
-from finetune.predicting.databases.safety import Refused
+from finetune.predicting.databases.safe_sql import Refused
 
 import duckdb
 import psycopg

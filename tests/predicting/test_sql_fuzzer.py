@@ -7,7 +7,8 @@ from random import Random
 
 from finetune.predicting.databases.database import Database, connect_arguments, open_database
 from finetune.predicting.databases.runner import readable_sqlite, run_job
-from finetune.predicting.databases.safety import Refused, make_safe
+from finetune.predicting.databases.safe_sql import Refused
+from finetune.predicting.databases.safety import make_safe
 
 import pytest
 import sqlglot

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from finetune.predicting.databases.database import Database, QueryFailed, connect_arguments, open_database
 from finetune.predicting.databases.runner import readable_sqlite, run_job
-from finetune.predicting.databases.safety import Refused, Statement, make_safe
+from finetune.predicting.databases.safe_sql import Refused
+from finetune.predicting.databases.safety import Statement, make_safe
 
 import pytest
 from conftest import ROOT

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from finetune.runs import lifecycle, tracking
 
 import mlflow
 import pytest
-from conftest import DEMO_BASE, call, run_script
+from conftest import DEMO_BASE, ROOT, call, run_script
 
 SECRET = "hunter2"
 # What was given, and what is shown of it.
@@ -97,6 +98,21 @@ SPELLINGS = [
     ("mysql://host/db?password=a&hunter2&b=c", "mysql://host/db?password=***&b=c"),
     ("mysql://host/db?password=a@hunter2", "mysql://host/db?password=***"),
     ("s3://AKIA:hunter2@bucket/rows.jsonl", "s3://AKIA:***@bucket/rows.jsonl"),
+    # What could be a port, or a path, may be a password.
+    ("mysql://u:80/hunter2@host/db", "mysql://u:***@host/db"),
+    ("mysql://u:8080?hunter2@host/db", "mysql://u:***@host/db"),
+    ("postgresql://u:hunter2", "postgresql://u:***"),
+    ("postgresql://u:5hunter2/db", "postgresql://u:***/db"),
+    ("user@corp.example:hunter2@host", "user@corp.example:***@host"),
+    ("http://host/?user[password]=hunter2", "http://host/?user[password]=***"),
+    ("http://host/?sessionid=hunter2", "http://host/?sessionid=***"),
+    ("http://host/?otp=hunter2", "http://host/?otp=***"),
+    ("--token=hunter2", "--token=***"),
+    ("--param=password=hunter2", "--param=password=***"),
+    ("--config=url=http://host/?token=hunter2", "--config=url=http://host/?token=***"),
+    ("X-Api-Key: hunter2", "X-Api-Key: ***"),
+    ("Proxy-Authorization: Basic hunter2", "Proxy-Authorization: ***"),
+    ("Cookie: session=hunter2", "Cookie: ***"),
 ]  # fmt: skip
 PLAIN = [
     "runs:/0123456789abcdef/model", "models:/NAME@champion", "models:/NAME/3", "owner/name:configuration",
@@ -105,6 +121,8 @@ PLAIN = [
     "file:///srv/a:b/c.jsonl", "--max-tokens-per-batch=64 --token-ids", "pad_token='</s>' eos_token=</s>",
     "max_new_tokens=64", "SELECT name FROM users WHERE key = 'x' AND age>5", "loss=0.5 lr=1e-3 mail a@b.example",
     "--tokenizer=x --keyword=y", "what is the pass=3 of key=5?", "the token is at 12:30 @ noon",
+    "expected one such as http://HOST:PORT.", "http://127.0.0.1:5000: refused", "(see http://host:5000)",
+    "http://127.0.0.1:5000/#/models/a/versions/1@prod", "spark://host:7077", "http://[::1]:5000/x", "a=b=c", "http://h:<port>",
 ]  # fmt: skip
 
 
@@ -144,6 +162,9 @@ def test_arguments_that_follow_their_flag():
     assert shown[1::2][:4] == ["***"] * 4
     assert shown[8:] == given[8:]
     assert redact_values({"arguments": given})["arguments"] == shown
+    assert redact_arguments(["-token", "hunter2", "-p", "x"]) == ["-token", "***", "-p", "***"]
+    hidden = {"api_key": ["hunter2"], "a": {"password": {"b": "hunter2", "c": True}}, "Password": 0.5}
+    assert redact_values(hidden) == {"api_key": ["***"], "a": {"password": {"b": "***", "c": True}}, "Password": 0.5}
     assert redact_values({"hub_token": "hunter2", "seed": 7, "tokens": 5, "token": None}) == {
         "hub_token": "***", "seed": 7, "tokens": 5, "token": None,
     }  # fmt: skip
@@ -239,6 +260,25 @@ def test_lines_and_tracebacks_are_without_secrets(capsys):
     printed = capsys.readouterr().err
     assert "RuntimeError: no answer of mysql://host/x?passwd=***" in printed
     assert SECRET not in printed
+
+
+def test_what_libraries_log_or_warn_of_is_without_secrets(capsys):
+    code = (
+        "import logging, threading, warnings, mlflow; from finetune import console\n"
+        "def main():\n"
+        "    logging.getLogger('mlflow.x').warning('at %s', 'postgresql://u:hunter2@host/x')\n"
+        "    logging.getLogger('alembic.x').error('at mysql://host/x?passwd=hunter2')\n"
+        "    logging.getLogger('transformers').error('at https://host/?token=hunter2')\n"
+        "    warnings.warn('at http://u:hunter2@host')\n"
+        "    thread = threading.Thread(target=int, args=('http://u:hunter2@host',))\n"
+        "    thread.start(), thread.join()\n"
+        "console.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert done.stderr.count("***") == 5, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert "WARNING mlflow.x: at postgresql://u:***@host/x" in done.stderr
 
 
 def test_what_is_tracked_is_without_secrets(tmp_path):

@@ -8,6 +8,7 @@ from finetune import InputError
 from finetune.models.bases.attention import attention_for_packing
 from finetune.models.bases.memory import keep_freed_memory
 from finetune.models.bases.quantization import compute_in, is_sharded, keep_trainable_on_cpu
+from finetune.models.bases.tokenizer_patterns import check_patterns
 from finetune.models.bases.tokenizers import check_tokenizer, end_openly, fit_to_vocabulary
 from finetune.models.files.adapter_files import check_index
 
@@ -108,6 +109,7 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
 
 def load_tokenizer(source: str, revision: str | None = None, kind: str = "decoder"):
     """Return the tokenizer; where a decoder's has no pad token, EOS pads (labels are masked by position)."""
+    check_patterns(Path(source))
     tokenizer = _from_pretrained(AutoTokenizer, source, revision, kind)
     check_tokenizer(tokenizer, source)
     if kind == "encoder":
@@ -277,7 +279,7 @@ def fingerprint(folder: Path) -> str:
     Another model of the same shape would take the adapter without an error and answer nonsense.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*.safetensors") if path.is_file()):
         with path.open("rb") as file:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode() + file.read(2**20))

@@ -11,7 +11,7 @@ from functools import partial
 
 from finetune import InputError, console
 from finetune.predicting.databases.database import Database, QueryFailed, Result
-from finetune.predicting.databases.safety import Refused
+from finetune.predicting.databases.safe_sql import Refused
 
 import pandas as pd
 

@@ -190,7 +190,8 @@ def answer(job: dict) -> dict:
     Args:
         job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `sql_safety.make_safe`.
     """
-    from finetune.predicting.databases.safety import Refused, make_safe
+    from finetune.predicting.databases.safe_sql import Refused
+    from finetune.predicting.databases.safety import make_safe
 
     deadline = time.monotonic() + job["timeout"]
     try:

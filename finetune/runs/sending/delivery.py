@@ -13,12 +13,11 @@ from finetune.logged_models.entries import logged_models
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.models.card import CARD, load_card
 from finetune.models.files.inside import delete_numbered
-from finetune.runs import trackers
+from finetune.runs import stores, trackers
 from finetune.runs.sending import uploads
 from finetune.runs.sending.spool import OFFLINE_TAG, place_of, read_header
 
 import mlflow
-import requests
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
@@ -30,14 +29,8 @@ SYSTEM = "system/"  # Their steps count samples, and go on where an earlier proc
 
 
 def is_reachable(timeout: float = 2) -> bool:
-    """Say whether the tracking server answers; a database file always does."""
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(("http://", "https://")):
-        return True
-    try:
-        return requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).status_code < 500
-    except requests.RequestException:
-        return False
+    """Say whether the tracking server, or the database, answers."""
+    return stores.answers(mlflow.get_tracking_uri(), timeout)
 
 
 class Delivery:
@@ -231,7 +224,9 @@ def find_experiment(name: str) -> str:
 def replace(path: Path, text: str) -> None:
     """Write a file at once, by another name: hard links of the old one keep what they have."""
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
+    new.unlink(missing_ok=True)  # A link would be followed.
+    with new.open("x", encoding="utf-8") as file:
+        file.write(text)
     os.replace(new, path)
 
 
