@@ -3,9 +3,9 @@
 Where it is not clear what is secret, more is hidden rather than less: of two `@` the last one ends a password.
 """
 
+import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from urllib.parse import unquote
 
 HIDDEN = "***"
@@ -49,7 +49,7 @@ def shorten(reference: str) -> str:
     if "://" in reference:
         return redact(re.sub(r"\s", "%20", reference.strip()))  # A secret may have a space in it.
     shown, plain = redact(reference), unquote(reference)
-    is_other = shown == reference and not Path(reference).exists()
+    is_other = shown == reference and not os.path.exists(reference)
     may_hide = is_other and re.search("[@=]", plain) and re.search(r"[:;\s]", plain)
     return f"{reference[:10]}..." if may_hide else shown
 

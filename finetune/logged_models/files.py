@@ -29,8 +29,8 @@ def check_folder(folder: Path) -> Path:
     """
     is_checkpoint = os.path.lexists(folder / CARD)
     check_readable(folder, [folder / CARD, *served_files(folder)] if is_checkpoint else [], str(folder))
-    if not folder.is_dir():
-        raise InputError(f"there is no model {folder}: it is no folder here, and no URI; {EXPECTED}.")
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no model {str(folder)[:300]}: it is no folder here, and no URI; {EXPECTED}.")
     if not is_checkpoint and not os.path.lexists(folder / "MLmodel"):
         inside = sorted(str(path) for path in folder.glob("checkpoint-*"))
         hint = f"give a checkpoint in it, such as {inside[-1]}" if inside else EXPECTED
@@ -50,7 +50,7 @@ def check_readable(folder: Path, files: list[Path] | None, shown: str) -> None:
     # One after the other: what lies below a folder that cannot be entered cannot be listed.
     for path in chain(above, [folder], _below(folder) if files is None else files):
         needed = os.X_OK if path in above else os.R_OK | (os.X_OK if os.path.isdir(path) else 0)
-        is_dangling = path.is_symlink() and not path.exists()
+        is_dangling = os.path.islink(path) and not os.path.exists(path)
         if os.path.lexists(path) and not is_dangling and not os.access(path, needed, effective_ids=True):
             found, command = path.lstat(), f"chmod -R a+rX {shlex.quote(str(folder))}"
             raise InputError(
@@ -72,7 +72,7 @@ def on_this_disk(place: str, uri: str) -> Path:
     """
     folder = Path(local_file_uri_to_path(place))
     check_readable(folder, None, uri)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(_moved(folder, uri))
     return folder
 

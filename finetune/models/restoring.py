@@ -1,5 +1,6 @@
 """Base and adapter as they were in training; a base that is gone or is another one is refused."""
 
+import os
 from pathlib import Path
 
 from finetune import InputError
@@ -25,18 +26,18 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
     source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
-    if Path(source).is_dir() and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
+    if os.path.isdir(source) and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
         )
-    changed = changed_fields(card["base_config"], source) if Path(source).is_dir() and "base_config" in card else ""
+    changed = changed_fields(card["base_config"], source) if os.path.isdir(source) and "base_config" in card else ""
     if changed:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
             " Undo that, or give the folder of the right base with --base-model."
         )
-    if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
+    if base_model is None and Path(source).is_absolute() and not os.path.isdir(source):
         raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
     return source, revision
 

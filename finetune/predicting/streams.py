@@ -35,13 +35,15 @@ def check_output(flag: str, path: Path | None, source: Path | None, suffixes: tu
         return
     if suffixes and path.suffix not in suffixes:
         raise InputError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{flag} {path}: there is no folder {path.parent}.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{flag} {path}: this is a folder; give the name of a file.")
     check_writable(str(path.parent), flag)
     part = part_of(path)
-    if part.is_symlink() or (part.exists() and not part.is_file()):
+    if len(os.fsencode(part.name)) > 255:
+        raise InputError(f"{flag}: the name of the file is too long; choose a shorter one.")
+    if os.path.islink(part) or (os.path.exists(part) and not os.path.isfile(part)):
         raise InputError(f"{flag} {path}: {part}, which is written first, is no plain file; take it away.")
     for written, name in ((path, "this"), (part, part)):
         if _is_same(written, source):

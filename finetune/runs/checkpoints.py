@@ -29,7 +29,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
     Args:
         flags: with `base_model`, `compute_dtype` and `max_length`.
     """
-    is_folder = Path(flags.base_model).is_dir()
+    is_folder = os.path.isdir(flags.base_model)
     return {
         "task": task,
         "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,

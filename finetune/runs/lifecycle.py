@@ -197,9 +197,11 @@ def sync(reference: str, folder: Path) -> str:
         InputError: no such spool, one of another run, or the server refuses or stops to answer.
     """
     run_id = reference.removeprefix("runs:/").split("/")[0]
-    folder = folder if (folder / journal.SPOOL).is_dir() or folder.name == run_id else folder / run_id
-    if not (folder / journal.SPOOL / journal.HEADER).is_file():
-        raise InputError(f"there is nothing to sync in {folder}; expected OUTPUT_DIR/<run id> with a folder spool.")
+    folder = folder if os.path.isdir(folder / journal.SPOOL) or folder.name == run_id else folder / run_id
+    if not os.path.isfile(folder / journal.SPOOL / journal.HEADER):
+        raise InputError(
+            f"there is nothing to sync in {str(folder)[:300]}; expected OUTPUT_DIR/<run id> with a folder spool."
+        )
     with _locked(folder):
         pending = journal.Journal(folder)
         known = pending.delivery.ids

@@ -5,6 +5,7 @@ import shutil
 
 import evaluate_model
 import log_model
+import predict
 from finetune import InputError
 from finetune.logged_models import refusals
 from finetune.logged_models.entries import logged_models
@@ -216,3 +217,19 @@ def test_a_folder_that_cannot_be_one_is_not_followed(made, tag):
         assert "has no checkpoint in" in call(log_model.main, run.info.run_id, "--no-reload-check")
     finally:
         client.set_tag(run.info.run_id, "finetune.checkpoints", str(checkpoint.parent))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000])
+def test_names_that_no_file_can_have_end_in_a_sentence(made, name, tmp_path):
+    run, checkpoint = made
+    for main, *arguments in (
+        (predict.main, name, "--text", "a"), (predict.main, checkpoint, "--input", f"{name}.jsonl"),
+        (predict.main, checkpoint, "--question", "q", "--context", "c", "--output", tmp_path / f"{name}.csv"),
+        (predict.main, checkpoint, "--question", "q", "--context", "c", "--output", tmp_path / name / "a.csv"),
+        (predict.main, checkpoint, "--question", "q", "--database", f"{name}.db"),
+        (predict.main, checkpoint, "--question", "q", "--context", "c", "--base-model", name),
+        (evaluate_model.main, checkpoint, "--dataset", f"{name}.jsonl"),
+        (evaluate_model.main, name, "--dataset", "rows.jsonl"), (log_model.main, name),
+        (log_model.main, run.info.run_id, "--sync", name),
+    ):  # fmt: skip
+        assert call(main, *arguments), arguments

@@ -1,6 +1,7 @@
 """Text-to-SQL adapters written into their run, with a reference to the base in place of its weights."""
 
 import json
+import os
 from pathlib import Path
 from unittest.mock import patch
 
@@ -38,7 +39,7 @@ def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     config = load_config(card["base_model"], card["base_revision"])
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=recorded_dtype(card))
-    if not Path(card["base_model"]).is_dir():
+    if not os.path.isdir(card["base_model"]):
         # MLflow stores the repository under these names.
         base.name_or_path = tokenizer.name_or_path = card["base_model"]
     check_adapter(checkpoint)

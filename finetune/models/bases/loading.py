@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import os
 from pathlib import Path
 
 from finetune import InputError
@@ -45,7 +46,7 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
     Raises:
         InputError: no config.json, unreachable or gated Hub id, or a model of another kind.
     """
-    if Path(base_model).is_dir() and not (Path(base_model) / "config.json").is_file():
+    if os.path.isdir(base_model) and not (Path(base_model) / "config.json").is_file():
         raise InputError(f"the folder {base_model} has no config.json; expected a model saved by save_pretrained.")
     config = _from_pretrained(AutoConfig, base_model, revision, kind)
     architecture = (config.architectures or [type(config).__name__])[0]
@@ -82,7 +83,7 @@ def open_base(flags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
     config = load_config(flags.base_model, flags.base_revision, kind)
     revision = resolved_revision(flags.base_model, flags.base_revision)
     tokenizer = load_tokenizer(flags.base_model, revision, kind)
-    if kind == "decoder" and end_openly(tokenizer, flags.base_model) and not Path(flags.base_model).is_dir():
+    if kind == "decoder" and end_openly(tokenizer, flags.base_model) and not os.path.isdir(flags.base_model):
         # A decoder's logged model takes base and tokenizer from the Hub as they are there.
         raise InputError(
             f"the tokenizer of {flags.base_model} puts EOS behind every prompt, which a model that is logged with the"
@@ -101,7 +102,7 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
 
     Call it after `load_config`: it looks up the file that has been downloaded then.
     """
-    if Path(base_model).is_dir():
+    if os.path.isdir(base_model):
         return None
     # In the cache a file lies in snapshots/<commit>/.
     return Path(cached_file(base_model, "config.json", revision=revision)).parent.name
@@ -220,7 +221,7 @@ def _load_weights(loader, base_model: str, revision, kind: str, quantization, dt
 
 def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, **options):
     """Call from_pretrained and turn what can go wrong with a name into one sentence."""
-    is_folder = Path(base_model).is_dir()
+    is_folder = os.path.isdir(base_model)
     if is_folder:
         check_index(Path(base_model))
     if not is_folder and (base_model.startswith((".", "/", "~")) or base_model.count("/") > 1):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Itera
             f"{path} is not a kind of file that can be read; expected {', '.join(SUFFIXES)}, or one of these with"
             f" {', '.join(CODECS)} behind it."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file {path}.")
     try:
         for row in {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(kind, _json)(path, encoding):
