@@ -17,11 +17,12 @@ TEXTS = ["You waive your right to a trial by jury.", "We may end the service at 
 # Loads models as a program does that knows MLflow alone, or one that has imported this package before.
 LOAD = """
 import importlib, json, sys
-import mlflow
+import mlflow, pandas
 given = json.load(sys.stdin)
 for name in given["imported"]:
     importlib.import_module(name)
-for model, base, texts in given["models"]:
+for model, base, column in given["models"]:
+    texts = pandas.DataFrame({column: given["texts"]})
     answers = mlflow.pyfunc.load_model(model, model_config={"base_model": base}).predict(texts)
     print(json.dumps(getattr(answers, "to_dict", lambda _: answers)("records"), default=float))
 print(json.dumps(sorted({module.__file__ for name, module in sys.modules.items() if name.startswith("finetune.models")
@@ -33,10 +34,10 @@ def load(models, cwd, *imported) -> list:
     """Return what each model says in a process of its own, and last the files of this package that it ran.
 
     Args:
-        models: folder or URI, base and texts of each.
+        models: folder or URI, base and name of the column of each.
         imported: modules imported before.
     """
-    given = json.dumps({"models": models, "imported": imported}, default=str)
+    given = json.dumps({"models": models, "texts": TEXTS, "imported": imported}, default=str)
     done = subprocess.run([sys.executable, "-c", LOAD], input=given, capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines()[-len(models) - 1 :]]
@@ -59,7 +60,7 @@ def close(found: list[dict], expected: list[dict]) -> bool:
 
 
 def test_the_models_room_travels_and_no_other(logged_classifier, logged_summarizer, tmp_path):
-    models = [(logged_classifier["uri"], None, TEXTS), (logged_summarizer["merged"], None, TEXTS)]
+    models = [(logged_classifier["uri"], None, "text"), (logged_summarizer["merged"], None, "article")]
     expected = sorted(str(path.relative_to(tmp_path)) for path in copy_package(tmp_path / "finetune").rglob("*.py"))
     for uri, *_ in models:
         code = find_files(uri) / "code"
@@ -74,7 +75,7 @@ def test_the_models_room_travels_and_no_other(logged_classifier, logged_summariz
 
 def test_a_model_from_before_answers_as_it_did(before, tmp_path, capsys):
     expected = json.loads((before / "expected.json").read_text())
-    (found, _) = load([(before / "model", before / "base", TEXTS)], ROOT)
+    (found, _) = load([(before / "model", before / "base", "text")], ROOT)
     assert close(found, expected)
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     given = ["--input", str(tmp_path / "texts.jsonl"), "--base-model", str(before / "base"), "--json"]

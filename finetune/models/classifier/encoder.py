@@ -14,7 +14,7 @@ class EncoderClassifier(PreTrainedModel):
     saves it with the adapter of a SEQ_CLS task and leaves it out of "all-linear" by that name.
 
     Args:
-        encoder: from `base_models.load_encoder`.
+        encoder: from `loading.load_encoder`.
         outputs: number of logits.
         pooling: `mean` over the tokens of the text, or `cls`, the first token.
         bias: first values of the head's bias, shape (outputs,). Start them at the log-odds of the base

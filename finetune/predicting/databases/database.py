@@ -82,7 +82,7 @@ class Database:
         """Check a query and run it, in a process of its own, and return at most `max_rows` rows.
 
         Raises:
-            Refused: the query is not sent, see `sql_safety.make_safe`.
+            Refused: the query is not sent, see `safety.make_safe`.
             QueryFailed: the database's error, or a limit of time or memory.
         """
         job = {
@@ -109,7 +109,7 @@ class Database:
 
 
 def _in_process(job: dict) -> dict:
-    """Return what sql_runner.py answers to a job.
+    """Return what runner.py answers to a job.
 
     Raises:
         QueryFailed: the process was stopped at a limit.

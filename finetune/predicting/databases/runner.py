@@ -188,7 +188,7 @@ def answer(job: dict) -> dict:
     """Return what `run_job` does for a model's SQL, or `{"refused"}` with the reason why it is not sent.
 
     Args:
-        job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `sql_safety.make_safe`.
+        job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `safety.make_safe`.
     """
     from finetune.predicting.databases.safe_sql import Refused
     from finetune.predicting.databases.safety import make_safe

@@ -23,7 +23,7 @@ class Writer(Sources):
         """Return the whole query.
 
         Raises:
-            Refused: see `sql_safety.make_safe`.
+            Refused: see `safety.make_safe`.
         """
         query = self.query(tree, None, {}, depth=1)
         if self.engine == "postgresql" and self.texts > MAX_TEXTS and self.read > 1:
