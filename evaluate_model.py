@@ -177,7 +177,7 @@ def parse(arguments: list[str] | None):
         choices=PREDICTION_DTYPES,
         default="auto",
         metavar="TYPE",
-        help="auto, recorded, bf16, fp16 or fp32",
+        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
     )
     parser.add_argument(
         "--long-texts",

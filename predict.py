@@ -233,9 +233,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
-    parser.add_argument(
-        "--report", type=Path, metavar="HTML", help="with --split-sentences: a page to write of what is found"
-    )
+    parser.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
     parser.add_argument(
         "--long-texts", choices=("truncate", "window"), metavar="HOW", help="truncate or window; default: as trained"
     )
@@ -270,7 +268,7 @@ def parse(arguments: list[str] | None):
         choices=PREDICTION_DTYPES,
         default="auto",
         metavar="TYPE",
-        help="auto, recorded, bf16, fp16 or fp32",
+        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
     )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
