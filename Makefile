@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+T := tests
 
 .PHONY: setup demo demo-classifier demo-summarizer test test-slow servers faults server lint bench
 
@@ -23,11 +24,11 @@ demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log
 demo-summarizer: setup  ## train -> log -> predict with a tiny T5, on the CPU
 	$(BIN)/python demo/run_summarizer_demo.py
 
-test: setup  ## the tests, on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not faults"
+test: setup  ## the tests, on two cores; T=tests/rows: those of a folder
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not faults" $(T)
 
 test-slow: setup .venv/encoder  ## the slow tests, which `make test` leaves out
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(T)
 
 servers:  ## PostgreSQL, MariaDB and Chromium for the tests, from Debian's packages (as root)
 	tests/support/install_servers.sh

@@ -150,14 +150,18 @@ def parse(arguments: list[str] | None):
     parser.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what the file calls the model's columns"
     )
-    parser.add_argument("--encoding", default="utf-8", help="of the file's text")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the file")
     parser.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
-    parser.add_argument("--max-rows", type=int, help="score the first so many rows only")
+    parser.add_argument("--max-rows", type=int, help="score this many rows only, the first ones")
     parser.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
     parser.add_argument(
-        "--distractor-columns", type=int, help="foreign columns a table in the second scorecard of SQL [4]; 0: none"
+        "--distractor-columns",
+        type=int,
+        help="columns of other tables to add to each table in a second scorecard of SQL [4]; 0: no second one",
     )
-    parser.add_argument("--no-clean", dest="clean", action="store_false", help="keep rows whose gold is corrupt")
+    parser.add_argument(
+        "--no-clean", dest="clean", action="store_false", help="keep rows whose gold, the right SQL, is corrupt"
+    )
     parser.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
     parser.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
@@ -173,9 +177,13 @@ def parse(arguments: list[str] | None):
         choices=PREDICTION_DTYPES,
         default="auto",
         metavar="TYPE",
-        help="auto, recorded, bf16, fp16 or fp32",
+        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
     )
-    parser.add_argument("--long-texts", choices=("truncate", "window"), help="default: as in training; not of SQL")
+    parser.add_argument(
+        "--long-texts",
+        choices=("truncate", "window"),
+        help="read the beginning of a long text, or all of it piece by piece (not of SQL); default: as in training",
+    )
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
     flags = parser.parse_args(arguments)

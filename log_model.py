@@ -43,25 +43,32 @@ def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     parser = Parser(description=__doc__)
     parser.add_argument("run", help="run id, or runs:/<id>")
-    parser.add_argument("--checkpoint", default="best", help="best, last, or a step (of a classifier, an epoch)")
+    parser.add_argument(
+        "--checkpoint", default="best", help="which checkpoint: best, last, or its step (of a classifier, its epoch)"
+    )
     parser.add_argument("--name", default="model", help="name of the model in the run")
     parser.add_argument(
         "--mode",
         choices=("adapter", "merged"),
         default="adapter",
-        help="of a summarizer: the adapter with a reference to its base, or both in one model that needs no base",
+        help="adapter: it refers to its base; merged (summarizers only): one model that needs no base",
     )
     parser.add_argument(
-        "--export", choices=("onnx",), help="log a classifier as NAME-onnx too, base and adapter in one"
+        "--export",
+        choices=("onnx",),
+        help="log a classifier as one ONNX file too, base and adapter in one, under NAME-onnx",
     )
     parser.add_argument(
         "--reload-check",
         action="store_true",
         default=True,
-        help="load the logged model in a fresh process and compare its tokens or scores with the trained model's",
+        help="by default: load the logged model in a fresh process and compare its answers with the trained model's",
     )
     parser.add_argument(
-        "--no-reload-check", dest="reload_check", action="store_false", help="for a base that does not fit here"
+        "--no-reload-check",
+        dest="reload_check",
+        action="store_false",
+        help="leave that out, where the base does not fit on this machine",
     )
     parser.add_argument(
         "--replace", action="store_true", help="delete older models of the same name, once the new one is there"

@@ -233,33 +233,31 @@ def parse(arguments: list[str] | None):
     parser = Parser(description=__doc__)
     parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
-    parser.add_argument(
-        "--split-sentences", action="store_true", help="--input is a document, .txt or .html, to search"
-    )
-    parser.add_argument("--report", type=Path, metavar="HTML", help="with --split-sentences, a page of them")
+    parser.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
+    parser.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
     parser.add_argument(
         "--long-texts", choices=("truncate", "window"), metavar="HOW", help="truncate or window; default: as trained"
     )
-    parser.add_argument("--question", help="one question")
+    parser.add_argument("--question", help="one question to answer with SQL")
     parser.add_argument("--context", help="CREATE TABLE statements the question is about")
-    parser.add_argument("--database", metavar="URL", help="or file, of your own database")
-    parser.add_argument("--tables", nargs="+", metavar="T", help="of --database that the model is told of")
+    parser.add_argument("--database", metavar="URL", help="your own database: its URL or file")
+    parser.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
     parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
     parser.add_argument("--max-rows", type=int, default=100, help="rows of a result to fetch")
     parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
-    parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
+    parser.add_argument("--retries", type=int, default=0, help="how often to ask again, with the error, if SQL fails")
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
-    parser.add_argument("--trust-role", action="store_true", help="run it though the database role may do harm")
+    parser.add_argument("--trust-role", action="store_true", help="run the SQL although the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
     parser.add_argument("--input", help="file of rows with the model's columns")
     parser.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what --input calls the model's columns"
     )
-    parser.add_argument("--encoding", default="utf-8", help="of the text of --input")
+    parser.add_argument("--encoding", default="utf-8", help="encoding of the file of --input")
     parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
-    parser.add_argument("--base-model", metavar="FOLDER", help="of the base model, where it has moved")
+    parser.add_argument("--base-model", metavar="FOLDER", help="folder of the base model, where it has moved")
     parser.add_argument(
         "--precision",
         choices=("nf4", "bf16", "fp32"),
@@ -271,12 +269,12 @@ def parse(arguments: list[str] | None):
         choices=PREDICTION_DTYPES,
         default="auto",
         metavar="TYPE",
-        help="auto, recorded, bf16, fp16 or fp32",
+        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
     )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
     parser.add_argument(
-        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter: of generation, or threshold"
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="such as max_new_tokens=64, or threshold=0.3"
     )
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="rows predicted together")
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")

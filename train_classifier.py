@@ -65,46 +65,59 @@ class Flags(SharedFlags):
     )
     experiment: str = field(default="classifier", metadata={"help": "MLflow experiment of the run"})
     task: str | None = field(
-        default=None, metadata={"help": f"{', '.join(TASKS)}; found from the data: `labels` is a list, `label` one"}
+        default=None,
+        metadata={"help": f"{', '.join(TASKS)}; by itself from the data: lists in `labels`, one in `label`"},
     )
     labels: list[str] | None = field(
         default=None, metadata={"help": "names of the labels 0, 1, ..., or a .txt file with one a line"}
     )
     text_column: str | None = field(default=None, metadata={"help": "short for --column text=COLUMN"})
     label_column: str | None = field(
-        default=None, metadata={"help": "short for --column label=COLUMN: one label a row; labels=COLUMN: a list"}
+        default=None, metadata={"help": "short for --column label=COLUMN (one label a row) or labels=COLUMN (lists)"}
     )
     label_columns: list[str] | None = field(
         default=None,
-        metadata={"help": "columns of 0 and 1, one a label, in place of `labels`"},
+        metadata={"help": "columns of 0 and 1, one for each label, in place of a column `labels`"},
     )
-    max_length: int = field(default=256, metadata={"help": "tokens of a text; longer ones are counted"})
+    max_length: int = field(
+        default=256, metadata={"help": "tokens that are read of a text; longer texts are counted, see --long-texts"}
+    )
     long_texts: str = field(
         default="truncate",
         metadata={"help": "truncate: keep the beginning; window: score all of a long text, and train on its beginning"},
     )
     # The first token of an encoder that was not trained to classify is nearly the same for all texts.
-    pooling: str = field(default="mean", metadata={"help": "mean over the tokens, or cls: the first token"})
+    pooling: str = field(
+        default="mean", metadata={"help": "what the labels are found from: mean of the tokens, or cls: the first token"}
+    )
     lora_r: int = field(default=16, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=32, metadata={"help": "the update is scaled by alpha / r"})
+    lora_alpha: int = field(default=32, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
     # A few thousand texts are learned by heart without it: benchmarks/LOG.md.
-    lora_dropout: float = field(default=0.1, metadata={"help": "dropout before the adapter; above 0 it slows a step"})
+    lora_dropout: float = field(
+        default=0.1, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
+    )
     target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "layers of the encoder that get an adapter"}
     )
     imbalance_power: float = field(
-        default=0.2, metadata={"help": "a label weighs (rows without / rows with it)^power; 0: all alike, 1: balanced"}
+        default=0.2,
+        metadata={"help": "rare labels weigh more: (rows without it / rows with it)^power; 0: all alike, 1: balanced"},
     )
     early_stopping_patience: int = field(
         default=4, metadata={"help": "evaluations without a better metric until training stops; 0: never"}
     )
-    early_stopping_threshold: float = field(default=0.005, metadata={"help": "how much better counts as better"})
+    early_stopping_threshold: float = field(
+        default=0.005, metadata={"help": "by how much the metric must rise to count as better"}
+    )
     log_checkpoints: str = field(
         default="all",
-        metadata={"help": "checkpoints that become models: all, or best so far; their state is uploaded too; none"},
+        metadata={
+            "help": "checkpoints to log as models and to upload, so that the run can go on elsewhere: best (each that"
+            " is the best so far), all or none"
+        },
     )
     debug_sample: int | None = field(
-        default=None, metadata={"help": "train on so many rows, half of them labelled: a quick look at the pipeline"}
+        default=None, metadata={"help": "train on this many rows only, half of them with a label, for a quick look"}
     )
 
 

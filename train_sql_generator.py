@@ -64,34 +64,43 @@ class Flags(SharedFlags):
         default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
     )
     lora_r: int = field(default=32, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=64, metadata={"help": "the update is scaled by alpha / r"})
+    lora_alpha: int = field(default=64, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
     # The reference recipe's 0.05-0.1 buys nothing in one epoch and cost 27 % of a CPU step.
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before the adapter; above 0 it slows a step"})
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
+    )
     # Not lm_head as in the reference recipe: it makes PEFT save the embeddings, at 1.4x the cost of a step.
     target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"],
         metadata={"help": "layers that get an adapter; all-linear: attention and MLP projections, not lm_head"},
     )
     validation_fraction: float = field(
-        default=0.05, metadata={"help": "share of rows held out, by schema, where the data has no validation part"}
+        default=0.05,
+        metadata={"help": "share of rows to hold out, whole schemas at a time, where the data has no validation part"},
     )
-    max_train_rows: int | None = field(default=None, metadata={"help": "train on the first so many rows only"})
-    max_validation_rows: int = field(default=500, metadata={"help": "evaluate on the first so many held-out rows"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
+    max_validation_rows: int = field(
+        default=500, metadata={"help": "evaluate on at most this many held-out rows, the first ones"}
+    )
     clean: bool = field(default=True, metadata={"help": "leave out rows with corrupt SQL, mend quotes and letter case"})
     dialect: str = field(
         default="sqlite",
-        metadata={"help": "SQL of the data: postgres, mysql, tsql, bigquery, ...; cleaned and scored in SQLite"},
+        metadata={"help": "SQL of the data, such as postgres, mysql, tsql, bigquery; cleaned and scored as SQLite's"},
     )
     allow_leaks: bool = field(
         default=False,
-        metadata={"help": "train although over 1 %% of the validation rows share rows with training"},
+        metadata={"help": "train even if over 1 %% of the validation rows share question, schema or SQL with training"},
     )
     distractor_columns: int = field(
         default=4,
-        metadata={"help": "foreign columns a table in half of the training rows and in a second held-out set; 0: none"},
+        metadata={
+            "help": "columns of other tables added to each, in half of the training rows and in a second held-out set;"
+            " 0: none"
+        },
     )
     packing: bool = field(
-        default=True, metadata={"help": "rows one after the other, without padding; without it: grouped by length"}
+        default=True,
+        metadata={"help": "the rows of a step one after the other, without padding; otherwise padded, by length"},
     )
     max_tokens_per_batch: int | None = field(
         default=None if ON_GPU else 4096,
@@ -100,7 +109,9 @@ class Flags(SharedFlags):
             " many as the preflight finds room for"
         },
     )
-    score_rows: int = field(default=100, metadata={"help": "held-out questions of the scorecard; 0: no scorecard"})
+    score_rows: int = field(
+        default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
+    )
 
 
 @dataclass

@@ -56,7 +56,9 @@ class Flags(SharedFlags):
         default=None, metadata={"help": "column of the summaries; otherwise summary, highlights or abstract"}
     )
     experiment: str = field(default="summarizer", metadata={"help": "MLflow experiment of the run"})
-    max_length: int = field(default=512, metadata={"help": "tokens of prompt and article; longer ones are counted"})
+    max_length: int = field(
+        default=512, metadata={"help": "tokens that are read of prompt and article; longer articles are counted"}
+    )
     max_target_length: int = field(
         default=128, metadata={"help": "tokens of a summary; a row with a longer one is dropped and counted, never cut"}
     )
@@ -66,13 +68,17 @@ class Flags(SharedFlags):
                   " and its evaluations read the beginning)"},
     )  # fmt: skip
     lora_r: int = field(default=6, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=16, metadata={"help": "the update is scaled by alpha / r"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout before the adapter; above 0 it slows a step"})
+    lora_alpha: int = field(default=16, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
+    lora_dropout: float = field(
+        default=0.0, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
+    )
     target_modules: list[str] = field(
         default_factory=lambda: ["q", "k", "v"], metadata={"help": "layers that get an adapter, or all-linear"}
     )
-    max_train_rows: int | None = field(default=None, metadata={"help": "train on the first so many rows only"})
-    max_validation_rows: int = field(default=500, metadata={"help": "evaluate on the first so many validation rows"})
+    max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
+    max_validation_rows: int = field(
+        default=500, metadata={"help": "evaluate on at most this many validation rows, the first ones"}
+    )
     score_rows: int = field(
         default=100, metadata={"help": "rows of validation and of test that base and adapter summarise at the end"}
     )

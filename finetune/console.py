@@ -23,10 +23,11 @@ CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u202
 
 
 class _Formatter(ArgumentDefaultsHelpFormatter):
-    """Shows defaults that say something: not None, False or an empty list."""
+    """Shows defaults that say something: not None, True or False, or an empty list."""
 
     def _get_help_string(self, action):
-        return super()._get_help_string(action) if action.default else action.help
+        is_telling = action.default and action.default is not True
+        return super()._get_help_string(action) if is_telling else action.help
 
 
 class Parser(ArgumentParser):

@@ -50,13 +50,13 @@ def init_adapter(
     """
     if init_lora_weights == "loftq":
         count = replace_with_loftq(model, load_original())
-        logger.info(f"LoftQ: the adapters of {count} layers start with the error of quantisation")
+        logger.info(f"LoftQ: the adapters of {count} layers start by making up for the quantisation")
     elif init_lora_weights == "eva":
         rows = dataset.select(range(min(EVA_ROWS, len(dataset))))
         columns = [name for name in rows.column_names if name != "length"]
         loader = DataLoader(rows.select_columns(columns), EVA_BATCH, collate_fn=collator)
         _init_eva(model, loader)
-        logger.info(f"EVA: the adapters start along the main directions of {len(rows)} rows")
+        logger.info(f"EVA: the adapters start along the main directions of {len(rows)} rows of the data")
 
 
 def _init_eva(model: PeftModel, loader: Iterable) -> None:

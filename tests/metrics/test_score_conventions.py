@@ -105,8 +105,8 @@ def test_compute_takes_what_is_no_text_and_returns_all_scores():
     scores = {name: found[f"exec_accuracy{name}"] for name in ("", "_any_order", "_with_nulls", "_case_sensitive")}
     assert scores == {"": 0.25, "_any_order": 0.5, "_with_nulls": 0.25, "_case_sensitive": 0.25}
     assert (found["valid"], found["coverage"]) == (0.5, 1.0)
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"`{name}`" in readme or name in ("exec_accuracy_low", "exec_accuracy_high") for name in found)
+    page = (ROOT / "docs" / "text_to_sql.md").read_text()
+    assert all(f"`{name}`" in page or name in ("exec_accuracy_low", "exec_accuracy_high") for name in found)
 
 
 def test_the_summary_of_nothing_is_no_number():

@@ -25,7 +25,7 @@ import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, stop_after
 from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
-from made_runs import best_by_the_readme
+from made_runs import best_by_the_docs
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 from spools import make_card
@@ -123,10 +123,10 @@ def test_the_same_classifier_and_its_export_are_logged_once(logged_classifier, c
     assert call(log_model.main, run_id, "--export", "onnx", "--no-reload-check") is None
     assert capsys.readouterr().out.split() == [logged_classifier["onnx"], logged_classifier["uri"]]
     assert {model.model_id for model in logged_models(mlflow.get_run(run_id))} == before
-    # By macro-F1, as training chose it; the README's search too.
+    # By macro-F1, as training chose it; the documented search too.
     chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
     assert why == f"best by eval_macro_f1, step {chosen.name.removeprefix('checkpoint-')}"
-    assert best_by_the_readme(run_id).name == chosen.name
+    assert best_by_the_docs(run_id).name == chosen.name
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])

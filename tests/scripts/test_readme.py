@@ -1,4 +1,4 @@
-"""Every command of the README and the pages in docs/ exists with the flags it is given."""
+"""The README and the pages: commands exist with the flags they are given, links and files lead somewhere."""
 
 import json
 import re
@@ -17,16 +17,17 @@ from finetune.runs.checkpoints import find_checkpoint
 import mlflow
 import pytest
 from conftest import ROOT
-from made_runs import best_by_the_readme, make_run
+from made_runs import best_by_the_docs, make_run
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = [
-    block
-    for page in PAGES
-    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+# Without blocks of code, in which `# ...` is no heading.
+PROSE = {page: re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE) for page, text in TEXTS.items()}
+BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"```(?:bash|sh)\n(.*?)```", text, flags=re.DOTALL)]
 LINES = [line.split(" #")[0].strip() for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
 COMMANDS = [line for line in LINES if line and not line.startswith("#")]
+INLINE = [code for text in PROSE.values() for code in re.findall(r"`([^`\n]+)`", text)]
+FOLDERS = ("benchmarks/", "configs/", "demo/", "docs/", "finetune/", "metrics/", "prompts/", "tests/")
 
 
 def test_the_readme_has_commands():
@@ -34,10 +35,20 @@ def test_the_readme_has_commands():
     assert len(COMMANDS) >= 10
 
 
-@pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("make ")}))
+def test_the_readme_stays_short_and_names_every_page():
+    readme, *pages = PAGES
+    assert len(TEXTS[readme].splitlines()) <= 170
+    assert all(f"]({page.relative_to(ROOT)})" in TEXTS[readme] for page in pages)
+
+
+@pytest.mark.parametrize("command", sorted({c for c in COMMANDS + INLINE if c.startswith("make ")}))
 def test_make_targets_exist(command):
     makefile = (ROOT / "Makefile").read_text()
-    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in command.split()[1:])
+    targets = [word for word in command.split()[1:] if "=" not in word]
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+    for name, value in (word.split("=") for word in command.split()[1:] if "=" in word):
+        assert f"$({name})" in makefile
+        assert (ROOT / value).exists()
 
 
 def known_flags(capsys) -> dict[str, set[str]]:
@@ -53,7 +64,7 @@ def known_flags(capsys) -> dict[str, set[str]]:
 
 def test_scripts_know_the_flags_they_are_shown_with(capsys):
     flags, seen = known_flags(capsys), 0
-    for command in COMMANDS:
+    for command in COMMANDS + [code for code in INLINE if any(script in code for script in flags)]:
         words = shlex.split(command)
         for position, word in enumerate(words):
             if word in flags:
@@ -63,11 +74,39 @@ def test_scripts_know_the_flags_they_are_shown_with(capsys):
     assert seen >= 8
 
 
+def test_benchmarks_and_builders_know_the_flags_they_are_shown_with():
+    commands = [c for c in COMMANDS + INLINE if re.search(r"(benchmarks|demo)/\w+\.py", c)]
+    assert len(commands) >= 8
+    for command in commands:
+        code = (ROOT / re.search(r"(?:benchmarks|demo)/\w+\.py", command)[0]).read_text(encoding="utf-8")
+        assert all(f'"{flag}"' in code for flag in re.findall(r"--[a-z][\w-]*", command)), command
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what GitHub calls the headings of a page in links to them."""
+    found = set()
+    for heading in re.findall(r"^#+ +(.+)$", PROSE[page], flags=re.MULTILINE):
+        name = re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
+        assert name not in found, f"{page.name} has two headings {heading}"
+        found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_and_heading_a_page_links_to_exists(page: Path):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", PROSE[page])
+    assert links
+    for file, anchor in links:
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), file
+        assert not anchor or anchor in anchors(target), f"{file}#{anchor}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_file_a_page_names_exists(page: Path):
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8"))
-    assert links
-    assert all((page.parent / link).exists() for link in links)
+    words = [code.split()[0] for code in re.findall(r"`([^`\n]+)`", PROSE[page]) if code.strip()]
+    named = [word for word in words if word.startswith(FOLDERS) and not re.search(r"TASK|NAME|<", word)]
+    assert [word for word in named if not (ROOT / word).exists()] == []
 
 
 def test_the_measuring_command_knows_the_steps_and_flags_of_its_page():
@@ -100,5 +139,5 @@ def test_the_search_for_the_best_checkpoint_finds_what_log_model_takes(losses, p
         log_checkpoint(run, tmp_path / f"checkpoint-{step}", f"checkpoint-{step}")
     chosen, why = find_checkpoint(run, "best")
     log_checkpoint(run, chosen, "model")
-    assert best_by_the_readme(run.info.run_id).name == chosen.name == f"checkpoint-{best}"
+    assert best_by_the_docs(run.info.run_id).name == chosen.name == f"checkpoint-{best}"
     assert f"best by eval_{params.get('metric_for_best_model', 'loss').removeprefix('eval_')}, step {best}" == why

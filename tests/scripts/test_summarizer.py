@@ -22,7 +22,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, SUMMARIZER_FLAGS, call, kill_training, last_line, logged_models, stop_after
-from made_runs import best_by_the_readme
+from made_runs import best_by_the_docs
 from mlflow.exceptions import MlflowException
 from offline_wandb import read_run
 from peft import PeftModel
@@ -217,7 +217,7 @@ def test_adapter_and_merged_of_one_name_are_two_models(summarizer_run, caplog):
     assert merged.stat().st_mode & 0o777 == 0o644  # The umask's; the library writes 0600.
     chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
     assert why.startswith("best by eval_rougeL, step ")
-    assert best_by_the_readme(run_id).name == chosen.name
+    assert best_by_the_docs(run_id).name == chosen.name
 
 
 def test_a_merged_model_is_a_plain_model_without_a_base(logged_summarizer, reports, tiny_t5):

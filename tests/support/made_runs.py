@@ -71,9 +71,9 @@ def make_run(folder: Path, losses: dict[int, float], experiment: str = "0", **pa
     return client.get_run(run_id)
 
 
-def best_by_the_readme(run_id: str):
-    """Run the README's search for the best checkpoint of a run; return the model that it finds."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+def best_by_the_docs(run_id: str):
+    """Run the documented search for the best checkpoint of a run; return the model that it finds."""
+    page = (ROOT / "docs" / "runs_and_resuming.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     (code,) = [block for block in blocks if "search_logged_models" in block]
     names: dict = {}

@@ -141,7 +141,7 @@ def prediction_dtype(card: dict, requested: str) -> torch.dtype:
     if dtype != trained:
         logger.info(
             f"Computes in {full_name(dtype)}, trained in {full_name(trained)}: near ties may fall otherwise"
-            " (--compute-dtype recorded: as in training)."
+            " than in training (--compute-dtype recorded computes as there)."
         )
     return dtype
 

@@ -40,7 +40,9 @@ def check_role(database: Database, trusted: bool) -> None:
     except SQLAlchemyError as error:
         reason = first_line(getattr(error, "orig", None) or error)
         if not trusted:
-            raise InputError(f"--execute: the rights of this role cannot be read ({reason}); --trust-role.") from error
+            raise InputError(
+                f"--execute: the rights of this role cannot be read ({reason}); --trust-role goes on all the same."
+            ) from error
         powers, writes, reader = f"has rights that cannot be read ({reason})", [], ""
     if powers and not trusted:
         raise InputError(

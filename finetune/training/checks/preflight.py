@@ -58,7 +58,7 @@ class Preflight:
 
     def format(self) -> str:
         """Return what is printed before training."""
-        checkpointing = f", one layer in {self.every_n_layers} recomputed" if self.every_n_layers else ""
+        checkpointing = f", one layer in {self.every_n_layers} computed twice" if self.every_n_layers else ""
         generation = ""
         if self.generation_seconds is not None:
             generation = f"\n  {NEW_TOKENS} tokens generated in {self.generation_seconds:.1f} s"

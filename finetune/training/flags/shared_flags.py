@@ -20,53 +20,70 @@ LORA_INITS = ("default", "gaussian", "loftq", "eva")
 class SharedFlags:
     """Flags that mean the same in every training script; the script's own `Flags` adds the others."""
 
-    encoding: str = field(default="utf-8", metadata={"help": "of the text of --dataset, such as latin-1 or utf-16"})
+    encoding: str = field(
+        default="utf-8", metadata={"help": "encoding of the files of --dataset, such as latin-1 or utf-16"}
+    )
     column: list[str] | None = field(
         default=None,
-        metadata={"help": "NAME=COLUMN ...: what the data calls the task's columns", "action": "extend"},
+        metadata={
+            "help": "NAME=COLUMN ...: where the data calls a column otherwise, such as split=part",
+            "action": "extend",
+        },
     )
     validation_fraction: float | None = field(
         default=None,
         metadata={"help": "share of the rows to hold out of training where the data has no validation part"},
     )
     base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
-    load_in_4bit: bool = field(default=True, metadata={"help": "NF4 base; without it the base is not quantised"})
+    load_in_4bit: bool = field(
+        default=True, metadata={"help": "load the base in 4 bits (NF4); otherwise it is not quantised"}
+    )
     compute_dtype: str = field(
         default="auto",
-        metadata={"help": "bf16, fp16 or fp32: what base and NF4 compute in; auto: what this machine is fast at"},
+        metadata={"help": "number type to compute in: bf16, fp16, fp32; auto: the one that this machine is fast at"},
     )
     init_lora_weights: str = field(
         default="default",
         metadata={
-            "help": "default, gaussian: the adapter starts without effect; loftq: it starts with what NF4 took from the"
-            " base; eva: along the main directions of the data"
+            "help": "first weights of the adapter. default, gaussian: it has no effect yet; loftq: it makes up for what"
+            " 4 bits took from the base; eva: no effect yet, along the main directions of the data"
         },
     )
     max_time: str | None = field(
-        default=None, metadata={"help": "stop with a checkpoint after so long, such as 90s, 45m, 2h or 1h30m"}
+        default=None, metadata={"help": "save a checkpoint and stop after this time, such as 90s, 45m, 2h or 1h30m"}
     )
     resume: str | None = field(
         default=None,
-        metadata={"help": "go on with this run and its flags, here or elsewhere; others only where the maths stays"},
+        metadata={
+            "help": "id of a run to go on with, here or on another machine, with the flags that it was started with;"
+            " beside it only flags that do not change what is trained"
+        },
     )
     log_checkpoints: str = field(
         default="best",
-        metadata={"help": "checkpoints that become models: all, or best so far; their state is uploaded too; none"},
+        metadata={
+            "help": "checkpoints to log as models and to upload, so that the run can go on elsewhere: best (each that"
+            " is the best so far), all or none"
+        },
     )
     offline_ok: bool = field(
-        default=False, metadata={"help": "train without a tracking server that is away; what is logged is sent later"}
+        default=False,
+        metadata={"help": "start even if the tracking server does not answer; what is logged is sent later"},
     )
     checkpoint_every_n_layers: str = field(
         default="auto",
         metadata={
-            "help": "compute the activations of one layer in so many again, 1: of all, 0: of none; less memory, more"
-            " time. auto: as far as the preflight finds it necessary"
+            "help": "to save memory, compute the activations of every n-th layer a second time in place of keeping"
+            " them, which takes longer. 1: of all layers, 0: of none, auto: of as few as will do"
         },
     )
     preflight: bool = field(
-        default=True, metadata={"help": "before training, try the longest rows: memory, and an estimate of the time"}
+        default=True,
+        metadata={"help": "before training, try a step on the longest rows: do they fit, and how long will it take"},
     )
-    preflight_only: bool = field(default=False, metadata={"help": "print that as JSON, and do not train"})
+    preflight_only: bool = field(
+        default=False, metadata={"help": "print what the preflight finds as JSON, and do not train"}
+    )
 
 
 @dataclass
@@ -78,8 +95,8 @@ class SharedTrainingArguments:
 
     refused = ()
     output_dir: str = field(default="outputs", metadata={"help": "checkpoints go to OUTPUT_DIR/<run id>/checkpoint-N"})
-    max_steps: int = field(default=-1, metadata={"help": "stop after so many optimiser steps; -1: after the epochs"})
-    seed: int = field(default=42, metadata={"help": "of the adapter's first weights, the row order and the split"})
+    max_steps: int = field(default=-1, metadata={"help": "stop after this many optimiser steps; -1: after the epochs"})
+    seed: int = field(default=42, metadata={"help": "seed of the adapter's first weights, the row order and the split"})
     # Rows of like length share a batch and are padded to its longest, not all to one length.
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "order of the rows"})
     eval_strategy: str = field(default="epoch", metadata={"help": "when to evaluate"})
@@ -147,7 +164,7 @@ def problems(flags, args, least: Mapping[str, float], choices: dict[str, tuple] 
     if flags.validation_fraction is not None and not 0 < flags.validation_fraction < 1:
         found.append(f"--validation-fraction {flags.validation_fraction} must lie between 0 and 1 (0.05: one in 20)")
     if not 0 <= flags.lora_dropout < 1:
-        found.append(f"--lora-dropout {flags.lora_dropout} must lie in [0, 1)")
+        found.append(f"--lora-dropout {flags.lora_dropout} must be at least 0 and below 1")
     if flags.checkpoint_every_n_layers != "auto" and not flags.checkpoint_every_n_layers.isdecimal():
         found.append(f"--checkpoint-every-n-layers {flags.checkpoint_every_n_layers} is neither auto nor a number")
     if flags.init_lora_weights == "loftq" and not flags.load_in_4bit:
