@@ -19,8 +19,9 @@ WEAK_NAME = re.compile(r"pass|pw|pin|otp|key|\w+key|token|sig|sas|auth|authoriza
 URL = re.compile(r"(?P<scheme>[a-z][\w+.-]{0,30}:/{1,3}|(?<![:/\w])//)"
                  r"(?P<rest>[^\s:/?#@]*:(?!\d+(?:[\s/?#]|$))[^\n@]{1,100}@\S*|\S+)", re.IGNORECASE)  # fmt: skip
 # Of some servers the user has an @ of its own.
-BARE = re.compile(r"(?<![\w/:.@*%+-])(?P<user>[\w.%+-]*(?:@[\w.-]+)?):(?P<secret>[^\s/@]\S{0,200})@(?=[\w\[])")
-PORT = re.compile(r"\d{1,5}[/?#]")
+BARE = re.compile(r"(?<![\w/:.@*%+-])(?P<user>[\w.%+-]*(?:@[\w.-]+)?):(?P<secret>[^\s/]\S{0,200})@(?=[\w\[])")
+PORT = re.compile(r"\d{1,5}(/|[?#][\w.%-]+=)")
+HOST = re.compile(r"[\w.\[\]:-]*(/|$)")
 NO_PORT = re.compile(r"(?!(?i:port)\b)[^\W_]*[^\W\d_]\S*")  # stands where a port would: a password, its host left out
 QUERY = re.compile(r"[?&;][\w.%-]+=")
 NAMED = re.compile(
@@ -145,7 +146,8 @@ def _hide_users(text: str, found: list[str], depth: int = 0) -> str:
     def hide(match: re.Match) -> str:
         scheme, rest = match["scheme"], match["rest"]
         query = QUERY.search(rest)
-        if query and (":" not in rest[: query.start()] or "@" in rest[: query.start()]):
+        _, at, host = rest[: query.start() if query else 0].rpartition("@")
+        if query and (":" not in rest[: query.start()] or (at and HOST.match(host))):
             rest, more = rest[: query.start()], rest[query.start() :]
         else:  # A password with a question mark, or no query.
             more = ""
