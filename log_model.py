@@ -13,7 +13,8 @@ from pathlib import Path
 
 from finetune import console, runs, tracking
 from finetune.adapter_files import check_adapter, check_numbers
-from finetune.checkpoints import digest_of, find_checkpoint, load_card
+from finetune.cards import MEND
+from finetune.checkpoints import CARD, digest_of, find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
 from finetune.generation import parts_at_near_tie
@@ -24,6 +25,7 @@ from finetune.onnx_model import FILE as ONNX
 from finetune.prompts import Prompt
 from finetune.quantization import recorded_dtype
 from finetune.refusals import check_writable, logging_into, refuse_deleted
+from finetune.schemas import NUMBER, check, listed, whole
 from finetune.summarizers import log_summarizer
 
 import mlflow
@@ -31,6 +33,7 @@ import numpy as np
 from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
+RECORD = "reload_check.json"
 EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weights merged in full precision
 
 
@@ -78,7 +81,11 @@ def main(arguments: list[str] | None = None) -> None:
     run = tracking.find_run(flags.run)
     check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
-    check_task_flags(flags, load_card(checkpoint)["task"])
+    card = load_card(checkpoint)
+    check_task_flags(flags, card["task"])
+    if "sample" not in card:
+        raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
+    recorded_answers(run.info.run_id)
     check_adapter(checkpoint)
     check_numbers(checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
@@ -147,12 +154,31 @@ def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str |
 
 def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
     """Attach the scorecard that training ended with to the model, where it is the same checkpoint's."""
-    recorded = tracking.load_artifact_json(run.info.run_id, "reload_check.json")
+    recorded = recorded_answers(run.info.run_id)
     if not recorded or checkpoint.name != f"checkpoint-{recorded['step']}":
         return
     scores = {name: value for name, value in run.data.metrics.items() if name.startswith("validation_")}
     if scores:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
+
+
+def recorded_answers(run_id: str) -> dict | None:
+    """Return what the trained model answered at the end of training, None where it did not come to that.
+
+    Raises:
+        InputError: the artifact is not as training writes it.
+    """
+    found = tracking.load_artifact_json(run_id, RECORD)
+    where, mend = f"{RECORD} of run {run_id}", "delete that artifact, and the checkpoint is asked instead"
+    each = {"token_ids": listed(listed(whole(0, 2**31)), 1), "scores": listed(listed(NUMBER), 1)}
+    if found is None:
+        return None
+    check(found, {"step": whole(0, 2**62)}, where, mend, each | {"margins": listed(listed(NUMBER))})
+    answers = found.get("token_ids") or found.get("scores") or []
+    # Of each token and of the end.
+    if not answers or ("margins" in found and list(map(len, found["margins"])) != [len(row) + 1 for row in answers]):
+        raise InputError(f"{where} is damaged: its answers and their margins do not go together; {mend}.")
+    return found
 
 
 def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, shown: str = "") -> bool:
@@ -163,14 +189,20 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
         shown: which model that is.
     """
     card = load_card(checkpoint)
-    recorded, lead = tracking.load_artifact_json(run_id, "reload_check.json"), None
+    recorded, lead = recorded_answers(run_id), None
     if recorded and checkpoint.name == f"checkpoint-{recorded['step']}":
         expected, lead = recorded["token_ids" if "token_ids" in recorded else "scores"], recorded.get("margins")
     else:  # Training ended with another checkpoint in memory, or did not end.
         expected = replay(str(checkpoint), card)
     actual = replay(uri, card)
+    if len(expected) != len(actual):
+        raise InputError(
+            f"{RECORD} of run {run_id} is damaged: it has {len(expected)} answers, and the card {len(actual)} rows to"
+            " ask; delete that artifact, and the checkpoint is asked instead."
+        )
     if card["task"] == CLASSIFICATION:
-        same = sum(np.allclose(a, b, rtol=0, atol=tolerance) for a, b in zip(expected, actual, strict=True))
+        pairs = zip(expected, actual, strict=True)
+        same = sum(len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance) for a, b in pairs)
         what = f"texts have the trained model's scores to {tolerance:g}"
     else:
         same = sum(a == b for a, b in zip(expected, actual, strict=True))

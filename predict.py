@@ -7,6 +7,7 @@ run only with --execute, and then only as a query that cannot write.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -55,7 +56,7 @@ BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory a
 def main(arguments: list[str] | None = None) -> None:
     """Open the model and do what it was trained for."""
     flags = parse(arguments)
-    if not (Path(flags.uri) / CARD).is_file():  # A checkpoint on this disk needs no store, and makes none.
+    if not os.path.isfile(Path(flags.uri) / CARD):  # A checkpoint on this disk needs no store, and makes none.
         tracking.connect()
     database = open_database(flags.database, flags.tables) if flags.database else None
     if flags.execute:

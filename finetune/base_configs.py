@@ -1,6 +1,7 @@
 """The configuration of a base model, as recorded in training: the same weights compute something else under another."""
 
 import json
+import os
 from pathlib import Path
 
 from finetune.console import InputError
@@ -66,7 +67,7 @@ def _short(value: object) -> str:
 
 
 def _find(name: str, base_model: str, revision: str | None) -> Path:
-    if Path(base_model).is_dir():
+    if os.path.isdir(base_model):
         return Path(base_model) / name
     return Path(cached_file(base_model, name, revision=revision, _raise_exceptions_for_missing_entries=False) or name)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import os
 from pathlib import Path
 
 from finetune.adapter_files import check_index
@@ -9,6 +10,7 @@ from finetune.attention import attention_for_packing
 from finetune.console import InputError
 from finetune.memory import keep_freed_memory
 from finetune.quantization import compute_in, is_sharded, keep_trainable_on_cpu
+from finetune.tokenizer_patterns import check_patterns
 from finetune.tokenizer_repairs import check_tokenizer, end_openly, fit_to_vocabulary
 
 import torch
@@ -44,7 +46,7 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
     Raises:
         InputError: no config.json, unreachable or gated Hub id, or a model of another kind.
     """
-    if Path(base_model).is_dir() and not (Path(base_model) / "config.json").is_file():
+    if os.path.isdir(base_model) and not (Path(base_model) / "config.json").is_file():
         raise InputError(f"the folder {base_model} has no config.json; expected a model saved by save_pretrained.")
     config = _from_pretrained(AutoConfig, base_model, revision, kind)
     architecture = (config.architectures or [type(config).__name__])[0]
@@ -81,7 +83,7 @@ def open_base(flags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
     config = load_config(flags.base_model, flags.base_revision, kind)
     revision = resolved_revision(flags.base_model, flags.base_revision)
     tokenizer = load_tokenizer(flags.base_model, revision, kind)
-    if kind == "decoder" and end_openly(tokenizer, flags.base_model) and not Path(flags.base_model).is_dir():
+    if kind == "decoder" and end_openly(tokenizer, flags.base_model) and not os.path.isdir(flags.base_model):
         # A decoder's logged model takes base and tokenizer from the Hub as they are there.
         raise InputError(
             f"the tokenizer of {flags.base_model} puts EOS behind every prompt, which a model that is logged with the"
@@ -100,7 +102,7 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
 
     Call it after `load_config`: it looks up the file that has been downloaded then.
     """
-    if Path(base_model).is_dir():
+    if os.path.isdir(base_model):
         return None
     # In the cache a file lies in snapshots/<commit>/.
     return Path(cached_file(base_model, "config.json", revision=revision)).parent.name
@@ -108,6 +110,7 @@ def resolved_revision(base_model: str, revision: str | None = None) -> str | Non
 
 def load_tokenizer(source: str, revision: str | None = None, kind: str = "decoder"):
     """Return the tokenizer; where a decoder's has no pad token, EOS pads (labels are masked by position)."""
+    check_patterns(Path(source))
     tokenizer = _from_pretrained(AutoTokenizer, source, revision, kind)
     check_tokenizer(tokenizer, source)
     if kind == "encoder":
@@ -218,7 +221,7 @@ def _load_weights(loader, base_model: str, revision, kind: str, quantization, dt
 
 def _from_pretrained(loader, base_model: str, revision: str | None, kind: str, **options):
     """Call from_pretrained and turn what can go wrong with a name into one sentence."""
-    is_folder = Path(base_model).is_dir()
+    is_folder = os.path.isdir(base_model)
     if is_folder:
         check_index(Path(base_model))
     if not is_folder and (base_model.startswith((".", "/", "~")) or base_model.count("/") > 1):
@@ -277,7 +280,7 @@ def fingerprint(folder: Path) -> str:
     Another model of the same shape would take the adapter without an error and answer nonsense.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*.safetensors") if path.is_file()):
         with path.open("rb") as file:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}".encode() + file.read(2**20))

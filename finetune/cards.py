@@ -35,7 +35,8 @@ def _is_prompt(value: object) -> bool:
 
 
 def _is_place(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) < 4096 and value.isprintable()
+    is_text = isinstance(value, str) and 0 < len(value) < 4096 and value.isprintable()
+    return is_text and all(len(part.encode()) <= 255 for part in value.split("/"))
 
 
 PROMPT = ("a text with a $variable", _is_prompt)

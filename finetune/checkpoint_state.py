@@ -29,7 +29,9 @@ def check_state(checkpoint: Path) -> None:
         read_progress(checkpoint)
     for path in sorted(path for pattern in TENSORS for path in checkpoint.glob(pattern)):
         try:
+            if not path.is_file():  # Whoever opens a pipe waits for ever.
+                raise OSError("it is no plain file")
             with safe_globals():
                 torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except Exception as error:  # Of pickle, zip and torch: whatever is in the way, it is not what was saved.
-            raise InputError(f"{path} is damaged: {str(error).splitlines()[0][:160]}; {MEND}.") from error
+            raise InputError(f"{path} is damaged: {reason(error)}; {MEND}.") from error

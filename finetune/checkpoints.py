@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def start_card(task: str, flags, revision: str | None, quantization: BitsAndByte
     Args:
         flags: with `base_model`, `compute_dtype` and `max_length`.
     """
-    is_folder = Path(flags.base_model).is_dir()
+    is_folder = os.path.isdir(flags.base_model)
     return {
         "task": task,
         "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
@@ -92,7 +93,7 @@ def _best(run: Run, steps: dict[int, Path], last: Path) -> tuple[Path, str]:
 def served_files(checkpoint: Path) -> list[Path]:
     """Return what of a checkpoint is needed to predict; the optimiser's state is not."""
     found = {path for pattern in SERVED_FILES for path in checkpoint.glob(pattern)}
-    return sorted(path for path in found if path.name not in STATE_FILES)
+    return sorted(path for path in found if os.path.isfile(path) and path.name not in STATE_FILES)
 
 
 def digest_of(checkpoint: Path, kind: str = "adapter") -> str:
@@ -115,7 +116,7 @@ def list_checkpoints(run: Run) -> dict[int, Path]:
     steps = checkpoints_of(run) or checkpoints_in(uploads.download_all(run.info.run_id))
     if not steps:
         raise InputError(
-            f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG]} and none in MLflow: training"
+            f"run {run.info.run_id} has no checkpoint in {run.data.tags[FOLDER_TAG][:300]} and none in MLflow: training"
             " ended before the first save, or the folder was moved or deleted, or is another run's."
         )
     return steps
@@ -127,7 +128,7 @@ def checkpoints_of(run: Run) -> dict[int, Path]:
     The store says where they are; whatever is there counts only where its card says that it is this run's.
     """
     folder = run.data.tags.get(FOLDER_TAG)
-    if not folder or not folder.isprintable() or not Path(folder).is_absolute():
+    if not folder or not folder.isprintable() or not os.path.isabs(folder) or not os.path.isdir(folder):
         return {}  # A run cut off before its setup has none.
     ids, owners = ids_of(run), {path: _owner(path) for path in checkpoints_in(Path(folder)).values()}
     if not ids & set(owners.values()) and not (Path(folder).name in ids and set(owners.values()) == {None}):
@@ -145,7 +146,7 @@ def folder_of(run: Run) -> Path | None:
         return own[max(own)].parent
     folder = Path(run.data.tags.get(FOLDER_TAG, ""))
     header = folder / SPOOL / HEADER
-    if not folder.is_absolute() or not folder.is_dir():
+    if not folder.is_absolute() or not os.path.isdir(folder):  # Of a name that is none, no either.
         return None
     if header.is_file():
         return folder if ids_of(run) & {read_header(header).get(name) for name in ("run_id", "offline_id")} else None

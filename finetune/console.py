@@ -1,11 +1,13 @@
 """The command line's edges: flags and help, results on stdout, everything else on stderr, exit statuses."""
 
 import dataclasses
+import errno
 import inspect
 import logging
 import os
 import re
 import sys
+import threading
 import traceback
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
@@ -204,10 +206,27 @@ def for_stream(text: str, stream: TextIO) -> str:
 
 
 class _StreamFormatter(logging.Formatter):
-    """Formats a message for stderr, without secrets, see `for_stream`."""
+    """Formats a message for stderr, without secrets, see `for_stream`.
+
+    Args:
+        inner: makes the message; by default the pattern does.
+    """
+
+    def __init__(self, pattern: str = "%(message)s", inner: logging.Formatter | None = None):
+        super().__init__(pattern)
+        self.inner = inner or logging.Formatter(pattern)
 
     def format(self, record: logging.LogRecord) -> str:
-        return for_stream(redact(super().format(record)), sys.stderr)
+        return for_stream(redact(self.inner.format(record)), sys.stderr)
+
+
+def _clean_logs() -> None:
+    """Take secrets out of what libraries say past the root's handler: with handlers of their own, or as warnings."""
+    for found in list(logging.root.manager.loggerDict.values()):
+        for handler in getattr(found, "handlers", ()):
+            if not isinstance(handler.formatter, _StreamFormatter):
+                handler.setFormatter(_StreamFormatter(inner=handler.formatter))
+    logging.captureWarnings(True)
 
 
 def _show_traceback(*error) -> None:
@@ -249,7 +268,9 @@ def run(main) -> None:
     handler.setFormatter(_StreamFormatter("%(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     quiet_libraries()
+    _clean_logs()
     sys.excepthook = _show_traceback
+    threading.excepthook = lambda given: _show_traceback(*given[:3])
     stopping.install()
     try:
         main()
@@ -261,6 +282,12 @@ def run(main) -> None:
     except BrokenPipeError:  # The reader of stdout has gone, as `| head` does.
         _drop_results()
         sys.exit(141)
+    except OSError as error:  # Of whichever flag: any look at such a path ends so.
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        shown = for_stream(redact(str(error.filename)[:80]), sys.stderr)
+        print(f"error: {shown}... is too long for the name of a file; give a shorter one.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("error: stopped by a signal.", file=sys.stderr)
         sys.exit(stopping.exit_status())

@@ -75,11 +75,11 @@ def load_rows(
             must be, no rows, unreachable Hub id.
     """
     path = Path(dataset)
-    files = [] if path.exists() else sorted(map(Path, glob.glob(dataset, recursive=True)))
-    if path.is_dir():
+    files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
+    if os.path.isdir(path):
         parts = {part: _read_part(path, part, encoding) for part in PARTS if part != "test" or _files_of(path, part)}
         rows = Rows(parts["train"], parts["validation"], str(path.resolve()), "folder", test=parts.get("test"))
-    elif files or kind_of(path) or path.exists():
+    elif files or kind_of(path) or os.path.exists(path):
         found = [row for file in files or [path] for row in read_rows(file, encoding)]
         rows = Rows(found, None, str(path.resolve()), "")
     else:
@@ -253,6 +253,7 @@ def _class_names(features: Features, given: dict[str, str]) -> list[str] | None:
 def check_writable(folder: str, flag: str = "--output-dir") -> None:
     """Raise InputError when a folder cannot be made or written into; leave nothing behind."""
     path = Path(folder)
-    existing = path if path.exists() else next(parent for parent in path.resolve().parents if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    existing = next(place for place in (path, *path.resolve().parents) if os.path.exists(place))
+    is_name = all(len(os.fsencode(part)) <= 255 for part in path.parts)
+    if not is_name or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"the output folder {folder} cannot be written; choose another with {flag}.")

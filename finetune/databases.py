@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -230,7 +231,7 @@ def _url(reference: str) -> URL:
             )
         return url
     path = Path(reference)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(
             f"--database {shorten(reference)}: there is no such file, and it is no URL such as sqlite:///shop.db."
         )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from finetune import uploads
+from finetune import stores, uploads
 from finetune.checkpoint_models import link_scores, log_checkpoint
 from finetune.checkpoints import CARD, load_card
 from finetune.inside import delete_numbered
@@ -15,7 +15,6 @@ from finetune.model_entries import logged_models
 from finetune.spool import OFFLINE_TAG, place_of, read_header, step_of
 
 import mlflow
-import requests
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_LOGGED_ARTIFACTS
@@ -27,14 +26,8 @@ SYSTEM = "system/"  # Their steps count samples, and go on where an earlier proc
 
 
 def is_reachable(timeout: float = 2) -> bool:
-    """Say whether the tracking server answers; a database file always does."""
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(("http://", "https://")):
-        return True
-    try:
-        return requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).status_code < 500
-    except requests.RequestException:
-        return False
+    """Say whether the tracking server, or the database, answers."""
+    return stores.answers(mlflow.get_tracking_uri(), timeout)
 
 
 class Delivery:
@@ -226,5 +219,7 @@ def find_experiment(name: str) -> str:
 def replace(path: Path, text: str) -> None:
     """Write a file at once, by another name: hard links of the old one keep what they have."""
     new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
+    new.unlink(missing_ok=True)  # A link would be followed.
+    with new.open("x", encoding="utf-8") as file:
+        file.write(text)
     os.replace(new, path)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +14,17 @@ from finetune.console import InputError
 import mlflow
 from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from mlflow.utils.validation import _validate_tag
 
 logger = logging.getLogger(__name__)
 RUN, NESTED, TAGS = "MLFLOW_RUN_ID", "MLFLOW_NESTED_RUN", "MLFLOW_TAGS"
 EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 ARTIFACTS, DISABLED, FLATTEN = "HF_MLFLOW_LOG_ARTIFACTS", "DISABLE_MLFLOW_INTEGRATION", "MLFLOW_FLATTEN_PARAMS"
+PATIENCE = "FINETUNE_PATIENCE"
 MOST_PARAMS = "MLFLOW_MAX_LOG_PARAMS"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+LONGEST_NAME = 250  # of a run, in the databases of MLflow
 OWN = "finetune."  # begins tags that --resume and log_model.py go by
 
 
@@ -38,10 +41,26 @@ def check() -> None:
     if _is_on(ARTIFACTS):
         logger.warning(f"{ARTIFACTS} is ignored: --log-checkpoints says which checkpoints go to MLflow.")
     _is_on(NESTED), _is_on(FLATTEN)
+    patience()
     count = _text(MOST_PARAMS)
     if count and not (count.isascii() and count.isdecimal()):
         raise InputError(f"{MOST_PARAMS} {count} must be a whole number.")
     given_tags()
+
+
+def patience() -> float:
+    """Return the seconds to wait, at the end of training, for a server that does not answer.
+
+    Raises:
+        InputError: FINETUNE_PATIENCE is no number of seconds.
+    """
+    try:
+        seconds = float(_text(PATIENCE) or 60)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{PATIENCE} {_text(PATIENCE)} must be a number of seconds, 0 or more.")
+    return seconds
 
 
 def given_tags() -> dict[str, str]:
@@ -66,7 +85,24 @@ def given_tags() -> dict[str, str]:
             _validate_tag(name, str(value))
         except MlflowException as error:
             raise InputError(f"{TAGS}: {error.message}") from error
+        if "\0" in str(value):
+            raise InputError(f"{TAGS}: the text of {name} has a NUL character, which no store keeps.")
+    check_name(f"{TAGS}, {MLFLOW_RUN_NAME}", tags.get(MLFLOW_RUN_NAME))
     return {name: str(value) for name, value in tags.items()}
+
+
+def check_name(what: str, name: str | float | None) -> None:
+    """Raise InputError for a name that a run cannot have.
+
+    Args:
+        what: names where it was given.
+    """
+    text = "x" if name is None else str(name)
+    if not text.strip() or not text.isprintable() or len(text) > LONGEST_NAME:
+        raise InputError(
+            f"{what} {text[:80]!r} cannot be a run's name: it must not be empty, have control characters or more than"
+            f" {LONGEST_NAME} characters."
+        )
 
 
 def place(flags, is_given: bool) -> tuple[Run | None, dict[str, str]]:

@@ -106,7 +106,9 @@ def _is_text(value) -> bool:
 def read_lines(lines: Lines) -> Iterator[tuple[int, str | dict]]:
     """Yield (number, content) of the lines on stdin that are not empty: JSON objects parsed, others as text."""
     for number, line in lines:
-        yield number, read_object(line, "stdin", number) if line.lstrip().startswith("{") else line.strip()
+        # A list of rows is no text either.
+        is_json = line.lstrip().startswith(("{", "[{"))
+        yield number, read_object(line, "stdin", number) if is_json else line.strip()
 
 
 def check_schema_length(prompt_ids: list[int], limit: int | None, trained: int) -> None:

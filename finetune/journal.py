@@ -159,9 +159,10 @@ class Journal:
             self.delivery.try_to_end(status)  # Before a long upload that the end of the process may cut off.
         self.wait(patience, hurried=status == "KILLED")
         self._closing.set()
+        self._hurry.set()
         self._news.set()
-        if not self.pending:
-            self._thread.join()
+        # Nothing is sent once it is said to be kept; an attempt may take minutes.
+        self._thread.join(2 if self.pending else None)
         self._lines.close()
         _active = None
         complete = not self.pending and not self.rejected

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -50,7 +51,7 @@ def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
     config = load_config(card["base_model"], card["base_revision"])
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=recorded_dtype(card))
-    if not Path(card["base_model"]).is_dir():
+    if not os.path.isdir(card["base_model"]):
         # MLflow stores the repository under these names.
         base.name_or_path = tokenizer.name_or_path = card["base_model"]
     check_adapter(checkpoint)
@@ -208,18 +209,18 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
     source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
-    if Path(source).is_dir() and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
+    if os.path.isdir(source) and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
         )
-    changed = changed_fields(card["base_config"], source) if Path(source).is_dir() and "base_config" in card else ""
+    changed = changed_fields(card["base_config"], source) if os.path.isdir(source) and "base_config" in card else ""
     if changed:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
             " Undo that, or give the folder of the right base with --base-model."
         )
-    if base_model is None and Path(source).is_absolute() and not Path(source).is_dir():
+    if base_model is None and Path(source).is_absolute() and not os.path.isdir(source):
         raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
     return source, revision
 

@@ -67,8 +67,11 @@ def find_logged(run: Run, name: str, digest: str) -> str | None:
 
 def check_name(name: str) -> None:
     """Raise InputError for a name that a model in MLflow cannot have."""
-    if not name.strip() or set(name) & set(FORBIDDEN) or not name.isprintable():
-        raise InputError(f"--name {name!r} cannot be a model's name: it must not be empty or contain {FORBIDDEN}.")
+    if name != name.strip() or not 0 < len(name) <= 250 or set(name) & set(FORBIDDEN) or not name.isprintable():
+        raise InputError(
+            f"--name {name[:80]!r} cannot be a model's name: it must not be empty, begin or end with a space, have more"
+            f" than 250 characters or contain {FORBIDDEN}."
+        )
 
 
 def log_saved(run: Run, checkpoint: Path, name: str, digest: str, save: Callable[[Path], None]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from finetune.checkpoints import CARD, served_files
 from finetune.console import InputError
-from finetune.refusals import reason
+from finetune.refusals import why_refused
 
 import mlflow
 from mlflow.exceptions import MlflowException
@@ -27,13 +27,15 @@ def check_folder(folder: Path) -> Path:
         InputError: it is none.
     """
     is_checkpoint = os.path.lexists(folder / CARD)
-    check_readable(folder, [folder / CARD, *served_files(folder)] if is_checkpoint else None, str(folder))
-    if not folder.is_dir():
-        raise InputError(f"there is no model {folder}: it is no folder here, and no URI; {EXPECTED}.")
-    if not is_checkpoint and not (folder / "MLmodel").is_file():
+    check_readable(folder, [folder / CARD, *served_files(folder)] if is_checkpoint else [], str(folder))
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no model {str(folder)[:300]}: it is no folder here, and no URI; {EXPECTED}.")
+    if not is_checkpoint and not os.path.lexists(folder / "MLmodel"):
         inside = sorted(str(path) for path in folder.glob("checkpoint-*"))
         hint = f"give a checkpoint in it, such as {inside[-1]}" if inside else EXPECTED
         raise InputError(f"there is no model in the folder {folder}: no MLmodel and no {CARD}; {hint}.")
+    if not is_checkpoint:  # Only now: a folder of anything else may hold millions of files.
+        check_readable(folder, None, str(folder))
     return folder
 
 
@@ -47,7 +49,8 @@ def check_readable(folder: Path, files: list[Path] | None, shown: str) -> None:
     # One after the other: what lies below a folder that cannot be entered cannot be listed.
     for path in chain(above, [folder], _below(folder) if files is None else files):
         needed = os.X_OK if path in above else os.R_OK | (os.X_OK if os.path.isdir(path) else 0)
-        if os.path.lexists(path) and not os.access(path, needed, effective_ids=True):
+        is_dangling = os.path.islink(path) and not os.path.exists(path)
+        if os.path.lexists(path) and not is_dangling and not os.access(path, needed, effective_ids=True):
             found, command = path.lstat(), f"chmod -R a+rX {shlex.quote(str(folder))}"
             raise InputError(
                 f"the model {shown} cannot be read by this user (number {os.geteuid()}): {path} belongs to user"
@@ -68,7 +71,7 @@ def on_this_disk(place: str, uri: str) -> Path:
     """
     folder = Path(local_file_uri_to_path(place))
     check_readable(folder, None, uri)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(_moved(folder, uri))
     return folder
 
@@ -120,5 +123,5 @@ def fetch(source: str, uri: str, place: str) -> Path:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=target))
     except (MlflowException, OSError, ValueError, ImportError) as error:  # S3 and others need packages.
         raise InputError(
-            f"there is no model {uri}: its files are not in {place} ({reason(error)}); {EXPECTED}."
+            f"there is no model {uri}: its files are not in {place} ({why_refused(error)}); {EXPECTED}."
         ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune.console import InputError
 from finetune.model_entries import is_being_logged, logged_models
 from finetune.model_files import EXPECTED, check_folder, fetch, on_this_disk
-from finetune.refusals import is_refused, reason, why_deleted
+from finetune.refusals import is_refused, why_deleted, why_refused
 
 import mlflow
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run
@@ -25,10 +25,18 @@ def find_files(uri: str) -> Path:
     Raises:
         InputError: there is no such model, or its files cannot be had; with the reason.
     """
-    if re.fullmatch("[0-9a-f]{32}", uri):
+    uri = uri.strip()
+    is_run = re.fullmatch("[0-9a-f]{32}(/[^/]*)?/?", uri)
+    if is_run and not Path(uri).is_dir():
         uri = f"runs:/{uri}"
-    elif re.fullmatch("m-[0-9a-f]{32}", uri):
-        uri = f"models:/{uri}"
+    elif model_id := re.fullmatch("(?:(?:models|runs):/*)?(m-[0-9a-f]{32})/?", uri):
+        uri = f"models:/{model_id[1]}"
+    elif not uri:
+        raise InputError(f"no model is named; {EXPECTED}.")
+    elif re.match("https?:", uri, re.IGNORECASE):
+        run_id = re.search("runs/([0-9a-f]{32})", uri)
+        hint = f"the run of that page is runs:/{run_id[1]}" if run_id else EXPECTED
+        raise InputError(f"{uri} is the address of a page, not a model; {hint}.")
     if uri.startswith("runs:"):
         return _find_in_run(uri)
     if uri.startswith("models:/m-"):
@@ -68,7 +76,7 @@ def _find_run(run_id: str, uri: str) -> Run:
         deleted = why_deleted(run)
     except MlflowException as error:
         if is_refused(error):
-            raise InputError(f"the model {uri} of {store} cannot be read: {reason(error)}.") from error
+            raise InputError(f"the model {uri} of {store} cannot be read: {why_refused(error)}.") from error
         raise InputError(
             f"there is no model {uri} in {store}, which has no run {run_id}; {EXPECTED}. Set"
             " MLFLOW_TRACKING_URI where it was tracked elsewhere."
@@ -123,7 +131,7 @@ def _find_logged(uri: str) -> Path:
     try:
         model = mlflow.MlflowClient().get_logged_model(model_id)
     except MlflowException as error:
-        why = reason(error) if is_refused(error) else "it was deleted, or is in another store"
+        why = why_refused(error) if is_refused(error) else "it was deleted, or is in another store"
         raise InputError(f"there is no model {uri} in {mlflow.get_tracking_uri()}: {why}; {EXPECTED}.") from error
     if model.status != LoggedModelStatus.READY:
         raise InputError(_half_logged(model, uri))
@@ -136,7 +144,7 @@ def _find_registered(uri: str) -> Path:
         place = ModelsArtifactRepository.get_underlying_uri(uri)
     except MlflowException as error:
         raise InputError(
-            f"there is no model {uri} in {mlflow.get_tracking_uri()}: {reason(error)}; {EXPECTED}."
+            f"there is no model {uri} in {mlflow.get_tracking_uri()}: {why_refused(error)}; {EXPECTED}."
         ) from error
     return on_this_disk(place, uri) if is_local_uri(place) else fetch(uri, uri, place)
 

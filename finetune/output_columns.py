@@ -6,6 +6,7 @@ from pathlib import Path
 
 from finetune.console import InputError
 from finetune.reading import declared_columns
+from finetune.schemas import reason
 
 import pyarrow as pa
 
@@ -129,8 +130,8 @@ def _merged(one: pa.Schema, other: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _not_one_type(name: str, reason: Exception | str) -> InputError:
+def _not_one_type(name: str, why: Exception | str) -> InputError:
     return InputError(
         f"the column {name!r} has values that a Parquet file cannot hold together as they are"
-        f" ({str(reason).splitlines()[0][:200]}); write .jsonl, or .csv."
+        f" ({reason(why)}); write .jsonl, or .csv."
     )

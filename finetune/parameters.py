@@ -15,15 +15,19 @@ class Expected(NamedTuple):
     words: str
 
 
-COUNT = Expected(int, lambda value: value >= 1, "a whole number of at least 1")
+def _count(most: int) -> Expected:
+    """A number of something, as the card of a model has it: more would fill the memory, or never end."""
+    return Expected(int, lambda value: 1 <= value <= most, f"a whole number of at least 1, at most {most}")
+
+
 SHARE = Expected(float, lambda value: 0 <= value <= 1, "a number from 0 to 1")
 POSITIVE = Expected(float, lambda value: 0 < value < math.inf, "a number above 0")
 PARAMETERS = {
     "threshold": SHARE,
-    "batch_size": COUNT,
-    "max_new_tokens": COUNT,
-    "num_beams": COUNT,
-    "no_repeat_ngram_size": Expected(int, lambda value: value >= 0, "a whole number, 0 for none"),
+    "batch_size": _count(10**6),
+    "max_new_tokens": _count(10**6),
+    "num_beams": _count(1000),
+    "no_repeat_ngram_size": Expected(int, lambda value: 0 <= value <= 10**4, "a whole number, 0 for none, or to 10000"),
     "do_sample": Expected(bool, lambda value: True, "true or false"),
     "temperature": POSITIVE,
     "top_p": SHARE,

@@ -36,13 +36,24 @@ def check_output(flag: str, path: Path | None, source: Path | None, suffixes: tu
         return
     if suffixes and path.suffix not in suffixes:
         raise InputError(f"{flag} {path}: expected a name that ends in {', '.join(suffixes[:-1])} or {suffixes[-1]}.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise InputError(f"{flag} {path}: there is no folder {path.parent}.")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{flag} {path}: this is a folder; give the name of a file.")
     check_writable(str(path.parent), flag)
-    if _is_same(path, source):
-        raise InputError(f"{flag} {path}: this is the input, and would be lost; choose another name.")
+    part = part_of(path)
+    if len(os.fsencode(part.name)) > 255:
+        raise InputError(f"{flag}: the name of the file is too long; choose a shorter one.")
+    if os.path.islink(part) or (os.path.exists(part) and not os.path.isfile(part)):
+        raise InputError(f"{flag} {path}: {part}, which is written first, is no plain file; take it away.")
+    for written, name in ((path, "this"), (part, part)):
+        if _is_same(written, source):
+            raise InputError(f"{flag} {path}: {name} is the input, and would be lost; choose another name.")
+
+
+def part_of(path: Path) -> Path:
+    """Return where an output is written until it is whole."""
+    return path.with_name(path.name + ".part")
 
 
 def _is_same(path: Path, source: Path | None) -> bool:
@@ -147,7 +158,7 @@ class Writer:
 
     def __init__(self, output: Path | None, columns: Columns, predicted: pa.Schema):
         self.output, self.columns, self.predicted, self.file, self.written = output, columns, predicted, None, 0
-        self.part = output.with_name(output.name + ".part") if output else None
+        self.part = part_of(output) if output else None
 
     def write(self, rows: list[dict], lines: list[str]) -> None:
         """Write one chunk: the rows to the file, or the lines to stdout."""
@@ -190,5 +201,5 @@ class Writer:
             console.print_result(str(self.output))
         elif self.written:
             logger.warning(f"the first {self.written} rows, with their predictions, are in {self.part}.")
-        else:
+        elif self.file:  # One of an earlier attempt, with its predictions, stays.
             self.part.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Itera
             f"{path} is not a kind of file that can be read; expected {', '.join(SUFFIXES)}, or one of these with"
             f" {', '.join(CODECS)} behind it."
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file {path}.")
     try:
         for row in {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(kind, _json)(path, encoding):
@@ -141,8 +142,23 @@ def _json(path: Path, encoding: str) -> Iterator[dict]:
             yield read_object(line, path, number)
 
 
+class _Twice(ValueError):
+    """A name that stands twice in one object: one of the values would be lost."""
+
+
+def _once(pairs: list[tuple]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(f"{next(name for name in names if names.count(name) > 1)!a} is named twice in one object")
+    return found
+
+
+READ = {"parse_constant": lambda name: None if name == "NaN" else float(name), "object_pairs_hook": _once}
+
+
 def _parsed(text: str):
-    return json.loads(text, parse_constant=lambda name: None if name == "NaN" else float(name))
+    return json.loads(text, **READ)
 
 
 def _parse(text: str, path: Path | str, number: int):
@@ -153,8 +169,13 @@ def _parse(text: str, path: Path | str, number: int):
         line = number + error.lineno - 1
         raise InputError(f"{path}, line {line}: not valid JSON ({error.msg}); is the file truncated?") from error
     except (ValueError, RecursionError) as error:  # A number of thousands of digits; brackets in brackets.
-        reason = "a number is too long" if isinstance(error, ValueError) else "it is nested too deeply"
-        raise InputError(f"{path}, line {number}: {reason}.") from error
+        raise InputError(f"{path}, line {number}: {_why(error)}.") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, _Twice):
+        return str(error)
+    return "a number is too long" if isinstance(error, ValueError) else "it is nested too deeply"
 
 
 def _list(text: str, path: Path) -> Iterator[dict]:
@@ -164,7 +185,7 @@ def _list(text: str, path: Path) -> Iterator[dict]:
 
 def _objects(text: str, path: Path) -> Iterator[dict]:
     """Yield objects that stand one after the other, over several lines each."""
-    decoder = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else float(name))
+    decoder = json.JSONDecoder(**READ)
     end, number = 0, 0
     while rest := text[end:].lstrip():
         start = len(text) - len(rest)
@@ -173,6 +194,8 @@ def _objects(text: str, path: Path) -> Iterator[dict]:
         except json.JSONDecodeError as error:
             line = text.count("\n", 0, error.pos) + 1
             raise InputError(f"{path}, line {line}: not valid JSON ({error.msg}); is the file truncated?") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, object {number + 1}: {_why(error)}.") from error
         number += 1
         if number == 1 and not text[end:].strip():
             _refuse_wrapper(row, path)

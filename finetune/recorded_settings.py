@@ -1,6 +1,7 @@
 """What a run was started with, and what may be another when it goes on."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +29,7 @@ KEPT = (
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
     "eval_steps", "experiment",
 )  # fmt: skip
+NEVER = {"-h", "--help", "--help-all", "--help_all", "--resume"}  # They would end the script, or name another run.
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
 OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
@@ -42,6 +44,8 @@ def check_recorded(recorded: object, where: str) -> dict:
     mend = "the run cannot be resumed; start a new one"
     known = {"arguments": listed(text())}
     check(recorded, known, where, mend, {"settings": mapped(ANY)})
+    if strange := sorted(NEVER & {argument.partition("=")[0] for argument in recorded["arguments"]}):
+        raise InputError(f"{where} is damaged: no run is started with {strange[0]}; {mend}.")
     numbers = dict.fromkeys((*BATCH, "world_size"), whole(1, 10**6))
     check(recorded.get("settings", {}), {}, f"{where}, settings,", mend, numbers, lambda *_: True)
     return recorded
@@ -122,9 +126,9 @@ def absolute(arguments: list[str]) -> list[str]:
     for argument in arguments:
         flag, _, value = argument.partition("=")
         is_path = flag.replace("_", "-") in PATH_FLAGS
-        if expects and Path(argument).exists():
+        if expects and os.path.exists(argument):
             argument = str(Path(argument).resolve())
-        elif is_path and value and Path(value).exists():
+        elif is_path and value and os.path.exists(value):
             argument = f"{flag}={Path(value).resolve()}"
         found.append(argument)
         expects = is_path and not value

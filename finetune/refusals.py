@@ -7,6 +7,7 @@ from pathlib import Path
 
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
+from finetune.schemas import reason
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run
@@ -70,7 +71,7 @@ def logging_into(run: Run, hint: str = "") -> Iterator[None]:
         yield
     except (MlflowException, OSError) as error:
         where = f"run {run.info.run_id} of {mlflow.get_tracking_uri()}"
-        raise InputError(f"{where} cannot be written: {reason(error)}.{hint}") from error
+        raise InputError(f"{where} cannot be written: {why_refused(error)}.{hint}") from error
 
 
 def is_refused(error: Exception) -> bool:
@@ -80,7 +81,6 @@ def is_refused(error: Exception) -> bool:
     return getattr(error, "error_code", "") in codes or any(sign in str(error) for sign in signs)
 
 
-def reason(error: Exception) -> str:
+def why_refused(error: Exception) -> str:
     """Return what went wrong with MLflow, or a disk, in a line."""
-    text = " ".join(str(error).split())[:200].rstrip(".")
-    return f"this user has no right to it there ({text})" if is_refused(error) else text
+    return f"this user has no right to it there ({reason(error)})" if is_refused(error) else reason(error)

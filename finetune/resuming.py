@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import secrets
 import shlex
 import sys
@@ -84,6 +85,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
     environment.check()
+    environment.check_name("--run-name", args.run_name)
     check_trackers(args)
     if args.hub_token:
         raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
@@ -115,7 +117,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     settings = settings_of(flags, args)
     drift = compare(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)
-    moved = folder if folder and not Path(folder).is_dir() else None
+    moved = folder if folder and not os.path.isdir(folder) else None
     given = args.output_dir if "output_dir" in names else None
     args.output_dir = _choose_folder(run, given, parser.defaults()["output_dir"])
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")

@@ -32,7 +32,6 @@ from transformers.integrations import MLflowCallback
 
 logger = logging.getLogger(__name__)
 LOCK = "lock"
-PATIENCE = "FINETUNE_PATIENCE"  # seconds to wait, at the end of training, for a server that does not answer
 
 
 @contextmanager
@@ -142,7 +141,7 @@ def _create_run(header: dict) -> str:
 
 def _end(running: journal.Journal, folder: Path, status: str, moment: int | None) -> None:
     """End the run, and say what to do where not all of it is in MLflow."""
-    patience = 15 if status == "KILLED" else float(os.environ.get(PATIENCE, 60))
+    patience = 15 if status == "KILLED" else environment.patience()
     complete = running.close(status, patience, moment)
     if running.delivery.header.get("offline_id"):
         rename_cards(folder, running.run_id)
@@ -197,9 +196,11 @@ def sync(reference: str, folder: Path) -> str:
         InputError: no such spool, one of another run, or the server refuses or stops to answer.
     """
     run_id = reference.removeprefix("runs:/").split("/")[0]
-    folder = folder if (folder / journal.SPOOL).is_dir() or folder.name == run_id else folder / run_id
-    if not (folder / journal.SPOOL / journal.HEADER).is_file():
-        raise InputError(f"there is nothing to sync in {folder}; expected OUTPUT_DIR/<run id> with a folder spool.")
+    folder = folder if os.path.isdir(folder / journal.SPOOL) or folder.name == run_id else folder / run_id
+    if not os.path.isfile(folder / journal.SPOOL / journal.HEADER):
+        raise InputError(
+            f"there is nothing to sync in {str(folder)[:300]}; expected OUTPUT_DIR/<run id> with a folder spool."
+        )
     with _locked(folder):
         pending = journal.Journal(folder)
         known = pending.delivery.ids

@@ -66,7 +66,7 @@ def shown(value: object) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else reprlib.repr(value)
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException | str) -> str:
     """Return an error's text, or its name, as part of a sentence."""
     return (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".;")
 

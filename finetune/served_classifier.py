@@ -4,7 +4,7 @@ from pathlib import Path
 
 from finetune.classifiers import check_threshold, load_classifier
 from finetune.console import InputError
-from finetune.serving import check_texts, known_parameters, refusals
+from finetune.serving import check_texts, check_width, known_parameters, refusals
 
 import mlflow
 import pandas as pd
@@ -38,6 +38,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
         """
         with refusals():
             parameters = known_parameters(params)
+            check_width()
             texts = _texts(model_input)
             check_threshold(self.classifier.card, parameters.get("threshold"))
             if not texts:

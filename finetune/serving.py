@@ -12,6 +12,8 @@ from finetune.console import InputError
 from finetune.parameters import check_parameters
 
 import mlflow
+import numpy as np
+import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
@@ -39,13 +41,23 @@ def refusals() -> Iterator[None]:
 
 def check_texts(values: list, what: str) -> list[str]:
     """Return the texts that were given; raise InputError for one that is empty, or is none."""
+    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
     for number, value in enumerate(values, start=1):
         if isinstance(value, str) and value.strip():
             continue
-        is_missing = value is None or value != value
+        is_missing = pd.api.types.is_scalar(value) and pd.isna(value)
         found = "empty" if isinstance(value, str) else "null" if is_missing else f"{str(value)[:80]}, no text"
         raise InputError(f"{what} {number} is {found}; expected a text.")
     return values
+
+
+def check_width() -> None:
+    """Raise InputError where a list of the call has rows of several values: MLflow passes on the first one alone."""
+    data = _call().get("data")
+    rows = data.tolist() if isinstance(data, np.ndarray) else data if isinstance(data, list) else []
+    for number, row in enumerate(rows if isinstance(rows, list) else [], start=1):
+        if isinstance(row, list) and len(row) > 1:
+            raise InputError(f"row {number} has {len(row)} values; expected one text a row.")
 
 
 def known_parameters(params: dict | None) -> dict:
@@ -55,7 +67,7 @@ def known_parameters(params: dict | None) -> dict:
         params: as MLflow passes them to a model: those of its signature, all of them.
     """
     known = params or {}
-    given = {name: value for name, value in (_given() or {}).items() if name not in known}
+    given = {name: value for name, value in (_call().get("params") or {}).items() if name not in known}
     check_parameters(given, known)
     # A threshold that is not given is None: each label has its own.
     has_value = {name: value for name, value in known.items() if name != "threshold" or value is not None}
@@ -63,9 +75,9 @@ def known_parameters(params: dict | None) -> dict:
     return has_value
 
 
-def _given() -> dict | None:
-    """Return the parameters of the call that is under way, those included that MLflow has dropped on the way here."""
+def _call() -> dict:
+    """Return `data` and `params` of the call that is under way, with what MLflow drops of them on the way here."""
     frame = inspect.currentframe()
     while frame and frame.f_code is not mlflow.pyfunc.PyFuncModel.predict.__code__:
         frame = frame.f_back
-    return frame.f_locals.get("params") if frame else None
+    return frame.f_locals if frame else {}

@@ -8,6 +8,7 @@ from finetune.logged_models import CLASSIFICATION, TEXT_TO_SQL, LoggedModel
 from finetune.output_columns import free_name
 from finetune.prompts import Prompt
 from finetune.redaction import redact
+from finetune.schemas import reason
 
 import mlflow
 
@@ -49,7 +50,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     try:
         return redact(_predict(spark, uri, logged, source, target, kinds, parameters, config))
     except AnalysisException as error:
-        raise InputError(f"--engine spark: {str(error).splitlines()[0][:300]}") from error
+        raise InputError(f"--engine spark: {reason(error)}.") from error
     finally:
         spark.stop()
 

@@ -3,16 +3,19 @@
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from finetune.console import InputError
 from finetune.redaction import redact, shorten
+from finetune.refusals import is_refused
+from finetune.schemas import reason
 
 import mlflow
 import requests
 import sqlalchemy
+from mlflow import environment_variables
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.engine import make_url
@@ -46,6 +49,16 @@ def given_uri(default: str) -> str:
     return uri
 
 
+def check_variables() -> None:
+    """Raise InputError for a variable of MLflow that it could not read, in the middle of the work."""
+    for known in vars(environment_variables).values():
+        if isinstance(known, environment_variables._EnvironmentVariable):
+            try:
+                known.get()
+            except ValueError as error:
+                raise InputError(f"the variable {known.name} cannot be read: {reason(error)}.") from error
+
+
 def is_server(uri: str) -> bool:
     """Say whether a URI is that of an MLflow server."""
     return uri.partition(":")[0] in ("http", "https")
@@ -68,11 +81,28 @@ def reach_server(uri: str, offline_ok: bool) -> bool:
             f" or unset {VARIABLE}. A training script goes on without it with --offline-ok."
         ) from error
     except MlflowException as error:
-        raise InputError(
-            f"the MLflow tracking server {uri} refuses ({str(error).splitlines()[0][:200]}); look at"
-            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-        ) from error
+        hint = "look at MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" if is_refused(error) else (
+            f"is it one of MLflow? Correct or unset {VARIABLE} otherwise"
+        )  # fmt: skip
+        raise InputError(f"the MLflow tracking server {uri} refuses ({reason(error)}); {hint}.") from error
     return True
+
+
+def answers(uri: str, timeout: float) -> bool:
+    """Say whether a server, or a database, answers within so many seconds and can be written to now."""
+    if is_server(uri):
+        try:
+            return requests.get(f"{uri.rstrip('/')}/health", timeout=timeout).status_code < 500
+        except requests.RequestException:
+            return False
+    if uri.partition(":")[0].partition("+")[0] not in DATABASE_ENGINES:
+        return True
+    try:
+        url = make_url(uri)
+        is_gone = url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file()  # None is made here.
+        return not is_gone and _try(_engine(uri), timeout, _look) == [None]
+    except (ArgumentError, InputError, ValueError):
+        return False
 
 
 def open_store(uri: str) -> None:
@@ -82,7 +112,16 @@ def open_store(uri: str) -> None:
         InputError: a database that does not answer within 10 seconds or whose driver is missing, or no store that
             MLflow can use.
     """
-    is_database = uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES
+    scheme, _, rest = uri.partition(":")
+    is_database = scheme.partition("+")[0] in DATABASE_ENGINES
+    if not is_database and not scheme.startswith("databricks"):
+        hint = "; folders no longer are" if scheme == "file" or uri[:1] in "./~" else ""
+        hint = f"; write http://{uri}" if rest.partition("/")[0].isdecimal() else hint
+        hint = "; write postgresql://" if scheme == "postgres" else hint
+        raise InputError(
+            f"{VARIABLE} {shorten(uri)} is not the address of an MLflow server, such as http://HOST:PORT, or of a"
+            f" database, such as sqlite:///mlflow.db{hint}."
+        )
     try:
         with _alone(_reach(uri)) if is_database else nullcontext():
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
@@ -102,10 +141,8 @@ def _reason(error: Exception, uri: str) -> str:
 
 def _reach(uri: str) -> sqlalchemy.Engine:
     """Connect to a database once, where MLflow would try for minutes."""
-    engine, found = _engine(uri), []
-    thread = threading.Thread(target=_connect, args=(engine, found), daemon=True)
-    thread.start()
-    thread.join(LONGEST_WAIT)
+    engine = _engine(uri)
+    found = _try(engine, LONGEST_WAIT, lambda engine: sqlalchemy.inspect(engine).get_table_names())
     if found == [None]:
         return engine
     reason = _reason(found[0], uri) if found else f"no answer within {LONGEST_WAIT} seconds"
@@ -121,7 +158,11 @@ def _engine(uri: str) -> sqlalchemy.Engine:
         url = make_url(uri)
         if "@" in (url.host or ""):
             raise ArgumentError("an @ within the password is written %40")
-        if url.get_backend_name() == "sqlite" and url.database:
+        if url.get_backend_name() == "sqlite":
+            if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
+                raise ArgumentError("it is kept in memory and gone at the end; give a file, as sqlite:///mlflow.db")
+            if url.database.startswith("file:"):
+                raise ArgumentError("give the file by its path, as sqlite:///mlflow.db")
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         return sqlalchemy.create_engine(url)
     except (ArgumentError, ValueError) as error:
@@ -131,14 +172,31 @@ def _engine(uri: str) -> sqlalchemy.Engine:
         raise InputError(f"{VARIABLE} {shown} needs a driver: pip install {package}.") from error
 
 
-def _connect(engine: sqlalchemy.Engine, found: list) -> None:
-    """Append what was raised, or None where the database answers."""
-    try:
-        sqlalchemy.inspect(engine).get_table_names()
-        found.append(None)
-    except Exception as error:  # Of whichever driver.
-        found.append(error)
-    engine.dispose()
+def _try(engine: sqlalchemy.Engine, seconds: float, use: Callable[[sqlalchemy.Engine], object]) -> list:
+    """Return [None] where a database could be used within some seconds, [what was raised], or [] after them."""
+    found = []
+
+    def run() -> None:
+        try:
+            use(engine)
+            found.append(None)
+        except Exception as error:  # Of whichever driver.
+            found.append(error)
+        engine.dispose()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[:]
+
+
+def _look(engine: sqlalchemy.Engine) -> None:
+    """Look whether MLflow's tables are there, and can be written: another process may hold a file of SQLite."""
+    with engine.connect() as connection:
+        if engine.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
+        connection.rollback()
 
 
 @contextmanager

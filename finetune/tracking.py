@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from finetune import delivery, journal, stores, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
-from finetune.redaction import redact, redact_values
+from finetune.redaction import redact, redact_values, shorten
 from finetune.refusals import is_refused, why_deleted
 from finetune.schemas import reason
 
@@ -41,6 +42,7 @@ def connect(offline_ok: bool = False) -> bool:
     Raises:
         InputError: when a server or database does not answer within 10 seconds, or does not let us in.
     """
+    stores.check_variables()
     uri = stores.given_uri(f"sqlite:///{FOLDER / 'mlflow.db'}")
     os.environ[stores.VARIABLE] = uri
     # A thread of its own sends what training logs, and tries again for as long as it takes.
@@ -201,8 +203,10 @@ def find_run(reference: str) -> Run:
     Raises:
         InputError: when the tracking store has no such run, or it was deleted.
     """
-    run_id = reference.removeprefix("runs:/").split("/")[0]
-    if run_id.startswith(journal.OFFLINE):
+    run_id = reference.strip().removeprefix("runs:/").strip("/").split("/")[0]
+    if not run_id:
+        raise InputError("no run is named; give the id that training printed.")
+    if re.fullmatch(f"{journal.OFFLINE}[0-9a-f]+", run_id):
         query = f"tags.`{delivery.OFFLINE_TAG}` = '{run_id}'"
         found = mlflow.search_runs(search_all_experiments=True, filter_string=query, output_format="list")
         if found:
@@ -219,8 +223,9 @@ def find_run(reference: str) -> Run:
             raise InputError(
                 f"run {run_id} of {mlflow.get_tracking_uri()} may not be read: {reason(error)}."
             ) from error
+        shown = run_id if reference.strip().startswith("runs:/") else shorten(reference)
         raise InputError(
-            f"there is no run {run_id} in {mlflow.get_tracking_uri()}; give the id that training printed, and set"
+            f"there is no run {shown} in {mlflow.get_tracking_uri()}; give the id that training printed, and set"
             " MLFLOW_TRACKING_URI where it was tracked elsewhere."
         ) from error
     if deleted:

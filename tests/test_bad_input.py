@@ -404,7 +404,8 @@ def test_unknown_generation_parameters(logged_model):
     done = call(predict.main, logged_model["uri"], *one, "--param", "tokens=3")
     refused(done, "no parameter tokens", "max_new_tokens")
     impossible = {
-        "max_new_tokens": ("few", "0", "2.5", "true", "", "nan"), "num_beams": ("-1", "0"), "do_sample": ("1", "yes"),
+        "max_new_tokens": ("few", "0", "2.5", "true", "", "nan", "9" * 12), "num_beams": ("-1", "0", "1001"),
+        "do_sample": ("1", "yes"),
         "temperature": ("0", "-1", "inf", "hot"), "top_p": ("1.5", "-0.1", "nan"), "repetition_penalty": ("0", "-2"),
     }  # fmt: skip
     words = {"max_new_tokens": "a whole number of at least 1", "num_beams": "a whole number of at least 1",

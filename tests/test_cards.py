@@ -43,7 +43,8 @@ def test_cards_of_all_versions_are_taken(card):
     [
         (SQL, "task", "other"), (SQL, "task", None), (SQL, "task", ["text-to-sql"]), (SQL, "base_model", None),
         (SQL, "base_model", ""), (SQL, "base_model", "a\0b"), (SQL, "base_model", {"a": 1}),
-        (SQL, "base_model", "x" * 10**5), (SQL, "base_revision", "../../x"), (SQL, "base_revision", 7),
+        (SQL, "base_model", "x" * 10**5), (SQL, "base_model", "x" * 300),
+        (SQL, "base_revision", "../../x"), (SQL, "base_revision", 7),
         (SQL, "max_length", -1), (SQL, "max_length", 1e3), (SQL, "max_length", 10**30), (SQL, "max_length", True),
         (SQL, "prompt", "no variable"), (SQL, "prompt", "$"), (SQL, "prompt", 7), (SQL, "sample", []),
         (SQL, "sample", [{"question": "?"}]), (SQL, "sample", [{"question": 7, "context": "", "prompt_ids": [1]}]),

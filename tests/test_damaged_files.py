@@ -1,6 +1,7 @@
 """Files damaged at seeded places: a sentence or a right answer, soon, and nothing written elsewhere."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from random import Random
@@ -213,3 +214,20 @@ def test_a_tokenizer_that_is_not_the_models_is_told(checkpoints, tmp_path, task,
         return
     with pytest.raises(InputError, match="tokenizer"):
         damage.answer(folder)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "rng_state.pth"])
+def test_a_state_that_is_no_plain_file_or_says_nothing_is_told(checkpoints, tmp_path, name, monkeypatch):
+    folder = damage.copy(checkpoints[CLASSIFICATION], tmp_path / "checkpoint-5")
+    os.mkfifo(folder / name)
+    with damage.guarded(tmp_path), pytest.raises(InputError, match=f"{name} is damaged: it is no plain file"):
+        check_state(folder)
+    (folder / name).unlink()
+    (folder / name).touch()
+
+    def fail(*_, **__):
+        raise EOFError
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(InputError, match=f"{name} is damaged: EOFError"):
+        check_state(folder)

@@ -53,11 +53,19 @@ def refused(flags, is_given: bool = False) -> str:
         ("MLFLOW_TAGS", '{"a": null}', "a is a NoneType"),
         ("MLFLOW_TAGS", '{"a!": "b"}', "a!"),
         ("MLFLOW_TAGS", '{"finetune.checkpoints": "/etc"}', "the scripts' own"),
+        ("MLFLOW_TAGS", '{"mlflow.runName": ""}', "cannot be a run's name"),
+        ("MLFLOW_TAGS", '{"mlflow.runName": "a\\u0000b"}', "NUL"),
+        ("MLFLOW_TAGS", '{"mlflow.runName": "a\\nb"}', "cannot be a run's name"),
+        ("MLFLOW_TAGS", '{"note": "a\\u0000b"}', "NUL"),
         ("MLFLOW_NESTED_RUN", "perhaps", "neither true nor false"),
         ("MLFLOW_FLATTEN_PARAMS", "2", "neither true nor false"),
         ("HF_MLFLOW_LOG_ARTIFACTS", "s3", "neither true nor false"),
         ("MLFLOW_MAX_LOG_PARAMS", "²", "must be a whole number"),
         ("MLFLOW_MAX_LOG_PARAMS", "-1", "must be a whole number"),
+        ("FINETUNE_PATIENCE", "abc", "number of seconds"),
+        ("FINETUNE_PATIENCE", "nan", "number of seconds"),
+        ("FINETUNE_PATIENCE", "inf", "number of seconds"),
+        ("FINETUNE_PATIENCE", "-1", "number of seconds"),
         ("MLFLOW_RUN_ID", "0123456789abcdef0123456789abcdef", "there is no such run"),
         ("MLFLOW_RUN_ID", "no id", "there is no such run"),
         ("MLFLOW_EXPERIMENT_ID", "987654", "there is no such experiment"),
@@ -69,6 +77,13 @@ def test_what_cannot_be_is_refused_before_anything_starts(script, name, value, s
     sentence = call(script.main)
     assert said in sentence
     assert name in sentence
+
+
+@each_script
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\0b", "x" * 251])
+def test_a_name_that_no_run_can_have_is_refused_before_anything_starts(script, name):
+    assert "--run-name" in (sentence := call(script.main, "--run-name", name))
+    assert "cannot be a run's name" in sentence
 
 
 def test_tags_are_texts_and_numbers(monkeypatch):

@@ -1,9 +1,11 @@
 """The journal: written at once, delivered in order, once, and kept where it cannot be."""
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 
-from finetune import delivery, journal, runs, tracking
+from finetune import delivery, environment, journal, runs, tracking
 
 import mlflow
 import pytest
@@ -25,7 +27,7 @@ def server(monkeypatch):
         monkeypatch.setattr(mlflow.MlflowClient, name, lambda *a, known=known, **k: check() or known(*a, **k))
     monkeypatch.setattr(journal, "is_reachable", lambda *_: not Switch.away)
     monkeypatch.setattr(delivery, "is_reachable", lambda *_, **__: not Switch.away)
-    monkeypatch.setenv(runs.PATIENCE, "0.3")
+    monkeypatch.setenv(environment.PATIENCE, "0.3")
     return Switch
 
 
@@ -58,6 +60,28 @@ def test_what_is_logged_while_the_server_is_away_arrives_when_it_is_back(server,
     assert (run.info.status, run.data.tags["said"]) == ("FINISHED", "while away")
     assert mlflow.artifacts.load_text(f"runs:/{run_id}/folder/file.txt") == "text"
     assert not (tmp_path / run_id / "spool").exists()
+
+
+def test_a_database_that_is_held_or_away_is_waited_for(tmp_path, monkeypatch):
+    path = tmp_path / "held.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    before = mlflow.get_tracking_uri()
+    tracking.connect()
+    try:
+        assert delivery.is_reachable()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert not delivery.is_reachable(0.2)
+        assert delivery.is_reachable()
+        path.rename(tmp_path / "away.db")
+        assert not delivery.is_reachable()
+        assert not path.exists()
+        path.touch()  # Without MLflow's tables.
+        assert not delivery.is_reachable()
+        mlflow.set_tracking_uri("postgresql+psycopg://u@127.0.0.1:1/x")
+        assert not delivery.is_reachable()
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_what_cannot_be_sent_is_kept_and_synced_once(server, tmp_path, caplog):

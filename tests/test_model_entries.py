@@ -221,7 +221,9 @@ def test_the_reload_check_says_which_model_and_why(run, monkeypatch, caplog):
     assert f"reload check of model {model.model_id} (last, step 30): 1 of 1" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["", " ", "a/b", "../x", "a:b", "a.b", "a'b", 'a"b', "a%b", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b", "../x", "a:b", "a.b", "a'b", 'a"b', "a%b", "a\nb", " a", "a ", "a" * 251]
+)
 def test_names_that_mlflow_refuses_are_refused_before_anything(name):
     assert "cannot be a model's name" in call(log_model.main, "0123abc", "--name", name)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import log_model
+from finetune.checkpoints import digest_of
 from finetune.console import InputError
 from finetune.logged_models import open_model
 from finetune.model_entries import ready_models
@@ -42,11 +43,26 @@ def test_spellings_that_name_one_model_are_taken(made, caplog):
     caplog.set_level(logging.INFO)
     run, model_id, folder = made
     uri = f"runs:/{run.info.run_id}"
-    for spelling in (f"{uri}/model", f"{uri}/model/", uri, f"{uri}/", run.info.run_id, f"models:/{model_id}", model_id):
+    spellings = [f"{uri}/model", f"{uri}/model/", uri, f"{uri}/", run.info.run_id, f"models:/{model_id}", model_id]
+    spellings += [f"{run.info.run_id}/model", f" {uri}/model ", f"runs:/{model_id}", f"models:{model_id}/"]
+    for spelling in spellings:
         assert open_model(spelling).model_id == model_id, spelling
     assert f"has one model: {uri}/model" in caplog.text
     for place in (folder / "outputs" / "checkpoint-10", f"{folder / 'outputs' / 'checkpoint-10'}/"):
         assert open_model(str(place)).step == 10
+
+
+def test_what_names_no_model_is_said_at_once(made, tmp_path):
+    run_id = made[0].info.run_id
+    for host in ("http://127.0.0.1:5000", "HTTPS://mlflow.example/a"):
+        page = why(f"{host}/#/experiments/1/runs/{run_id}/artifacts")
+        assert "is the address of a page" in page
+        assert f"runs:/{run_id}" in page
+    assert "no model is named" in why(" ")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "private").mkdir(mode=0)
+    for folder in (tmp_path, "/"):  # Not read through: it may hold millions of files.
+        assert "no MLmodel and no finetune.json" in why(folder)
 
 
 def test_a_registered_model_is_found_by_version_and_alias(made):
@@ -211,3 +227,16 @@ def test_the_optimiser_of_a_checkpoint_may_be_private(shared):
     (shared / "optimizer.pt").touch(mode=0)
     with another_user():
         assert open_model(str(shared)).step == 10
+
+
+def test_what_is_no_file_is_not_read(made, shared):
+    before = digest_of(shared)
+    os.mkfifo(shared / "pipe.json")  # Whoever opens it waits for ever.
+    (shared / "tokens").mkdir()
+    (shared / "vocab.txt").symlink_to("nowhere")
+    assert digest_of(shared) == before
+    assert open_model(str(shared)).step == 10
+    shared.chmod(0o444)  # Its names can be listed, and nothing in it looked at.
+    with another_user():
+        assert "cannot be read by this user" in why(shared)
+    shared.chmod(0o755)

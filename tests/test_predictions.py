@@ -234,6 +234,35 @@ def test_the_input_is_not_the_output_by_any_name(tmp_path, monkeypatch):
     assert lines_of(data) == [{"text": "a"}]
 
 
+def test_what_is_written_first_is_no_other_file(tmp_path, monkeypatch):
+    data, output = jsonl(tmp_path / "in.jsonl", [{"text": "a"}]), tmp_path / "out.csv"
+    part, other = tmp_path / "out.csv.part", tmp_path / "other"
+    other.write_text("precious")
+    for make in (
+        lambda: part.symlink_to(other),
+        lambda: part.symlink_to("nowhere"),
+        part.mkdir,
+        lambda: os.mkfifo(part),
+    ):
+        make()
+        assert "is no plain file" in call(predict.main, "runs:/x/model", "--input", data, "--output", output)
+        part.rmdir() if part.is_dir() and not part.is_symlink() else part.unlink()
+    assert other.read_text() == "precious"
+    data.rename(part)
+    with part.open() as given:
+        monkeypatch.setattr("sys.stdin", given)
+        assert "out.csv.part is the input" in call(predict.main, "runs:/x/model", "--output", output)
+    assert lines_of(part) == [{"text": "a"}]
+
+
+def test_what_an_earlier_attempt_has_predicted_stays_where_the_next_one_predicts_nothing(tmp_path):
+    part = tmp_path / "out.jsonl.part"
+    part.write_text('{"text": "a", "labels": []}\n')
+    with pytest.raises(InputError, match="no model"), Writer(tmp_path / "out.jsonl", Columns(), PREDICTED):
+        raise InputError("no model")
+    assert lines_of(part) == [{"text": "a", "labels": []}]
+
+
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Let a chunk be a batch."""

@@ -120,3 +120,18 @@ def test_addresses_and_files_that_are_not_there_are_refused(tmp_path):
             read_rows(Path(address))
     with pytest.raises(InputError, match="there is no file"):
         read_rows(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [('{"a": 1, "a": 2}', "line 1: 'a' is named twice"), (LINES + '\n{"b": 1, "c": {"d": 1, "d": 2}}', "line 3: 'd'"),
+     ('[{"a": 1, "b": 2, "a": 1}]', "'a' is named twice"), ('{"a": 1}\n{"\\u0061": 1, "a": 2}', "line 2: 'a'"),
+     ('{\n"a": 1,\n"a": 2}', "object 1: 'a' is named twice"),
+     ('{\n"a": ' + "9" * 5000 + "}", "object 1: a number is too long"),
+     ('{\n"a": ' + "[" * 99999 + "]" * 99999 + "}", "object 1: it is nested too deeply")],
+)  # fmt: skip
+def test_no_value_of_an_object_is_lost_and_none_ends_in_a_traceback(tmp_path, text, said):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_rows(path)

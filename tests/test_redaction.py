@@ -2,9 +2,13 @@
 
 import json
 import logging
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from random import Random
+from string import ascii_letters, digits
+from urllib.parse import quote
 
 import predict
 import train_classifier
@@ -16,7 +20,7 @@ from finetune.redaction import is_secret_name, redact, redact_arguments, redact_
 
 import mlflow
 import pytest
-from conftest import DEMO_BASE, call, run_script
+from conftest import DEMO_BASE, ROOT, call, run_script
 
 SECRET = "hunter2"
 # What was given, and what is shown of it.
@@ -97,6 +101,26 @@ SPELLINGS = [
     ("mysql://host/db?password=a&hunter2&b=c", "mysql://host/db?password=***&b=c"),
     ("mysql://host/db?password=a@hunter2", "mysql://host/db?password=***"),
     ("s3://AKIA:hunter2@bucket/rows.jsonl", "s3://AKIA:***@bucket/rows.jsonl"),
+    # What could be a port, or a path, may be a password.
+    ("mysql://u:80/hunter2@host/db", "mysql://u:***@host/db"),
+    ("mysql://u:8080?hunter2@host/db", "mysql://u:***@host/db"),
+    ("https://u:05?hunter2@host/x", "https://u:***@host/x"),
+    ("https://u:4#hunter2@host/x", "https://u:***@host/x"),
+    ("https://u:k%@&)Y&g1=hunter2@@host/x", "https://u:***@host/x"),
+    ("postgresql://u:iU@}i/?b=hunter2@host/db", "postgresql://u:***@host/db"),
+    ("u:@x?hunter2@host/x", "u:***@host/x"),
+    ("postgresql://u:hunter2", "postgresql://u:***"),
+    ("postgresql://u:5hunter2/db", "postgresql://u:***/db"),
+    ("user@corp.example:hunter2@host", "user@corp.example:***@host"),
+    ("http://host/?user[password]=hunter2", "http://host/?user[password]=***"),
+    ("http://host/?sessionid=hunter2", "http://host/?sessionid=***"),
+    ("http://host/?otp=hunter2", "http://host/?otp=***"),
+    ("--token=hunter2", "--token=***"),
+    ("--param=password=hunter2", "--param=password=***"),
+    ("--config=url=http://host/?token=hunter2", "--config=url=http://host/?token=***"),
+    ("X-Api-Key: hunter2", "X-Api-Key: ***"),
+    ("Proxy-Authorization: Basic hunter2", "Proxy-Authorization: ***"),
+    ("Cookie: session=hunter2", "Cookie: ***"),
 ]  # fmt: skip
 PLAIN = [
     "runs:/0123456789abcdef/model", "models:/NAME@champion", "models:/NAME/3", "owner/name:configuration",
@@ -105,6 +129,8 @@ PLAIN = [
     "file:///srv/a:b/c.jsonl", "--max-tokens-per-batch=64 --token-ids", "pad_token='</s>' eos_token=</s>",
     "max_new_tokens=64", "SELECT name FROM users WHERE key = 'x' AND age>5", "loss=0.5 lr=1e-3 mail a@b.example",
     "--tokenizer=x --keyword=y", "what is the pass=3 of key=5?", "the token is at 12:30 @ noon",
+    "expected one such as http://HOST:PORT.", "http://127.0.0.1:5000: refused", "(see http://host:5000)",
+    "http://127.0.0.1:5000/#/models/a/versions/1@prod", "spark://host:7077", "http://[::1]:5000/x", "a=b=c", "http://h:<port>",
 ]  # fmt: skip
 
 
@@ -144,6 +170,9 @@ def test_arguments_that_follow_their_flag():
     assert shown[1::2][:4] == ["***"] * 4
     assert shown[8:] == given[8:]
     assert redact_values({"arguments": given})["arguments"] == shown
+    assert redact_arguments(["-token", "hunter2", "-p", "x"]) == ["-token", "***", "-p", "***"]
+    hidden = {"api_key": ["hunter2"], "a": {"password": {"b": "hunter2", "c": True}}, "Password": 0.5}
+    assert redact_values(hidden) == {"api_key": ["***"], "a": {"password": {"b": "***", "c": True}}, "Password": 0.5}
     assert redact_values({"hub_token": "hunter2", "seed": 7, "tokens": 5, "token": None}) == {
         "hub_token": "***", "seed": 7, "tokens": 5, "token": None,
     }  # fmt: skip
@@ -241,6 +270,25 @@ def test_lines_and_tracebacks_are_without_secrets(capsys):
     assert SECRET not in printed
 
 
+def test_what_libraries_log_or_warn_of_is_without_secrets(capsys):
+    code = (
+        "import logging, threading, warnings, mlflow; from finetune import console\n"
+        "def main():\n"
+        "    logging.getLogger('mlflow.x').warning('at %s', 'postgresql://u:hunter2@host/x')\n"
+        "    logging.getLogger('alembic.x').error('at mysql://host/x?passwd=hunter2')\n"
+        "    logging.getLogger('transformers').error('at https://host/?token=hunter2')\n"
+        "    warnings.warn('at http://u:hunter2@host')\n"
+        "    thread = threading.Thread(target=int, args=('http://u:hunter2@host',))\n"
+        "    thread.start(), thread.join()\n"
+        "console.run(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert done.stderr.count("***") == 5, done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert "WARNING mlflow.x: at postgresql://u:***@host/x" in done.stderr
+
+
 def test_what_is_tracked_is_without_secrets(tmp_path):
     url, arguments = "https://u:hunter2@host/rows", ["--dataset", "https://u:hunter2@host/rows", "--hub-token", SECRET]
     rows = [{"text": "x"}]
@@ -273,3 +321,21 @@ def test_a_script_of_its_own_says_it_too():
     assert done.stderr.startswith("error: the database of MLFLOW_TRACKING_URI postgresql+psycopg://u:***@127.0.0.1:1/x")
     assert done.stderr.count("\n") == 1
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_passwords_drawn_at_random_are_found():
+    random, marks = Random(0), "!#$%&'()*+,-./:;<=>?@[]^_`{|}~\"\\"
+    known = ("postgresql://u:{}@host/db", "mysql+pymysql://root:{}@127.0.0.1:3306/x", "u:{}@host/x",
+             "cannot connect to mysql://u:{}@host:1/x: refused")  # fmt: skip
+    for _ in range(4000):
+        # What begins with a slash is a path, with drive or user before it.
+        password = random.choice(ascii_letters) + "".join(random.choices(ascii_letters + digits + marks, k=8))
+        given, quoted = random.choice(known).replace("{}", password), quote(password, safe="")
+        assert password not in redact(given), given
+        for form in (
+            "mysql://host/x?password={}",
+            "http://host/x?a=1&token={}&b=2",
+            "--hf-token={}",
+            "HF_TOKEN={} python",
+        ):
+            assert quoted not in redact(form.replace("{}", quoted)), (form, quoted)

@@ -5,7 +5,9 @@ import shutil
 
 import evaluate_model
 import log_model
+import predict
 from finetune import refusals, tracking
+from finetune.checkpoints import folder_of
 from finetune.console import InputError
 from finetune.logged_models import open_model
 from finetune.model_entries import logged_models
@@ -153,3 +155,80 @@ def test_a_server_that_lets_only_read_is_told_before_the_work(reader, flags, no_
     (model,) = logged_models(run)
     for uri in (f"runs:/{run.info.run_id}", f"runs:/{run.info.run_id}/model/", model.model_id):
         assert open_model(uri).model_id == model.model_id  # Reading is not refused.
+
+
+@pytest.mark.parametrize(
+    "record",
+    [[], 7, "x", {}, {"step": "10"}, {"step": 10}, {"step": 10, "token_ids": []}, {"step": 10, "token_ids": [7]},
+     {"step": 10, "scores": [["a"]]}, {"step": 10, "token_ids": [[7]], "margins": [[0.5]]},
+     {"step": 10, "token_ids": [[7]], "margins": 7}],
+)  # fmt: skip
+def test_a_damaged_record_of_the_trained_models_answers_is_said_before_anything_is_logged(made, record):
+    run, client = made[0], mlflow.MlflowClient()
+    try:
+        client.log_dict(run.info.run_id, record, "reload_check.json")
+        sentence = call(log_model.main, run.info.run_id, "--no-reload-check")
+    finally:
+        client.log_dict(run.info.run_id, {"step": 7, "token_ids": [[7]]}, "reload_check.json")
+    assert "reload_check.json of run" in sentence
+    assert "damaged" in sentence
+    assert not logged_models(run)
+
+
+def test_answers_of_another_number_than_the_sample_has_are_said(made, monkeypatch):
+    run, checkpoint = made
+    record = {"step": 10, "token_ids": [[7]]}
+    monkeypatch.setattr(log_model, "recorded_answers", lambda *_: record)
+    monkeypatch.setattr(log_model, "replay", lambda *_: [[7], [8]])
+    with pytest.raises(InputError, match="1 answers, and the card 2 rows"):
+        log_model.reload_check(run.info.run_id, checkpoint, "runs:/x/model", 0.1)
+
+
+def test_a_card_without_a_sample_is_said_before_anything_is_logged(made):
+    run, checkpoint = made
+    text = (checkpoint / "finetune.json").read_text()
+    try:
+        card = {name: value for name, value in json.loads(text).items() if name != "sample"}
+        (checkpoint / "finetune.json").write_text(json.dumps(card))
+        assert "sample is missing" in call(log_model.main, run.info.run_id, "--no-reload-check")
+    finally:
+        (checkpoint / "finetune.json").write_text(text)
+    assert not logged_models(run)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [("", "no run is named"), (" ", "no run is named"), ("runs:/", "no run is named"), ("models:/a", "run models:/a"),
+     ("/etc/passwd", "no run /etc/passwd"), ("offline-'; DROP", "no run offline-'; DROP"), ("a\0b", "no run a"),
+     ("offline-0a", "not in MLflow yet"), ("runs:/x/model", "no run x in"), ("postgresql://u:pw@host/x", "u:***@host")],
+)  # fmt: skip
+def test_what_is_no_run_is_said(reference, said):
+    assert said in call(log_model.main, reference)
+
+
+@pytest.mark.parametrize("tag", ["/" + "a" * 5000, "/a\0b", "/proc/self/fd", "relative", "~", "/etc/passwd"])
+def test_a_folder_that_cannot_be_one_is_not_followed(made, tag):
+    run, checkpoint = made
+    client = mlflow.MlflowClient()
+    client.set_tag(run.info.run_id, "finetune.checkpoints", tag)
+    try:
+        assert folder_of(client.get_run(run.info.run_id)) is None
+        assert "has no checkpoint in" in call(log_model.main, run.info.run_id, "--no-reload-check")
+    finally:
+        client.set_tag(run.info.run_id, "finetune.checkpoints", str(checkpoint.parent))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000])
+def test_names_that_no_file_can_have_end_in_a_sentence(made, name, tmp_path):
+    run, checkpoint = made
+    for main, *arguments in (
+        (predict.main, name, "--text", "a"), (predict.main, checkpoint, "--input", f"{name}.jsonl"),
+        (predict.main, checkpoint, "--question", "q", "--context", "c", "--output", tmp_path / f"{name}.csv"),
+        (predict.main, checkpoint, "--question", "q", "--context", "c", "--output", tmp_path / name / "a.csv"),
+        (predict.main, checkpoint, "--question", "q", "--database", f"{name}.db"),
+        (predict.main, checkpoint, "--question", "q", "--context", "c", "--base-model", name),
+        (evaluate_model.main, checkpoint, "--dataset", f"{name}.jsonl"),
+        (evaluate_model.main, name, "--dataset", "rows.jsonl"), (log_model.main, name),
+        (log_model.main, run.info.run_id, "--sync", name),
+    ):  # fmt: skip
+        assert call(main, *arguments), arguments

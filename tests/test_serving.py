@@ -32,7 +32,7 @@ def refused(server: TestClient, body: dict, part: str) -> None:
 NO_TEXTS = ((None, "is null"), (3, "is 3, no text"), (0.5, "is 0.5, no text"), (True, "is True, no text"),
             ("", "is empty"), (" \n", "is empty"), (["a"], "is ['a'], no text"))  # fmt: skip
 COUNTS = ((0, "batch_size is 0; expected a whole number of at least 1"), (-1, "batch_size is -1"), (2.5, "batch_size"),
-          ("many", "batch_size"), (None, "batch_size is null"))  # fmt: skip
+          ("many", "batch_size"), (None, "batch_size is null"), (10**12, "at most 1000000"))  # fmt: skip
 
 
 def test_a_served_classifier_refuses_what_predict_refuses(logged_classifier):
@@ -43,6 +43,12 @@ def test_a_served_classifier_refuses_what_predict_refuses(logged_classifier):
         if not isinstance(value, list):
             refused(server, {"inputs": ["a", value]}, f"text 2 {part}")
             refused(server, {"instances": [value, "a"]}, f"text 1 {part}")
+    refused(server, {"inputs": [["a", "b"]]}, "row 1 has 2 values; expected one text a row")
+    refused(server, {"instances": [["a"], ["b", "c"]]}, "row 2 has 2 values")
+    refused(server, {"inputs": [{"text": ["a", "b"]}]}, "text 1 is ['a', 'b'], no text")
+    refused(server, {"inputs": [{"text": "a"}, {"name": "b"}]}, "text 2 is null")
+    for rows in ([["a"]], [{"text": "a", "id": 1}], "a"):
+        assert len(server.post("/invocations", json={"inputs": rows}).json()["predictions"]) == 1
     for value, part in COUNTS:
         refused(server, {"inputs": ["a"], "params": {"batch_size": value}}, part)
     for value in (2, -0.1, "high", True, [0.5]):
@@ -65,8 +71,8 @@ def test_a_served_summarizer_refuses_what_predict_refuses(logged_summarizer):
     one = {"inputs": [{"article": "A storm hit Kelso."}]}
     for value, part in COUNTS:
         refused(server, one | {"params": {"batch_size": value}}, part)
-    impossible = {"max_new_tokens": 0, "num_beams": -1, "temperature": 0.0, "top_p": 2.0, "repetition_penalty": -1.0,
-                  "no_repeat_ngram_size": -1}  # fmt: skip
+    impossible = {"max_new_tokens": 10**9, "num_beams": 10**6, "temperature": 0.0, "top_p": 2.0,
+                  "repetition_penalty": -1.0, "no_repeat_ngram_size": -1}  # fmt: skip
     for name, value in impossible.items():
         refused(server, one | {"params": {name: value}}, f"{name} is {value}; expected a")
         refused(server, one | {"params": {name: None}}, f"{name} is null; expected a")
@@ -90,6 +96,8 @@ def test_python_is_told_of_a_misspelt_parameter_too(logged_classifier, logged_su
         with pytest.raises(MlflowException, match=part) as error:
             model.predict("a text", params=params)
         assert error.value.error_code == "INVALID_PARAMETER_VALUE"
+    with pytest.raises(MlflowException, match="row 2 has 2 values"):
+        model.predict([["a"], ["b", "c"]])
     with pytest.raises(MlflowException, match="text 2 is null"):
         model.predict(pd.DataFrame({"text": ["a", None]}))
     assert len(model.predict(["a", "b"], params={"batch_size": 1})) == 2

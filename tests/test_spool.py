@@ -167,11 +167,12 @@ def test_only_numbered_folders_are_deleted(unsent):
 
 def test_a_checkpoint_behind_a_link_does_not_get_the_runs_id(unsent, outside, caplog):
     (unsent / "checkpoint-5").symlink_to(outside / "checkpoint-5")
-    make_card(unsent / "checkpoint-6", "offline-0").joinpath("finetune.json")
+    card = make_card(unsent / "checkpoint-6", "offline-0") / "finetune.json"
+    card.with_name("finetune.json.new").symlink_to(outside / "key.txt")  # What a new card is written to first.
     elsewhere = contents(outside)
     runs.sync(unsent.name, unsent)
     assert contents(outside) == elsewhere
-    assert json.loads((unsent / "checkpoint-6" / "finetune.json").read_text())["run_id"] == unsent.name
+    assert json.loads(card.read_text())["run_id"] == unsent.name
     assert "checkpoint-5/finetune.json does not get the run's id" in caplog.text
 
 

@@ -64,7 +64,9 @@ def test_bytes_that_are_no_text_are_refused(pipe):
         list(Lines())
 
 
-@pytest.mark.parametrize("text", ['{"text": "\\ud800"}', '{"text": }', '{"a": ' + "[" * 99999, "{} {}"])
+@pytest.mark.parametrize(
+    "text", ['{"text": "\\ud800"}', '{"text": }', '{"a": ' + "[" * 99999, "{} {}", '[{"text": "x"}]']
+)
 def test_json_on_stdin_is_read_as_json_in_files(logged_classifier, monkeypatch, text):
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
     assert "stdin, line" in call(predict.main, logged_classifier["uri"], "--json")
@@ -171,6 +173,15 @@ def test_streams_that_are_closed_end_without_a_traceback(tmp_path):
     assert all(text.startswith("a library prints\n") for text in errors.values())
     assert "stdout cannot be written: No space left on device" in errors["full"]
     assert (tmp_path / "silent.out").read_text().splitlines()[-1] == "False 19999"
+
+
+def test_a_name_that_is_too_long_for_a_file_is_said():
+    code = "from pathlib import Path; from finetune import console; console.run(Path('x' * 5000).stat)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: xxx")
+    assert "too long for the name of a file" in done.stderr
+    assert len(done.stderr) < 200
 
 
 def test_answers_for_a_closed_stdout_are_refused_before_the_work(monkeypatch, tmp_path):

@@ -5,9 +5,12 @@ import multiprocessing
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import evaluate_model
 import log_model
 import predict
 from finetune import console, runs, stores, tracking
@@ -114,6 +117,20 @@ def test_who_loses_the_race_for_an_experiment_takes_the_winners(monkeypatch):
         ("http://127.0.0.1:9?access_token=hunter2", "would be logged"),
         ("http:/u:hunter2@127.0.0.1:9", "no address"),
         ("HTTP://127.0.0.1:9", "does not answer"),
+        ("localhost:5000", "write http://localhost:5000"),
+        ("oracle://u:hunter2@127.0.0.1/x", "is not the address"),
+        ("s3://u:hunter2@bucket/x", "is not the address"),
+        ("file:///nowhere/mlruns", "folders no longer are"),
+        ("./mlruns", "folders no longer are"),
+        ("postgres://u:hunter2@127.0.0.1/x", "write postgresql://"),
+        # Gone at the end, and not there for a second connection.
+        ("sqlite://", "kept in memory"),
+        ("sqlite:///", "kept in memory"),
+        ("sqlite:///:memory:", "kept in memory"),
+        ("sqlite+pysqlite:///:memory:", "kept in memory"),
+        ("sqlite:///file::memory:?cache=shared&uri=true", "kept in memory"),
+        ("sqlite:///file:x?mode=memory&uri=true", "kept in memory"),
+        ("sqlite:///file:x.db?uri=true", "give the file by its path"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_named_at_once(uri, said, monkeypatch):
@@ -133,6 +150,35 @@ def test_a_database_that_takes_connections_and_says_nothing_is_given_up(monkeypa
         for engine in ("postgresql+psycopg", "mysql+pymysql"):
             sentence = refused(monkeypatch, f"{engine}://u:hunter2@127.0.0.1:{silent.getsockname()[1]}/x")
             assert "no answer within 1 seconds" in sentence
+
+
+def test_a_server_that_is_not_mlflows_is_said_so(monkeypatch):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+
+        do_POST, log_message = do_GET, lambda *_: None
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        sentence = refused(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert "is it one of MLflow?" in sentence
+    assert "PASSWORD" not in sentence
+
+
+@pytest.mark.parametrize("main", [predict.main, log_model.main, evaluate_model.main])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "x"), ("MLFLOW_HTTP_REQUEST_TIMEOUT", "2.5"),
+     ("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "maybe"), ("MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", ""),
+     ("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "often"), ("MLFLOW_TRACKING_INSECURE_TLS", "yes")],
+)  # fmt: skip
+def test_a_variable_that_mlflow_could_not_read_is_said_before_the_work(main, name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    data = ("--dataset", "rows.jsonl") if main is evaluate_model.main else ()
+    assert f"the variable {name} cannot be read" in call(main, "runs:/0123456789abcdef0123456789abcdef/model", *data)
 
 
 def test_files_that_are_no_store(tmp_path, monkeypatch):
