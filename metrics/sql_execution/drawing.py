@@ -7,7 +7,9 @@ from sqlglot import exp
 
 from .conditions import ORDERINGS, WORDS, Link, Place, Value, holds, near_miss, sort_key, wishes
 from .dates import random_date
+from .execution import is_true
 from .finishing import finish
+from .pairs import first_parts, pair_neighbours
 from .profiles import Profile
 from .references import keep_references
 from .schemas import Database, Table
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 ORPHANS = 0.15  # share of join keys that the other table does not have
 GROUP_WEIGHTS = (8, 5, 2, 1)
+FRACTIONS = (0, 0.25, 0.5, 0.74)  # two places, for what is rounded to fewer
+TRIES = 4  # values of one column for which another is looked for
 FEW = 4  # rows of a table that only foreign keys lead to
 Column = tuple[str, str]  # (table, column)
 
@@ -29,6 +33,7 @@ class Draw:
         self.rows: dict[str, list[dict]] = {name: [] for name in generator.tables}
         self.fresh = 1000
         self.used: dict[Column, set] = {}
+        self.met_share = 0.5  # of conditions that need not hold
         self.numbers_from = random.choice([10, 40, 200])
         self.pools: dict[Column, list[Value]] = {}
         for members in generator.key_groups:
@@ -67,7 +72,8 @@ class Draw:
         if column in self.generator.dated:
             return random_date(random, self.generator.dated[column])
         if numeric:
-            return random.randint(1, self.numbers_from)
+            number = random.randint(1, self.numbers_from)
+            return number + random.choice(FRACTIONS) if column in self.generator.fractional else number
         return f"{random.choice(WORDS)} {random.choice(WORDS)}"
 
     def value(self, column: Column, outlier: bool = False) -> Value:
@@ -121,10 +127,12 @@ class Draw:
         rows_a_tuple = max(1, _most_uses(generator.gold))
         # One tuple: what is an extreme, an average and everything at once.
         tuples = 1 if barren and random.random() < 0.4 else max(3, round(0.75 * self.size / rows_a_tuple))
-        for number in range(tuples):
+        witnesses = next(generator.witnesses) if barren else 2
+        self.met_share = random.choice((0, 0.5)) if barren else 0.5
+        for number in range(max(tuples, witnesses)):
             profile = generator.gold
-            # Two witnesses first; then near misses and witnesses of gold, with some of the prediction's.
-            near = barren or (number >= 2 and random.random() < 0.55)
+            # Witnesses first; then near misses and witnesses of gold, with some of the prediction's.
+            near = number >= witnesses and (barren or random.random() < 0.55)
             if generator.predicted and number >= 3 and random.random() < 0.25 and not barren:
                 profile = generator.predicted
             self.add_tuple(profile, near)
@@ -158,9 +166,8 @@ class Draw:
             wanted += near_miss(tree, self.random) if select == broken else wishes(tree, True, self.random)
         for optional in (profile.optional[select] for select in sorted(profile.optional) if select in selects):
             for tree in self.random.sample(optional, min(2, len(optional))):
-                wanted += (
-                    wishes(tree, True, self.random) if self.random.random() < 0.5 else near_miss(tree, self.random)
-                )
+                is_met = self.random.random() < self.met_share
+                wanted += wishes(tree, True, self.random) if is_met else near_miss(tree, self.random)
         # A near miss beside a witness with the same keys may not show.
         fresh = broken is not None and (bool(linked) or self.random.random() < 0.35)
         values = self.assign(profile, wanted + linked, fresh)
@@ -178,7 +185,7 @@ class Draw:
 
     def chosen_selects(self, profile: Profile) -> tuple[set[int], list]:
         """Return the Selects that take part in a tuple: all, or for a set operation one side or both."""
-        everything = {source[0] for source in profile.tables}
+        everything = {source[0] for source in profile.tables} | set(profile.optional)
         if profile.set_sides is None:
             return everything, []
         kind, left, right = profile.set_sides
@@ -223,6 +230,9 @@ class Draw:
                 if random.random() < 0.7:
                     values[left[1]] = self.orphan(left[0])
                 continue
+            if condition.operator == "sql":
+                values |= self.meet_pair(condition, left, right, values, group, outcome)
+                continue
             pair = [values.get(p, self.value(c)) for c, p in (left, right)]
             if random.random() < 0.4 and _in_order([pair[0]] * 2, condition.operator) == outcome:
                 pair = [pair[0]] * 2  # On the boundary: < and <= differ here alone.
@@ -248,6 +258,20 @@ class Draw:
             used = self.used.get(column, ())
             passing = [value for value in passing if value not in used] or passing
         return random.choice(passing)
+
+    def meet_pair(self, link: Link, left: tuple, right: tuple, values: dict, keys: dict, outcome: bool) -> dict:
+        """Return values of two (column, place) that make a condition on both true or false; {} where none is found."""
+        orders = [(one, two) for one, two in ((left, right), (right, left)) if two[1] not in keys]
+        for attempt in range(TRIES if orders else 0):
+            (column, place), free = self.random.choice(orders)
+            parts = first_parts(link.literals) if attempt % 2 == 0 else []
+            value = values[place] if place in values else self.random.choice(parts or [self.value(column)])
+            others = pair_neighbours(value, link.literals, self.random, self.generator.dated.get(free[0]))
+            for other in self.random.sample(others, len(others)):
+                pair = (value, other) if place == left[1] else (other, value)
+                if other not in self.used.get(free[0], ()) and is_true(link.expression, *pair) == outcome:
+                    return {place: value, free[1]: other}
+        return {}
 
     def add(self, table: Table, row: dict[str, Value]) -> None:
         """Add a row; one that repeats a key is left out, or gets a new key where nothing refers to it."""

@@ -27,7 +27,9 @@ from .finishing import finish
 from .judging import Verdict, judge
 from .limits import QueryError
 from .mutants import mutants
+from .pairs import pair_neighbours
 from .parallel import judge_all
+from .predicates import Predicates
 from .profiles import Profile
 from .queries import SHAPES
 from .references import keep_references
