@@ -36,6 +36,7 @@ from .references import keep_references
 from .schemas import Database
 from .suites import DATABASES
 from .unwrapping import unwrap
+from .values import Values
 
 
 def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
