@@ -25,6 +25,7 @@ class Draw(Values):
         super().__init__(generator, random, size)
         self.rows: dict[str, list[dict]] = {name: [] for name in generator.tables}
         self.unique = self._unique_columns()
+        self.taken: dict[tuple, set[tuple]] = {key: set() for key in self.unique}  # values of each key
         self.met_share = 0.5  # of conditions that need not hold
 
     def _unique_columns(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -43,8 +44,7 @@ class Draw(Values):
         """Return the database: tuples for the conditions, random rows, one duplicate."""
         generator, random = self.generator, self.random
         rows_a_tuple = max(1, _most_uses(generator.gold))
-        # One tuple: what is an extreme, an average and everything at once.
-        tuples = 1 if barren and random.random() < 0.4 else max(3, round(0.75 * self.size / rows_a_tuple))
+        tuples = 1 if barren and next(generator.alone) else max(3, round(0.75 * self.size / rows_a_tuple))
         witnesses = next(generator.witnesses) if barren else 2
         self.met_share = random.choice((0, 0.5)) if barren else 0.5
         for number in range(max(tuples, witnesses)):
@@ -125,7 +125,7 @@ class Draw(Values):
             if row[name] is None:
                 row = row | {name: self.orphan((table.name, name))}
         for name, key in self.unique:
-            if name == table.name and any(all(row[c] == other[c] for c in key) for other in rows):
+            if name == table.name and tuple([row[c] for c in key]) in self.taken[name, key]:
                 if any((name, column) in generator.classes for column in key):
                     return
                 row = row | {key[0]: self.orphan((name, key[0]))}
@@ -134,6 +134,9 @@ class Draw(Values):
                     row |= {c: self.distinct((name, c), row[c]) for c in row
                             if (name, c) in generator.ordered and c not in key and row[c] is not None}  # fmt: skip
         rows.append(row)
+        for name, key in self.unique:
+            if name == table.name:
+                self.taken[name, key].add(tuple([row[c] for c in key]))
 
 
 def _most_uses(profile: Profile) -> int:

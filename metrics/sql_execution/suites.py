@@ -115,8 +115,8 @@ class Suite:
             if self.reason == UNFINISHED or deadline.has_passed:
                 self.databases, self.reason = [], UNFINISHED
                 return
-            yes_no, is_steered = self.gold.profile.yes_no, found >= count
-            barren = (yes_no and is_steered) or ((yes_no or is_steered) and attempt % 3 == 2)
+            yes_no = self.gold.profile.yes_no
+            barren = yes_no or misses % 2 == 0 if found >= count else yes_no and attempt % 3 == 2
             database = generator.draw(self.random(attempt), SIZES[attempt % 2], barren)
             tried = self.attempt(connection, database, living, barren)
             if tried and (found < count or len(tried[1]) < len(living)):

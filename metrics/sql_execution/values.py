@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 ORPHANS = 0.15  # share of join keys that the other table does not have
 GROUP_WEIGHTS = (8, 5, 2, 1)
 FRACTIONS = (0, 0.25, 0.5, 0.74)  # two places, for what is rounded to fewer
+TEXTS = [f"{one} {two}" for one in WORDS for two in WORDS]
 TRIES = 4  # values of one column for which another is looked for
 Column = tuple[str, str]  # (table, column)
 
@@ -53,7 +54,7 @@ class Values:
         if numeric:
             number = random.randint(1, self.numbers_from)
             return number + random.choice(FRACTIONS) if column in self.generator.fractional else number
-        return f"{random.choice(WORDS)} {random.choice(WORDS)}"
+        return random.choice(TEXTS)
 
     def value(self, column: Column, outlier: bool = False) -> Value:
         """Draw a value of a column that no condition binds.
