@@ -245,7 +245,7 @@ def test_a_scorecard_without_usable_gold_says_so_and_draws_nothing(monkeypatch, 
 def test_a_distracted_row_keeps_its_names_and_can_be_scored():
     rows = [row(gold, context) for dialect, context, gold in QUERIES if dialect == "tsql"]
     rows += [row("SELECT [Log-Id] FROM [log]", "CREATE TABLE [log] ([Log-Id] INT, [order] INT)")]
-    first, second = distract(rows, 2, 1, dialect="tsql")
+    *_, first, second = distract(rows, 2, 1, dialect="tsql")
     assert "CREATE TABLE [dbo].[Order Details] (" in first["context"]
     assert "[Order ID] VARCHAR" in first["context"]
     assert "[order] VARCHAR" in second["context"]

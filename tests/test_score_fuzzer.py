@@ -147,6 +147,7 @@ def test_hostile_texts_are_taken(place):
         "CREATE TABLE t (name TEXT PRIMARY KEY REFERENCES t, n INTEGER NOT NULL REFERENCES t (n))",
         "(" * 9000, "\ud800", "\0", "", "CREATE", "x" * 300_000,
     ],
+    ids=lambda schema: ascii(schema[:40]),
 )  # fmt: skip
 def test_hostile_schemas_are_taken(schema):
     check(GOLD, GOLD, schema)

@@ -50,7 +50,7 @@ class Generator:
         # In barren databases: to "is there one" one row is an answer, to "are there more than 5" six are.
         counts = [number for count in sorted(gold.counts) for number in (count, count + 1)]
         self.witnesses = cycle([0, 1, *counts] if gold.yes_no else [0])
-        self.alone = cycle([True, False, False])  # One tuple: what is an extreme, an average and everything at once.
+        self.alone = cycle([True, False, False])  # One row a table: an extreme, an average and everything at once.
         self.met: dict[tuple, list[Value]] = {}  # values found for a set of conditions, over all databases
 
     @property

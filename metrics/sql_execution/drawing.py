@@ -27,6 +27,7 @@ class Draw(Values):
         self.unique = self._unique_columns()
         self.taken: dict[tuple, set[tuple]] = {key: set() for key in self.unique}  # values of each key
         self.met_share = 0.5  # of conditions that need not hold
+        self.is_alone = False  # one row a table
 
     def _unique_columns(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return declared keys and, most of the time, one side of each join as the side with one row a key."""
@@ -44,7 +45,8 @@ class Draw(Values):
         """Return the database: tuples for the conditions, random rows, one duplicate."""
         generator, random = self.generator, self.random
         rows_a_tuple = max(1, _most_uses(generator.gold))
-        tuples = 1 if barren and next(generator.alone) else max(3, round(0.75 * self.size / rows_a_tuple))
+        self.is_alone = barren and next(generator.alone)
+        tuples = 1 if self.is_alone else max(3, round(0.75 * self.size / rows_a_tuple))
         witnesses = next(generator.witnesses) if barren else 2
         self.met_share = random.choice((0, 0.5)) if barren else 0.5
         for number in range(max(tuples, witnesses)):
@@ -95,7 +97,7 @@ class Draw(Values):
                 value = self.orphan((profile.tables[link.left[0]].name, link.left[1]))
                 values |= dict.fromkeys((link.left, link.right), value)
         for source, table in profile.tables.items():
-            if source[0] in selects:
+            if source[0] in selects and not (self.is_alone and self.rows[table.name]):
                 row = {name: values[source, name] if (source, name) in values
                        else self.value((table.name, name), outlier=broken is not None)
                        for name in table.columns}  # fmt: skip
