@@ -156,6 +156,11 @@ def test_databases_keep_the_declared_keys(nulls):
     assert any(row["sales"] is None for row in rows["song"]) == nulls
 
 
+def test_many_conditions_on_two_columns_are_no_hindrance():
+    gold = "SELECT name FROM tx WHERE " + " AND ".join(f"price * id <> {number}.4321" for number in range(200))
+    assert judge(gold, gold, TX).usable
+
+
 def test_undeclared_keys_keep_their_orphans():
     context = "CREATE TABLE a (id INTEGER, x TEXT); CREATE TABLE b (a_id INTEGER, y INTEGER)"
     verdict = judge("SELECT y FROM b", "SELECT y FROM b JOIN a ON a.id = b.a_id", context)

@@ -3,7 +3,7 @@
 from random import Random
 from typing import TYPE_CHECKING
 
-from .conditions import ORDERINGS, WORDS, Link, Place, Value, holds, sort_key
+from .conditions import MOST, ORDERINGS, WORDS, Link, Place, Value, holds, sort_key
 from .dates import random_date
 from .execution import is_true
 from .pairs import first_parts, pair_neighbours
@@ -123,6 +123,7 @@ class Values:
             is_free = fresh and not tests.get(place)
             value = self.orphan(column) if is_free else self.meet(column, tests.get(place, []))
             values |= dict.fromkeys(members, value)
+        met = 0
         for condition, outcome in wanted:
             if not isinstance(condition, Link) or (condition.operator == "=" and outcome):
                 continue
@@ -132,7 +133,9 @@ class Values:
                     values[left[1]] = self.orphan(left[0])
                 continue
             if condition.operator == "sql":
-                values |= self.meet_pair(condition, left, right, values, group, outcome)
+                met += 1
+                if met <= MOST:
+                    values |= self.meet_pair(condition, left, right, values, group, outcome)
                 continue
             pair = [values.get(p, self.value(c)) for c, p in (left, right)]
             if random.random() < 0.4 and _in_order([pair[0]] * 2, condition.operator) == outcome:
