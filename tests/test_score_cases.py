@@ -159,6 +159,8 @@ def test_databases_keep_the_declared_keys(nulls):
 def test_many_conditions_on_two_columns_are_no_hindrance():
     gold = "SELECT name FROM tx WHERE " + " AND ".join(f"price * id <> {number}.4321" for number in range(200))
     assert judge(gold, gold, TX).usable
+    gold = f"SELECT name FROM tx WHERE price - id NOT IN ({', '.join(f'{number}.9' for number in range(500))})"
+    assert judge(gold, gold, TX).usable
 
 
 def test_undeclared_keys_keep_their_orphans():

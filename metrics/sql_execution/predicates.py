@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 COMPARISONS = {exp.EQ: "=", exp.NEQ: "<>", exp.GT: ">", exp.GTE: ">=", exp.LT: "<", exp.LTE: "<="}
 MIRRORED = {"=": "=", "<>": "<>", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
+LONGEST = 500  # characters of an expression that is tried on many pairs of values
 SEEN_THROUGH = (exp.Alias, exp.Paren, exp.Lower, exp.Upper, exp.Trim, exp.Cast, exp.AggFunc, exp.Subquery)
 
 
@@ -74,7 +75,8 @@ class Predicates:
         literals = tuple(dict.fromkeys(literal.this for literal in node.find_all(exp.Literal)))
         places = [(source, name) for source, _, name in found]
         if len(places) == 2:
-            return Link(*places, "sql", copy.sql("sqlite"), tuple(map(as_stored, literals)))
+            written = copy.sql("sqlite")
+            return Link(*places, "sql", written, tuple(map(as_stored, literals))) if len(written) < LONGEST else None
         form = self.profile.dated.get(found[0][1:])
         if form:
             return Atom(places[0], "date", (copy.sql("sqlite"), form, *literals))
