@@ -114,16 +114,6 @@ class Resolver:
             select = select.parent_select
         return False
 
-    def is_derived(self, column: exp.Column) -> bool:
-        """Say whether a qualified name is a column of a subquery or of a WITH."""
-        select = column.parent_select
-        while select is not None:
-            entry = self.entries(select).get(fold(column.table))
-            if entry is not None:
-                return self.table(entry) is None and fold(column.name) in self._columns(entry)
-            select = select.parent_select
-        return False
-
     def table(self, entry: exp.Expression) -> Table | None:
         """Return the table of the schema that an entry of a FROM clause names, if it names one."""
         if not isinstance(entry, exp.Table) or fold(entry.name) in self.with_names:
