@@ -260,7 +260,8 @@ class Mutator:
     def like(self, node):
         """= for LIKE."""
         if isinstance(node, exp.Like) and isinstance(node.expression, exp.Literal) and "%" in node.expression.this:
-            yield exp.EQ(this=node.this.copy(), expression=node.expression.copy())
+            equal = exp.NEQ if node.args.get("negate") else exp.EQ
+            yield equal(this=node.this.copy(), expression=node.expression.copy())
 
     def case_literal(self, node):
         """Another value in CASE or IIF."""

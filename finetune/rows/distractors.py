@@ -8,7 +8,7 @@ import re
 from random import Random
 
 from finetune.rows.spelling import Spelling, canonical
-from metrics.sql_execution.ddl import Statement, is_bare_name, statements
+from metrics.sql_execution.ddl import Statement, fold, is_bare_name, statements
 from metrics.sql_execution.schemas import Table, quote, read_schema
 
 from sqlglot import exp
@@ -81,14 +81,14 @@ def _spelled(context: str, dialect: str) -> dict[str, dict[str, str]]:
         if statement.kind == "TABLE":
             first, last = statement.name
             names = _columns(statement) | {"": statement.raw(first, last)}
-            name = statement.tokens[last].text.lower()
+            name = fold(statement.tokens[last].text)
             found[name.rpartition(".")[2] if dialect == "bigquery" else name] = names
     return found
 
 
 def _columns(statement: Statement) -> dict[str, str]:
     starts = [part[0] for part in statement.definitions if statement.is_column(part)]
-    return {statement.tokens[start].text.lower(): statement.raw(start, start) for start in starts}
+    return {fold(statement.tokens[start].text): statement.raw(start, start) for start in starts}
 
 
 def _unquoted(name: str) -> str:

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from finetune import InputError
 from finetune.rows.loading import Rows
+from metrics.sql_execution.ddl import fold
 from metrics.sql_execution.dialects import ALIASES, known_dialects
 from metrics.sql_execution.execution import Connection, Unfinished
 from metrics.sql_execution.queries import QueryError, for_sqlite, parse, resolve
@@ -176,7 +177,7 @@ def _stands_for_text(node: exp.Expression, schema: dict[str, Table]) -> bool:
         return False
     if isinstance(parent.parent, exp.EQ):  # score = 66 - 73 = 139
         return True
-    columns = [other.name.lower() for other in parent.iter_expressions() if isinstance(other, exp.Column)]
+    columns = [fold(other.name) for other in parent.iter_expressions() if isinstance(other, exp.Column)]
     return any(not any(table.columns.get(name) for table in schema.values()) for name in columns)
 
 

@@ -104,6 +104,10 @@ QUERIES = [
      " + interval '2 weeks' OR EXTRACT(YEAR FROM made) > 2000 OR tons::text = '1' OR state IS DISTINCT FROM 'x'"),
     ("postgres", SHIPS, "SELECT DISTINCT ON (state) state, to_char(made, 'YYYY-MM'), LEFT(state, 2) FROM ships"
      " ORDER BY state"),
+    ("postgres", SHIPS, "SELECT COUNT(*) FILTER (WHERE state = 'x'), MAX(CONCAT(state, ' ', tons)) FROM ships"),
+    ("postgres", SHIPS, "SELECT state FROM ships WHERE tons = ANY (SELECT MAX(tons) FROM ships)"),
+    ("tsql", TSQL, "SELECT EOMONTH(d), CONCAT(N, '!') FROM [dbo].[Order Details]"),
+    ("bigquery", BIGQUERY, "SELECT id FROM `p-1.ds.t` WHERE STARTS_WITH(s, 'x')"),
     ("mysql", MYSQL, "SELECT DATE_FORMAT(d, '%Y-%m'), YEAR(d), QUARTER(d), IF(id > 1, 2, 3) FROM a"
      " WHERE n = \"x\" LIMIT 2, 3"),
     ("mysql", MYSQL, "SELECT CONCAT(n, 'a') FROM `a` WHERE d > DATE_SUB(CURDATE(), INTERVAL 3 MONTH) OR `key` > 3"),
@@ -241,7 +245,7 @@ def test_a_scorecard_without_usable_gold_says_so_and_draws_nothing(monkeypatch, 
 def test_a_distracted_row_keeps_its_names_and_can_be_scored():
     rows = [row(gold, context) for dialect, context, gold in QUERIES if dialect == "tsql"]
     rows += [row("SELECT [Log-Id] FROM [log]", "CREATE TABLE [log] ([Log-Id] INT, [order] INT)")]
-    first, second = distract(rows, 2, 1, dialect="tsql")
+    *_, first, second = distract(rows, 2, 1, dialect="tsql")
     assert "CREATE TABLE [dbo].[Order Details] (" in first["context"]
     assert "[Order ID] VARCHAR" in first["context"]
     assert "[order] VARCHAR" in second["context"]

@@ -4,7 +4,7 @@ import math
 
 from finetune.models.generation import Generation
 from finetune.reports.sql_scorecard import Answers, Scorecard
-from metrics.sql_execution import judge, judge_all, parallel, summarize
+from metrics.sql_execution import judge, judge_all, judging, parallel, summarize
 from metrics.sql_execution.unwrapping import unwrap
 
 import evaluate
@@ -111,3 +111,12 @@ def test_compute_takes_what_is_no_text_and_returns_all_scores():
 
 def test_the_summary_of_nothing_is_no_number():
     assert math.isnan(summarize([])["exec_accuracy_any_order"])
+
+
+@pytest.mark.parametrize(("failing", "usable"), [("read_suite", False), ("_Comparison", True)])
+def test_a_fault_of_the_metric_costs_one_row_and_is_said(failing, usable, monkeypatch, caplog):
+    monkeypatch.setattr(judging, failing, lambda *_: 1 / 0)
+    verdict = judge("SELECT a FROM t WHERE b = 1", "SELECT a FROM t WHERE b = 1", "CREATE TABLE t (a TEXT, b INTEGER)")
+    assert (verdict.usable, verdict.right, verdict.valid) == (usable, False, False)
+    assert "the metric failed: ZeroDivisionError" in verdict.reason
+    assert "please report it" in caplog.text

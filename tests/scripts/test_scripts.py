@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import build_shop
 import evaluate_model
@@ -20,7 +21,9 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune.logged_models.opening import open_model
+from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
+from finetune.reports import sql_scorecard
 
 import mlflow
 import pandas as pd
@@ -332,6 +335,27 @@ def test_evaluation_scores_base_and_adapter_into_the_run_of_the_model(logged_mod
         "comparison of constants"
     ]
     assert {"scorecard/test.json", "scorecard/test-2.json"} <= artifacts(run.info.run_id, "scorecard")
+
+
+WRAPPERS = ("```sql\n{}\n```", "SQL: {}", "Here is the query:\n\n```\n{};\n```\nIt reads one table.", "{}")
+
+
+def test_unwrapped_answers_score_as_bare_ones_and_are_counted(logged_model, capsys, monkeypatch):
+    def wrapped(*arguments, **options):
+        found = generate_all(*arguments, **options)
+        return [replace(one, text=WRAPPERS[number % 4].format(one.text)) for number, one in enumerate(found)]
+
+    flags = ("--dataset", DEMO_DATA, "--max-rows", 8, "--distractor-columns", 0, "--json", "--name")
+    assert call(evaluate_model.main, logged_model["uri"], *flags, "bare", "--no-log") is None
+    monkeypatch.setattr(sql_scorecard, "generate_all", wrapped)
+    assert call(evaluate_model.main, logged_model["uri"], *flags, "wrapped", "--no-log") is None
+    assert call(evaluate_model.main, logged_model["uri"], *flags, "taken_off", "--unwrap") is None
+    bare, refused, unwrapped = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert refused["valid"] <= 0.25 < bare["valid"] == unwrapped["valid"]
+    assert bare["exec_accuracy"] == unwrapped["exec_accuracy"]
+    assert "unwrapped" not in bare | refused
+    assert (unwrapped["unwrapped"], unwrapped["unwrapped_base"]) == (6, 6)
+    assert mlflow.get_run(logged_model["run_id"]).data.metrics["taken_off_unwrapped"] == 6
 
 
 def test_an_adapter_that_changes_nothing_is_an_error(trained_run, tmp_path, capsys):
