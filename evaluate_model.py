@@ -25,12 +25,13 @@ from finetune.generation import BATCH_SIZE
 from finetune.labelled_texts import LabelledTexts
 from finetune.labels import spell_out
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, LoggedModel, load_model, open_model
+from finetune.model_uris import name_last
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
 from finetune.reading import read_rows
 from finetune.refusals import check_writable, logging_into
 from finetune.scorecard import compare, log_scorecard
-from finetune.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
+from finetune.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left, tell_cleaning
 from finetune.summarizers import load_summarizer
 from finetune.summary_scorecard import summary_scorecard
 
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse(arguments)
     tracking.connect()
     rows = load(flags)
-    logged = open_model(flags.uri)
+    logged = open_model(name_last(flags.uri))
     rows = name_columns(rows, flags, logged)
     flags.run = find_run(logged) if flags.log else None
     if logged.card["task"] == CLASSIFICATION:
@@ -142,7 +143,7 @@ def refuse_no_change(shares: list[float]) -> None:
 def parse(arguments: list[str] | None):
     """Return the flags, checked."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("uri", help="runs:/<run id or last>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
     parser.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what the file calls the model's columns"
@@ -219,7 +220,7 @@ def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]
     if not flags.clean:
         return rows, []
     cleaning = clean_rows(rows, dialect)
-    logger.info(f"Cleaning: {cleaning.summary()}")
+    tell_cleaning({flags.name: cleaning.summary()}, f"scorecard/{flags.name}_skipped.json")
     refuse_nothing_left(cleaning, f"row of {flags.dataset}", dialect)
     return cleaning.rows, cleaning.dropped
 
@@ -251,6 +252,7 @@ def log_rows(flags, rows: list[dict], columns: tuple[str, ...]) -> Iterator[tupl
     logger.info(f"logging into run {run_id} of {mlflow.get_tracking_uri()}")
     with logging_into(flags.run, " The scores are those printed above."):
         yield run_id, tracking.log_dataset(run_id, rows, columns, source, name, "evaluation")
+        tracking.log_messages(run_id)
 
 
 if __name__ == "__main__":

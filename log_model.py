@@ -17,6 +17,7 @@ from finetune.checkpoints import digest_of, find_checkpoint, load_card
 from finetune.classifiers import log_classifier
 from finetune.console import InputError, Parser
 from finetune.generation import parts_at_near_tie
+from finetune.last_run import find_last, has_checkpoint, is_last
 from finetune.logged_models import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, log_adapter
 from finetune.model_entries import check_name, clear_left, clear_older, find_logged, ready_models
 from finetune.onnx_export import check_packages, export_onnx
@@ -24,6 +25,7 @@ from finetune.onnx_model import FILE as ONNX
 from finetune.prompts import Prompt
 from finetune.quantization import recorded_dtype
 from finetune.refusals import check_writable, logging_into, refuse_deleted
+from finetune.screen import DETAIL
 from finetune.summarizers import log_summarizer
 
 import mlflow
@@ -37,7 +39,7 @@ EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weigh
 def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     parser = Parser(description=__doc__)
-    parser.add_argument("run", help="run id, or runs:/<id>")
+    parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     parser.add_argument("--checkpoint", default="best", help="best, last, or a step (of a classifier, an epoch)")
     parser.add_argument("--name", default="model", help="name of the model in the run")
     parser.add_argument(
@@ -75,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(runs.sync(flags.run, flags.sync))
         return
-    run = tracking.find_run(flags.run)
+    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
     check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     check_task_flags(flags, load_card(checkpoint)["task"])
@@ -86,6 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
         parity = log_and_check(flags, run, checkpoint, why, flags.name)
         if flags.export:
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        tracking.log_messages(run.info.run_id)
     for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
         console.print_result(printed)
     if not parity:
@@ -131,7 +134,7 @@ def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str |
     if found := find_logged(run, name, digest_of(checkpoint, kind or flags.mode)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
-    logger.info(f"logging {checkpoint} ({why})")
+    logger.info(f"logging {checkpoint} ({why})", extra=DETAIL)
     if kind == ONNX:
         with tempfile.TemporaryDirectory() as folder:
             model_id = log_classifier(run, checkpoint, name, export_onnx(checkpoint, Path(folder)))

@@ -35,18 +35,19 @@ from finetune.logged_models import (
     load_tokenizer_of,
     open_model,
 )
+from finetune.model_uris import name_last
 from finetune.output_columns import Columns, look_through
 from finetune.parameters import parse_parameters
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
+from finetune.screen import Progress
 from finetune.stdin_lines import STDIN, Lines
 from finetune.summarization import warn_of_long_articles
 from finetune.summarizers import load_summarizer
 
 import pyarrow as pa
-from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory at a time
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse(arguments)
     if not (Path(flags.uri) / CARD).is_file():  # A checkpoint on this disk needs no store, and makes none.
         tracking.connect()
+        flags.uri = name_last(flags.uri)
     database = open_database(flags.database, flags.tables) if flags.database else None
     if flags.execute:
         check_role(database, flags.trust_role)
@@ -115,10 +117,10 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
         dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
         dialogue.hold((asked(row, flags) for row in rows), partial(write_sql, model, tokenizer, prompt, parameters))
         return
-    predicted = pa.schema({"sql": pa.string(), "ended": pa.bool_()})
+    predicted, seen = pa.schema({"sql": pa.string(), "ended": pa.bool_()}), 0
     with (
         Writer(flags.output, columns, predicted) as writer,
-        tqdm(unit=" rows", disable=flags.question is not None) as progress,
+        Progress("questions", flags.rows, "answered", quiet=flags.question is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
             prompts = [tokenizer(prompt.render(asked(row, flags)))["input_ids"] for row in chunk]
@@ -127,7 +129,8 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
             found = [columns.add(row, {"sql": a.text, "ended": a.ended}) for row, a in zip(chunk, answers, strict=True)]
             lines = [format_answer(row, a, flags, columns) for row, a in zip(found, answers, strict=True)]
             writer.write(found, lines)
-            progress.update(len(chunk))
+            seen += len(chunk)
+            progress.update(seen)
 
 
 def classify(flags, logged: LoggedModel, parameters: dict) -> None:
@@ -147,7 +150,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     seen, flagged, long_texts = 0, [], 0
     with (
         Writer(flags.output, columns, predicted) as writer,
-        tqdm(unit=" texts", disable=flags.text is not None) as progress,
+        Progress("texts", flags.rows, "read", quiet=flags.text is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
             encoded = classifier.encode([flags.names.read(row)["text"] for row in chunk])
@@ -160,7 +163,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
             shown = [as_json(columns.add(*pair)) if flags.json else format_labels(*pair, document) for pair in found]
             writer.write([columns.add(*pair) for pair in found], shown)
             seen, long_texts = seen + len(chunk), long_texts + encoded.long_texts
-            progress.update(len(chunk))
+            progress.update(seen)
     card = classifier.card
     warn_of_long_texts(long_texts, seen, card["max_length"], card["long_texts"] == "window", "texts")
     if document:
@@ -187,7 +190,7 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
     seen, long_articles = 0, 0
     with (
         Writer(flags.output, columns, predicted) as writer,
-        tqdm(unit=" articles", disable=flags.text is not None) as progress,
+        Progress("articles", flags.rows, "summarised", quiet=flags.text is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
             articles = summarizer.encode([flags.names.read(row)["article"] for row in chunk])
@@ -197,7 +200,7 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
             lines = [format_answer(row, s, flags, columns) for row, s in zip(found, summaries, strict=True)]
             writer.write(found, lines)
             seen, long_articles = seen + len(chunk), long_articles + articles.long_articles
-            progress.update(len(chunk))
+            progress.update(seen)
     card = summarizer.card
     warn_of_long_articles(long_articles, seen, card["max_length"], card["long_texts"] == "window", "articles")
 
@@ -206,6 +209,7 @@ def look_ahead(read: Callable[[], Iterator[dict]], flags, needed: list[str]) -> 
     """Return the rows, and their columns: of all rows of a file, of the first ones of what is not all there yet."""
     if flags.input is not None:
         columns = look_through(read, flags.input, flags.encoding, flags.output, needed)
+        flags.rows = columns.seen
         return read(), columns
     rows, columns = read(), Columns(output=flags.output)
     first = [] if flags.interactive else list(islice(rows, chunk_size(flags) if flags.output else 1))
@@ -235,7 +239,7 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("uri", help="runs:/<run id or last>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument(
         "--split-sentences", action="store_true", help="--input is a document, .txt or .html, to search"
@@ -298,7 +302,7 @@ def parse(arguments: list[str] | None):
         if getattr(flags, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")
     check_database_flags(flags)
-    flags.lines, flags.told = Lines(flags.encoding), False
+    flags.lines, flags.told, flags.rows = Lines(flags.encoding), False, None
     is_stdin = flags.input is None and flags.question is None and flags.text is None
     source = flags.input or (STDIN if is_stdin else None)
     check_output("--output", flags.output, source, OUTPUT_SUFFIXES)

@@ -14,7 +14,7 @@ from finetune.base_models import load_encoder, open_base
 from finetune.callbacks import parse_duration
 from finetune.checkpoints import checkpoints_in, final_step, load_card, start_card
 from finetune.classification import compute_logits, join_pieces, to_scores
-from finetune.classifier_scorecard import classifier_scorecard
+from finetune.classifier_scorecard import ClassifierScorecard, classifier_scorecard
 from finetune.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.classifiers import Classifier, load_classifier
 from finetune.columns import TEXTS, parse_columns
@@ -28,6 +28,7 @@ from finetune.leaks import text_leaks
 from finetune.logged_models import CLASSIFICATION
 from finetune.preflight import preflight
 from finetune.quantization import DTYPES, is_sharded
+from finetune.screen import in_full
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.weighting import Weighting
 
@@ -330,18 +331,23 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
-    logger.info(scorecard.format(f"validation, step {best}, at the thresholds chosen on it"))
+    tell(scorecard, f"validation, step {best}, at the thresholds chosen on it")
     logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
                 f" {state.best_metric}")  # fmt: skip
     if "test" not in splits:
         return
     scorecard = classifier_scorecard(classifier, splits["test"])
     scorecard.log("test", run_id, best, datasets["test"])
-    logger.info(scorecard.format(f"test, best model (step {best})"))
+    tell(scorecard, f"test, best model (step {best})")
     if last != best:
         scorecard = classifier_scorecard(load_classifier(checkpoints[last]), splits["test"])
     scorecard.log("test_last", run_id, last, datasets["test"])
-    logger.info(scorecard.format(f"test, last model (step {last})"))
+    tell(scorecard, f"test, last model (step {last})")
+
+
+def tell(scorecard: ClassifierScorecard, title: str) -> None:
+    """Show a scorecard in a line, and in full in the run."""
+    logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
 
 
 if __name__ == "__main__":

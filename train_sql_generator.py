@@ -30,9 +30,10 @@ from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.schema_split import split_by_schema
 from finetune.scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
+from finetune.screen import in_full
 from finetune.settings import ON_GPU, SharedFlags, SharedTrainingArguments, problems
-from finetune.sql_cleaning import check_dialect, clean_parts
-from finetune.supervision import audit, encode_rows, format_audit, prompt_token_ids
+from finetune.sql_cleaning import check_dialect, clean_parts, tell_cleaning
+from finetune.supervision import audit, audit_headline, encode_rows, format_audit, prompt_token_ids
 from metrics.sql_execution.sql_execution import summarize
 
 import torch
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
         "validation": encode_rows(rows.validation[: flags.max_validation_rows], prompt, tokenizer, flags.max_length),
     }
     report = audit(splits, tokenizer)
-    logger.info(format_audit(report))
+    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
     compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -251,8 +252,8 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     rows = load_rows(flags.dataset, COLUMNS, *split, flags.encoding, given, hold_out=split_by_schema)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.validation)
-    summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
-    logger.info("\n".join([*summaries, format_leaks(findings["leaks"])]))
+    tell_cleaning(findings["cleaning"])
+    logger.info(format_leaks(findings["leaks"]))
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
@@ -369,7 +370,7 @@ def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Sc
         reports.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
     for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
-        logger.info(scorecard.format(name))
+        logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))
         if not scorecard.changed:
             logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")
 

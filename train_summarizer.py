@@ -22,11 +22,12 @@ from finetune.logged_models import SUMMARIZATION
 from finetune.preflight import preflight
 from finetune.prompts import Prompt
 from finetune.quantization import DTYPES, is_sharded
+from finetune.screen import in_full
 from finetune.settings import SharedFlags, SharedTrainingArguments, problems
 from finetune.summarization import drop_empty, encode_summaries, longest_first, warn_of_long_articles
 from finetune.summarizers import Summarizer
 from finetune.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
-from finetune.supervision import IGNORED, Supervision, audit, format_audit
+from finetune.supervision import IGNORED, Supervision, audit, audit_headline, format_audit
 from metrics.rouge.rouge import ROUGE
 
 from peft import LoraConfig
@@ -114,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
     leaks = text_leaks(rows, "article")
     splits, data = encode(rows, leaks, flags, prompt, tokenizer)
     report = audit(splits, tokenizer)
-    logger.info(format_audit(report))
+    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -259,7 +260,8 @@ def finish(trainer: SummaryTrainer, card: dict, summarizer: Summarizer, scorecar
     reports.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
     for name, scorecard in scorecards.items():
         scorecard.log(name, card["run_id"], step, datasets[name])
-        logger.info(scorecard.format(f"{name}, step {step}"))
+        title = f"{name}, step {step}"
+        logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
         if not scorecard.changed:
             logger.error("the adapter changed none of the summaries: the run was too short, or its rate too low.")
 

@@ -8,6 +8,7 @@ from finetune import tracking
 from finetune.console import InputError
 from finetune.loftq import replace_with_loftq
 from finetune.preflight import Preflight
+from finetune.screen import DETAIL, in_full
 
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
@@ -50,13 +51,13 @@ def init_adapter(
     """
     if init_lora_weights == "loftq":
         count = replace_with_loftq(model, load_original())
-        logger.info(f"LoftQ: the adapters of {count} layers start with the error of quantisation")
+        logger.info(f"LoftQ: the adapters of {count} layers start with the error of quantisation", extra=DETAIL)
     elif init_lora_weights == "eva":
         rows = dataset.select(range(min(EVA_ROWS, len(dataset))))
         columns = [name for name in rows.column_names if name != "length"]
         loader = DataLoader(rows.select_columns(columns), EVA_BATCH, collate_fn=collator)
         _init_eva(model, loader)
-        logger.info(f"EVA: the adapters start along the main directions of {len(rows)} rows")
+        logger.info(f"EVA: the adapters start along the main directions of {len(rows)} rows", extra=DETAIL)
 
 
 def _init_eva(model: PeftModel, loader: Iterable) -> None:
@@ -98,10 +99,12 @@ def log_plan(trainer: Trainer, plan: Preflight | None) -> None:
     args, rows = trainer.args, len(trainer.train_dataset)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainable, total = trainer.model.get_nb_trainable_parameters()
-    logger.info(
+    steps = (
         f"{args.per_device_train_batch_size} sequences x {args.gradient_accumulation_steps} accumulation"
         f" x {args.world_size} process{'es' * (args.world_size > 1)} = {batch} per step;"
-        f" {rows} rows / {batch} = {rows / batch:.1f} steps an epoch\n"
-        f"{trainable:,} of {total:,} parameters trained ({trainable / total:.2%})\n"
-        f"checkpoints: {args.output_dir}"
+        f" {rows} rows / {batch} = {rows / batch:.1f} steps an epoch"
     )
+    trained = f"{trainable:,} of {total:,} parameters trained ({trainable / total:.2%})"
+    logger.info(f"{steps}; {trainable / total:.2%} of the parameters trained", extra=in_full(f"{steps}\n{trained}"))
+    if args.process_index == 0:
+        tracking.log_messages()  # A run that is killed has them so far.

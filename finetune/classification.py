@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from finetune import stopping
+from finetune import screen, stopping
 from finetune.labels import Labels
 from finetune.tokenizer_repairs import check_ids
 
@@ -79,6 +79,7 @@ def compute_logits(model, tokenizer, pieces: list[dict], batch_size: int) -> np.
         columns = [{k: v for k, v in pieces[index].items() if k != "length"} for index in indices]
         batch = tokenizer.pad(columns, return_tensors="pt").to(model.device)
         found |= dict(zip(indices, model(**batch).logits.float().cpu().numpy(), strict=True))
+        screen.advance(len(indices))
     model.train(was_training)
     return np.stack([found[index] for index in range(len(pieces))])
 

@@ -4,23 +4,21 @@ import dataclasses
 import inspect
 import logging
 import os
-import re
 import sys
 import traceback
 import warnings
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
-from finetune import stopping, trainer_flags
+from finetune import screen, stopping, trainer_flags
 from finetune.redaction import redact, redact_arguments
+from finetune.screen import for_stream
 
 import transformers
 from transformers import HfArgumentParser
 
 logger = logging.getLogger(__name__)
 _results, _is_closed = None, False
-# All of C0 but tab and newline, C1, and the characters that order text from right to left.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class InputError(Exception):
@@ -42,10 +40,12 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+        self.add_argument("--verbose", action="store_true", help="say all on stderr, in full")
 
     def parse_args(self, arguments=None, namespace=None):
         """Return the flags; none is unknown."""
         found, unknown = self.parse_known_args(arguments, namespace)
+        screen.set_verbose(found.verbose)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(redact_arguments(unknown))}")
         return found
@@ -102,6 +102,7 @@ class ScriptParser(HfArgumentParser):
         namespace, unknown = self.parse_known_args([*arguments, *kept])
         if unknown:
             raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
+        screen.set_verbose(namespace.verbose)
         values, given = vars(namespace), trainer_flags.given_names(arguments)
         refused = trainer_flags.settle(values, self.defaults(), given, trainer_flags.given_names(kept))
         try:
@@ -155,9 +156,10 @@ def print_result(text: str) -> None:
     """
     if not is_main_process():
         return
-    stream = _results or sys.stdout
+    stream, line = _results or sys.stdout, screen.clear()
     try:
         print(for_stream(text, stream), file=stream, flush=True)
+        screen.restore(line)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -193,25 +195,9 @@ def _drop_results() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
 
 
-def for_stream(text: str, stream: TextIO) -> str:
-    """Return text as it is, or for a terminal with its control characters shown.
-
-    A model's text, or a value of a database, may hold sequences that a terminal obeys: that rewrite its lines or its
-    clipboard (ESC, OSC, C1), or that show text in another order than it has. They become \\uXXXX, so that JSON stays
-    JSON.
-    """
-    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if stream.isatty() else text
-
-
-class _StreamFormatter(logging.Formatter):
-    """Formats a message for stderr, without secrets, see `for_stream`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return for_stream(redact(super().format(record)), sys.stderr)
-
-
 def _show_traceback(*error) -> None:
     """Print what nobody expected, without secrets."""
+    screen.clear()
     print(for_stream(redact("".join(traceback.format_exception(*error))), sys.stderr), end="", file=sys.stderr)
 
 
@@ -245,9 +231,7 @@ def run(main) -> None:
     global _results
     _results = _take_stdout()
     level = logging.INFO if is_main_process() else logging.ERROR
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_StreamFormatter("%(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    screen.install(level, is_main_process())
     quiet_libraries()
     sys.excepthook = _show_traceback
     stopping.install()
@@ -255,6 +239,7 @@ def run(main) -> None:
         main()
         _results.flush()
     except InputError as error:
+        screen.clear()
         if is_main_process():
             print(for_stream(f"error: {error}", sys.stderr), file=sys.stderr)
         sys.exit(2)
@@ -262,5 +247,6 @@ def run(main) -> None:
         _drop_results()
         sys.exit(141)
     except KeyboardInterrupt:
+        screen.clear()
         print("error: stopped by a signal.", file=sys.stderr)
         sys.exit(stopping.exit_status())

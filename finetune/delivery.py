@@ -12,6 +12,7 @@ from finetune.checkpoint_models import link_scores, log_checkpoint
 from finetune.checkpoints import CARD, load_card
 from finetune.inside import delete_numbered
 from finetune.model_entries import logged_models
+from finetune.screen import DETAIL
 from finetune.spool import OFFLINE_TAG, place_of, read_header, step_of
 
 import mlflow
@@ -178,7 +179,7 @@ class Delivery:
             self._log_model(folder, step, entry["dataset"])
             cost.append(f"a model in {time.perf_counter() - start:.1f} s")
         if cost:
-            logger.info(f"{folder.name} is in MLflow: {', '.join(cost)}")
+            logger.info(f"{folder.name} is in MLflow: {', '.join(cost)}", extra=DETAIL)
         delete_numbered(folder.parent, self.spool)
 
     def _log_model(self, folder: Path, step: int, dataset: tuple[str, str]) -> None:

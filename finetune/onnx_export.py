@@ -20,7 +20,7 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"--export onnx needs {error.name}; install it with `pip install onnx onnxruntime onnxscript`."
+            f"--export onnx needs the package {error.name}: pip install -r requirements-onnx.txt."
         ) from error
 
 

@@ -9,7 +9,8 @@ from finetune import reports, tracking
 from finetune.console import InputError
 from finetune.generation import BATCH_SIZE, Generation, generate_all
 from finetune.prompts import Prompt
-from finetune.sharing import share_out
+from finetune.screen import Progress
+from finetune.sharing import own_share, share_out
 from finetune.supervision import prompt_token_ids
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 
@@ -101,6 +102,17 @@ class Scorecard:
             }
             for row, before, after, judged_before, judged_after in together
         ]
+
+    def headline(self, title: str) -> str:
+        """Return the scorecard in a line."""
+        before, after = self.base.scores, self.adapter.scores
+        if not after["rows_scored"]:
+            return " ".join(self.format(title).split())
+        low, high = after["exec_accuracy_low"], after["exec_accuracy_high"]
+        return (
+            f"{title}: {after['exec_accuracy']:.1%} of {after['rows_scored']} questions right (95 %: {low:.1%} to"
+            f" {high:.1%}), by the base {before['exec_accuracy']:.1%}"
+        )
 
     def format(self, title: str) -> str:
         """Return the scorecard as a table for the terminal."""
@@ -202,9 +214,10 @@ def compare(
         is_unwrapped: fences and prefixes around an answer are taken off.
     """
     options = batch_size, dialect, is_unwrapped
-    after = answer_rows(model, tokenizer, prompt, rows, *options)
-    with model.disable_adapter():
-        before = answer_rows(model, tokenizer, prompt, rows, *options)
+    with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
+        after = answer_rows(model, tokenizer, prompt, rows, *options)
+        with model.disable_adapter():
+            before = answer_rows(model, tokenizer, prompt, rows, *options)
     return Scorecard(rows, before, after)
 
 

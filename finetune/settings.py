@@ -46,7 +46,7 @@ class SharedFlags:
     )
     resume: str | None = field(
         default=None,
-        metadata={"help": "go on with this run and its flags, here or elsewhere; others only where the maths stays"},
+        metadata={"help": "go on with this run, or with the last, and its flags; others only where the maths stays"},
     )
     log_checkpoints: str = field(
         default="best",
@@ -66,6 +66,9 @@ class SharedFlags:
         default=True, metadata={"help": "before training, try the longest rows: memory, and an estimate of the time"}
     )
     preflight_only: bool = field(default=False, metadata={"help": "print that as JSON, and do not train"})
+    verbose: bool = field(
+        default=False, metadata={"help": "say all on stderr, in full; it stands in the run's messages in any case"}
+    )
 
 
 @dataclass

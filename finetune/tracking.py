@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune import delivery, journal, stores, trackers
+from finetune import delivery, journal, screen, stores, trackers
 from finetune.checkpoints import TASK_TAG
 from finetune.console import InputError
 from finetune.data import Rows
@@ -87,6 +87,12 @@ def log_dict(values: dict, name: str, run_id: str | None = None) -> None:
     log_text(json.dumps(redact_values(values), indent=2, default=str), name, run_id)
 
 
+def log_messages(run_id: str | None = None) -> None:
+    """Log what this process has said so far, in full, into a run, by default the one in training."""
+    if text := screen.kept():
+        log_text(text, screen.kept_name(), run_id)
+
+
 def set_tag(name: str, value: str) -> None:
     """Set a tag of the run in training, without secrets."""
     if running := journal.active():
@@ -113,6 +119,8 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
         for group, settings in groups.items()
         for name, value in settings.items()
     }
+    for group, settings in (groups | {"training": redact_values(training)}).items():
+        logger.info(f"Parameters, {group}: {json.dumps(settings, default=str)}", extra=screen.DETAIL)
     log_params({name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items()})
     trackers.show_settings(groups)
     log_dict(groups | {"training": training}, "parameters.json")
@@ -179,7 +187,7 @@ def log_setup(
     """
     sizes = {f"{name}_rows": len(rows) for name, rows in parts.items()}
     groups = {
-        "script": asdict(flags),
+        "script": {name: value for name, value in asdict(flags).items() if name != "verbose"},
         "lora": lora.to_dict(),
         "quantization": card["quantization"] or {},
         "data": {"source": source.source, "split_by": source.split_by, **sizes, **data},

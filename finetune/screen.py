@@ -1,0 +1,262 @@
+"""What a script says on stderr: one line a message and one that shows progress; the whole is kept for the run.
+
+Messages go through logging. `extra=DETAIL` is for --verbose and the run alone; `extra=in_full(text)` says there in full
+what the message says in a line. Of a library's warning one line is shown, once.
+"""
+
+import logging
+import re
+import shutil
+import sys
+import time
+import warnings
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from finetune.redaction import redact
+
+# All of C0 but tab and newline, C1, and the characters that order text from right to left.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+DETAIL = {"detail": True}
+OWN = ("finetune", "metrics", "__main__")  # The first parts of our own loggers' names.
+CLEAR = "\r\x1b[K"
+# Seconds between two states of a progress line: on a terminal, and in what is read afterwards.
+QUICK, SLOW = 0.2, 30
+MAX_KEPT = 5000  # messages
+_state = {"verbose": False, "screen": None, "open": None}
+_kept: deque[str] = deque(maxlen=MAX_KEPT)
+STARTED = datetime.now(UTC)
+
+
+def in_full(text: str) -> dict:
+    """Return the `extra` of a message that is a short form of this text."""
+    return {"whole": text}
+
+
+def set_verbose(verbose: bool) -> None:
+    """Show messages in full from now on."""
+    _state["verbose"] = bool(verbose)
+
+
+def for_stream(text: str, stream: TextIO) -> str:
+    """Return text as it is, or for a terminal with its control characters shown.
+
+    A model's text, or a value of a database, may hold sequences that a terminal obeys: that rewrite its lines or its
+    clipboard (ESC, OSC, C1), or that show text in another order than it has. They become \\uXXXX, so that JSON stays
+    JSON.
+    """
+    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if stream.isatty() else text
+
+
+class Formatter(logging.Formatter):
+    """Formats a message without secrets: in full, or in a line."""
+
+    def __init__(self, full: bool = False):
+        super().__init__("%(message)s")
+        self.full = full
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if not self.full and not _is_own(record):
+            return redact(f"{record.name.partition('.')[0]}: {' '.join(text.split())[:200]}")
+        return redact(getattr(record, "whole", text) if self.full else text)
+
+
+class Screen(logging.StreamHandler):
+    """Writes messages to stderr, around the progress line where one is open."""
+
+    def __init__(self):
+        super().__init__(sys.stderr)
+        self.short, self.full, self.line, self.seen = Formatter(), Formatter(full=True), "", set()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_stream((self.full if _state["verbose"] else self.short).format(record), self.stream)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _state["verbose"]:
+            return True
+        if _is_own(record):
+            return not getattr(record, "detail", False)
+        text = self.short.format(record)
+        return record.levelno >= logging.WARNING and text not in self.seen and not self.seen.add(text)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.clear()
+        super().emit(record)
+        self.rewrite(line)
+
+    def clear(self) -> str:
+        """Take the progress line off a terminal and return it."""
+        line, self.line = self.line, ""
+        if line:
+            self.stream.write(CLEAR)
+            self.stream.flush()
+        return line
+
+    def rewrite(self, line: str, final: bool = False) -> None:
+        """Write the progress line in the place of the one before; a final one stays."""
+        if not line:
+            return
+        if not self.is_terminal():
+            self.stream.write(line + "\n")
+        else:
+            width = shutil.get_terminal_size().columns - 1
+            self.stream.write(CLEAR + line[:width] + "\n" * final)
+            self.line = "" if final else line
+        self.stream.flush()
+
+    def is_terminal(self) -> bool:
+        """Say whether lines can be rewritten."""
+        return self.stream.isatty()
+
+
+class Keeper(logging.Handler):
+    """Keeps messages in full."""
+
+    def __init__(self):
+        super().__init__()
+        self.setFormatter(Formatter(full=True))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        _kept.append(f"{moment:%H:%M:%S} {record.levelname.lower()} {self.format(record)}")
+
+
+class Progress:
+    """How far some work is, in one line: rewritten in place on a terminal, now and then a line elsewhere.
+
+    Without a screen, as in a test or in another process than the first, it does nothing.
+
+    Args:
+        what: is being done.
+        total: in `unit`; None where nobody knows.
+        done: before it goes on here.
+        quiet: no line, for what takes a moment.
+    """
+
+    def __init__(self, what: str, total: int | None, unit: str, done: int = 0, quiet: bool = False):
+        self.what, self.total, self.unit, self.quiet = what, total, unit, quiet
+        self.done = self.begun = done
+        self.start = self.shown = time.monotonic()
+        self.note = ""
+
+    def __enter__(self):
+        self.outer, _state["open"] = _state["open"], self
+        return self
+
+    def __exit__(self, *error):
+        _state["open"] = self.outer
+        if error[0] is None:
+            self.close()
+
+    def close(self) -> None:
+        """Write the line that stays."""
+        self._write(self.final(), final=True)
+
+    def update(self, done: int, note: str | None = None) -> None:
+        """Say how much is done, and what else there is to know."""
+        self.done, self.note = done, self.note if note is None else note
+        screen = _state["screen"]
+        if screen and time.monotonic() - self.shown >= (QUICK if screen.is_terminal() else SLOW):
+            self.show()
+
+    def show(self) -> None:
+        """Write the line as it stands."""
+        self.shown = time.monotonic()
+        self._write(self.text())
+
+    def text(self) -> str:
+        """Return the line as it stands."""
+        seconds, done = time.monotonic() - self.start, self.done - self.begun
+        parts = [f"{self.what}: {self._count()}{self.note}", duration(seconds)]
+        if self.total and done:
+            parts.append(f"about {duration(seconds / done * (self.total - self.done))} left")
+        return ", ".join(parts)
+
+    def final(self) -> str:
+        """Return the line that stays."""
+        return f"{self.what}: {self._count()} in {duration(time.monotonic() - self.start)}{self.note}"
+
+    def _count(self) -> str:
+        of = f" of {self.total}" if self.total and self.done != self.total else ""
+        return f"{self.done}{of} {self.unit}"
+
+    def _write(self, line: str, final: bool = False) -> None:
+        screen = _state["screen"]
+        if screen and not self.quiet:
+            with screen.lock:
+                screen.clear()
+                screen.rewrite(line, final)
+
+
+def advance(count: int) -> None:
+    """Count work as done in the progress line that is open; without one do nothing."""
+    if progress := _state["open"]:
+        progress.update(progress.done + count)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as `50 s`, `1 min 40 s` or `1 h 10 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s" if seconds % 60 else f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def clear() -> str:
+    """Take the progress line off the terminal, for what is written there otherwise; return it for `restore`."""
+    screen = _state["screen"]
+    return screen.clear() if screen else ""
+
+
+def restore(line: str) -> None:
+    """Put back the progress line that `clear` has taken off."""
+    if line:
+        _state["screen"].rewrite(line)
+
+
+def kept() -> str:
+    """Return all messages so far in full, with the time of each (UTC)."""
+    return "".join(f"{message}\n" for message in _kept)
+
+
+def kept_name() -> str:
+    """Return where in a run the messages of this process go."""
+    return f"messages/{Path(sys.argv[0] or 'python').stem}-{STARTED:%Y-%m-%dT%H-%M-%SZ}.txt"
+
+
+def install(level: int, is_shown: bool) -> None:
+    """Send messages of this process to stderr, and keep them.
+
+    Args:
+        level: the least of what is shown and kept.
+        is_shown: progress too: of the first process only.
+    """
+    screen = Screen()
+    logging.basicConfig(level=level, handlers=[screen, Keeper()], force=True)
+    _state["screen"] = screen if is_shown else None
+    warnings.showwarning = _show_warning
+    for name in ("transformers", "mlflow", "datasets", "huggingface_hub"):  # They write to stderr themselves.
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+
+
+def show_progress() -> None:
+    """Show progress lines in a process that is not one of the scripts."""
+    _state["screen"] = Screen()
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Make a warning a message: of the package that warns."""
+    package = re.search(r"-packages/(\w+)", str(filename))
+    whole = warnings.formatwarning(message, category, filename, lineno, line)
+    logging.getLogger(package[1] if package else "python").warning(str(message), extra=in_full(whole.rstrip()))
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] in OWN
