@@ -40,9 +40,9 @@ from finetune.output_columns import Columns, look_through
 from finetune.parameters import parse_parameters
 from finetune.prediction_flags import check_database_flags, check_spark_flags, check_task_flags
 from finetune.predictions import OUTPUT_SUFFIXES, Writer, as_json, check_output
+from finetune.progress_line import Progress
 from finetune.prompts import Prompt
 from finetune.quantization import PREDICTION_DTYPES
-from finetune.screen import Progress
 from finetune.stdin_lines import STDIN, Lines
 from finetune.summarization import warn_of_long_articles
 from finetune.summarizers import load_summarizer
@@ -239,7 +239,7 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<run id or last>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("uri", help="runs:/<id or last>/model, models:/NAME@ALIAS, a folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument(
         "--split-sentences", action="store_true", help="--input is a document, .txt or .html, to search"
@@ -253,9 +253,11 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--database", metavar="URL", help="or file, of your own database")
     parser.add_argument("--tables", nargs="+", metavar="T", help="of --database that the model is told of")
     parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
-    parser.add_argument("--max-rows", type=int, default=100, help="rows of a result to fetch")
+    parser.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
     parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
-    parser.add_argument("--retries", type=int, default=0, help="ask again so often, with the error, where SQL fails")
+    parser.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="ask again so often, with the error, where SQL fails"
+    )
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--trust-role", action="store_true", help="run it though the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from finetune.screen import Progress, show_progress
+from finetune.progress_line import Progress
+from finetune.screen import show_progress
 
 PIP = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
 

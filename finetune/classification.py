@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass
 
-from finetune import screen, stopping
+from finetune import stopping
 from finetune.labels import Labels
+from finetune.progress_line import advance
 from finetune.tokenizer_repairs import check_ids
 
 import numpy as np
@@ -79,7 +80,7 @@ def compute_logits(model, tokenizer, pieces: list[dict], batch_size: int) -> np.
         columns = [{k: v for k, v in pieces[index].items() if k != "length"} for index in indices]
         batch = tokenizer.pad(columns, return_tensors="pt").to(model.device)
         found |= dict(zip(indices, model(**batch).logits.float().cpu().numpy(), strict=True))
-        screen.advance(len(indices))
+        advance(len(indices))
     model.train(was_training)
     return np.stack([found[index] for index in range(len(pieces))])
 

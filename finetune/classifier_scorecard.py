@@ -7,7 +7,7 @@ from finetune.classifier_scores import METRICS, confident_mistakes, score_column
 from finetune.classifiers import Classifier
 from finetune.labelled_texts import LabelledTexts
 from finetune.labels import Labels
-from finetune.screen import Progress
+from finetune.progress_line import Progress
 
 import numpy as np
 from mlflow.data.dataset import Dataset

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from finetune import screen, stopping
+from finetune import stopping
 from finetune.console import InputError
+from finetune.progress_line import advance
 from finetune.tokenizer_repairs import check_ids
 
 import torch
@@ -86,7 +87,7 @@ def generate(
             ended = tokenizer.eos_token_id in ids
             ids = ids[: ids.index(tokenizer.eos_token_id)] if ended else ids
             yield index, Generation(tokenizer.decode(ids, skip_special_tokens=True), ids, ended)
-        screen.advance(len(indices))
+        advance(len(indices))
     model.train(was_training)
 
 

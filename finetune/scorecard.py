@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from finetune import reports, tracking
 from finetune.console import InputError
 from finetune.generation import BATCH_SIZE, Generation, generate_all
+from finetune.progress_line import Progress
 from finetune.prompts import Prompt
-from finetune.screen import Progress
 from finetune.sharing import own_share, share_out
 from finetune.supervision import prompt_token_ids
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from finetune import reports, tracking
 from finetune.generation import Generation
-from finetune.screen import Progress
+from finetune.progress_line import Progress
 from finetune.sharing import own_share, share_out
 from finetune.summarizers import Summarizer
 from finetune.supervision import IGNORED, Supervision

@@ -1,6 +1,6 @@
 """The progress line of a training: steps, loss, the held-out rows' loss, and about how long is left."""
 
-from finetune.screen import Progress
+from finetune.progress_line import Progress
 
 from transformers import TrainerCallback
 
