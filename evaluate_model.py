@@ -220,7 +220,8 @@ def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]
     if not flags.clean:
         return rows, []
     cleaning = clean_rows(rows, dialect)
-    tell_cleaning({flags.name: cleaning.summary()}, f"scorecard/{flags.name}_skipped.json")
+    where = f"scorecard/{flags.name}_skipped.json of the run" if flags.log else "--verbose says why"
+    tell_cleaning({flags.name: cleaning.summary()}, where)
     refuse_nothing_left(cleaning, f"row of {flags.dataset}", dialect)
     return cleaning.rows, cleaning.dropped
 

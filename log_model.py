@@ -11,7 +11,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from finetune import console, runs, tracking
+from finetune import console, runs, screen, tracking
 from finetune.adapter_files import check_adapter, check_numbers
 from finetune.checkpoints import digest_of, find_checkpoint, load_card
 from finetune.classifiers import log_classifier
@@ -204,7 +204,7 @@ def replay(model: str, card: dict) -> list[list]:
         file.flush()
         script = str(Path(__file__).parent / "predict.py")
         # As in training: in another type near ties may fall otherwise.
-        options += ["--compute-dtype", "recorded"]
+        options += ["--compute-dtype", "recorded", *["--verbose"] * screen.is_verbose()]
         command = [sys.executable, script, model, "--input", file.name, "--json", *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

@@ -4,6 +4,7 @@ With nothing but the standard library: it makes the environment that everything 
 printed in full where it fails.
 """
 
+import os
 import queue
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+os.environ.pop("WANDB_MODE", None)  # With it, the package would look for transformers.
 from finetune.progress_line import Progress
 from finetune.screen import show_progress
 

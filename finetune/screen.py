@@ -10,6 +10,7 @@ import shutil
 import sys
 import warnings
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -35,6 +36,11 @@ def in_full(text: str) -> dict:
 def set_verbose(verbose: bool) -> None:
     """Show messages in full from now on."""
     _state["verbose"] = bool(verbose)
+
+
+def is_verbose() -> bool:
+    """Say whether messages are shown in full."""
+    return _state["verbose"]
 
 
 def for_stream(text: str, stream: TextIO) -> str:
@@ -88,8 +94,7 @@ class Screen(logging.StreamHandler):
         """Take the progress line off a terminal and return it."""
         line, self.line = self.line, ""
         if line:
-            self.stream.write(CLEAR)
-            self.stream.flush()
+            self._put(CLEAR)
         return line
 
     def rewrite(self, line: str, final: bool = False) -> None:
@@ -97,12 +102,16 @@ class Screen(logging.StreamHandler):
         if not line:
             return
         if not self.is_terminal():
-            self.stream.write(line + "\n")
+            self._put(line + "\n")
         else:
             width = shutil.get_terminal_size().columns - 1
-            self.stream.write(CLEAR + line[:width] + "\n" * final)
+            self._put(CLEAR + line[:width] + "\n" * final)
             self.line = "" if final else line
-        self.stream.flush()
+
+    def _put(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # A full disk, or a reader that has gone, ends no training.
+            self.stream.write(text)
+            self.stream.flush()
 
     def is_terminal(self) -> bool:
         """Say whether lines can be rewritten."""

@@ -94,11 +94,11 @@ def clean_parts(rows: Rows, dialect: str = "sqlite") -> dict:
     return findings
 
 
-def tell_cleaning(findings: dict[str, dict], table: str = "skipped_rows.json") -> None:
+def tell_cleaning(findings: dict[str, dict], where: str = "skipped_rows.json of the run") -> None:
     """Say what cleaning has left out and mended, by part, in a line; with --verbose by reason.
 
     Args:
-        table: of the run, which holds the rows that are left out.
+        where: the rows that are left out stand, with the reasons.
     """
     found = [
         f"{name}: {part['rows_given'] - part['rows_kept']} of {part['rows_given']} left out,"
@@ -107,7 +107,7 @@ def tell_cleaning(findings: dict[str, dict], table: str = "skipped_rows.json") -
         if part["dropped"] or part["rewritten"]
     ]
     whole = "\n".join(f"Cleaning, {name}: {part}" for name, part in findings.items())
-    logger.info(f"Cleaning, {'; '.join(found)} ({table} of the run)", extra=in_full(whole) | {"detail": not found})
+    logger.info(f"Cleaning, {'; '.join(found)} ({where})", extra=in_full(whole) | {"detail": not found})
 
 
 def refuse_nothing_left(cleaning: Cleaning, what: str, dialect: str) -> None:

@@ -160,6 +160,17 @@ def test_a_file_gets_lines_and_a_terminal_one_line_that_is_rewritten():
     assert b"row 20 is odd\r\n" in seen
 
 
+def test_work_goes_on_where_nobody_reads_its_progress(shown, monkeypatch):
+    def full(text: str):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(progress_line, "QUICK", 0)
+    shown.write = full
+    with Progress("rows", 2, "read"):
+        advance(1)
+        advance(1)
+
+
 def test_long_lines_are_cut_to_the_width_of_the_terminal(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Stream(True))
     monkeypatch.setenv("COLUMNS", "20")
