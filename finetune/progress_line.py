@@ -78,10 +78,10 @@ class Progress:
                 screen.rewrite(line, final)
 
 
-def advance(count: int) -> None:
-    """Count work as done in the progress line that is open; without one do nothing."""
+def advance(count: int, note: str | None = None) -> None:
+    """Count work as done in the progress line that is open, with a word on it; without one do nothing."""
     if progress := Progress.open:
-        progress.update(progress.done + count)
+        progress.update(progress.done + count, note)
 
 
 def duration(seconds: float) -> str:

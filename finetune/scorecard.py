@@ -3,12 +3,14 @@
 import logging
 import math
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 
 from finetune import reports, tracking
 from finetune.console import InputError
 from finetune.generation import BATCH_SIZE, Generation, generate_all
-from finetune.progress_line import Progress
+from finetune.progress_line import Progress, advance
 from finetune.prompts import Prompt
 from finetune.sharing import own_share, share_out
 from finetune.supervision import prompt_token_ids
@@ -193,7 +195,12 @@ def answer_rows(
     seconds = time.perf_counter() - start
     texts = [unwrap(generation.text) if is_unwrapped else generation.text for generation in found]
     changed = sum(generation.text != text for generation, text in zip(found, texts, strict=True))
-    verdicts = judge_all([(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect)
+    advance(0, ", judging")
+    with redirect_stderr(StringIO()):  # Its bar, which only a terminal gets, would run into the line of the script.
+        verdicts = judge_all(
+            [(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect
+        )
+    advance(0, "")
     return Answers(found, verdicts, seconds, changed)
 
 

@@ -83,7 +83,8 @@ def test_verbose_shows_all(shown):
     assert "hidden" not in shown.getvalue()
 
 
-def test_a_library_warns_once_and_in_a_line(shown):
+def test_a_library_warns_once_and_in_a_line(shown, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", screen._show_warning)  # pytest puts back its own.
     for _ in range(3):
         library.warning("the driver is too old:\n  " + "x" * 500)
         library.info("nobody asked")
