@@ -105,6 +105,6 @@ def log_plan(trainer: Trainer, plan: Preflight | None) -> None:
         f" {rows} rows / {batch} = {rows / batch:.1f} steps an epoch"
     )
     trained = f"{trainable:,} of {total:,} parameters trained ({trainable / total:.2%})"
-    logger.info(f"{steps}; {trainable / total:.2%} of the parameters trained", extra=in_full(f"{steps}\n{trained}"))
+    logger.info(f"{steps}; {plan.headline()}" if plan else steps, extra=in_full(f"{steps}\n{trained}"))
     if args.process_index == 0:
         tracking.log_messages()  # A run that is killed has them so far.

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from finetune.console import InputError
 from finetune.memory import memory_limit, peak_memory
 from finetune.quantization import faster_dtypes, is_sharded
-from finetune.screen import in_full
+from finetune.screen import DETAIL
 from finetune.trainer_checks import check_trainer
 from finetune.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
@@ -58,12 +58,12 @@ class Preflight:
         return json.dumps(asdict(self))
 
     def headline(self) -> str:
-        """Return what is shown before training, in a line."""
+        """Return what is shown of it before training: about how long, and in how much memory."""
         again = f", one layer in {self.every_n_layers} computed again" if self.every_n_layers else ""
         shorter = f"; {self.shorter}" if self.shorter else ""
         return (
-            f"Training will take about {format_seconds(self.training_seconds)}, without scorecards, and at most"
-            f" {self.peak_bytes / 1e9:.2f} of {self.limit_bytes / 1e9:.1f} GB{again}{shorter}"
+            f"about {format_seconds(self.training_seconds)} without scorecards, at most {self.peak_bytes / 1e9:.2f} of"
+            f" {self.limit_bytes / 1e9:.1f} GB{again}{shorter}"
         )
 
     def format(self) -> str:
@@ -117,7 +117,7 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
         can_drop_rows = hasattr(flags, "max_train_rows") and trainer.args.max_steps < 1
         work = workload(trainer, found.step_seconds / found.tokens)
         found.shorter = shorter(work, can_drop_rows, faster_dtypes(flags.compute_dtype))
-        logger.info(found.headline(), extra=in_full(found.format()))
+        logger.info(found.format(), extra=DETAIL)
     except InputError as error:
         found, problem = None, str(error)
     # All processes end where one of them has no room: the others would wait for it.
