@@ -23,15 +23,14 @@ class LineCallback(TrainerCallback):
         self.line.update(state.global_step, self._note())
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Take up the losses; after an evaluation, a log file gets a line."""
+        """Take up the losses."""
         logs = logs or {}
         if "loss" in logs:
             self.loss = f", loss {logs['loss']:.3g}"
         if "eval_loss" in logs:
             self.held_out = f", held-out loss {logs['eval_loss']:.3g}"
             self.evaluated = ""
-            self.line.note = self._note()
-            self.line.show()
+            self.line.update(state.global_step, self._note())
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         """Count the batches of an evaluation."""

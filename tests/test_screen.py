@@ -180,6 +180,8 @@ def test_long_lines_are_cut_to_the_width_of_the_terminal(monkeypatch):
 
 
 def test_a_training_has_one_line_with_both_losses(shown, monkeypatch):
+    monkeypatch.setattr(progress_line, "QUICK", 0)
+    monkeypatch.setattr(progress_line, "SLOW", 0)
     args, control, state = None, None, SimpleNamespace(max_steps=10, global_step=4)
     callback = LineCallback()
     callback.on_train_begin(args, state, control)
