@@ -10,7 +10,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from finetune import tracking
+from finetune import console, tracking
 from finetune.progress_line import duration
 
 import mlflow
@@ -21,6 +21,7 @@ class Steps:
 
     def __init__(self, count: int):
         self.count, self.number, self.start = count, 0, time.monotonic()
+        console.quiet_libraries()
         tracking.connect()
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # Nothing here comes from the Hub: do not look there.
 
@@ -36,7 +37,8 @@ def script(name: str, *arguments: str, given: str | None = None) -> list[str]:
     Args:
         given: its stdin.
     """
-    print(f"\n$ python {name} {shlex.join(arguments)}", flush=True)
+    lines = f"  # with {len(given.splitlines())} lines on stdin" if given else ""
+    print(f"\n$ python {name} {shlex.join(arguments)}{lines}", flush=True)
     command = [sys.executable, str(FOLDER.parent / name), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, input=given, text=True, cwd=FOLDER.parent, check=False)
     if done.returncode:
