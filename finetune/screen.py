@@ -21,6 +21,7 @@ from finetune.redaction import redact
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 DETAIL = {"detail": True}
 OWN = ("finetune", "metrics", "__main__")  # The first parts of our own loggers' names.
+WARNED = "warnings."  # begins the names of the loggers that warnings go through
 CLEAR = "\r\x1b[K"
 MAX_KEPT = 5000  # messages
 _state = {"verbose": False, "screen": None}
@@ -63,7 +64,7 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if not self.full and not _is_own(record):
-            return redact(f"{record.name.partition('.')[0]}: {' '.join(text.split())[:200]}")
+            return redact(f"{record.name.removeprefix(WARNED).partition('.')[0]}: {' '.join(text.split())[:200]}")
         return redact(getattr(record, "whole", text) if self.full else text)
 
 
@@ -182,7 +183,10 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
     """Make a warning a message: of the package that warns."""
     package = re.search(r"-packages/(\w+)", str(filename))
     whole = warnings.formatwarning(message, category, filename, lineno, line)
-    logging.getLogger(package[1] if package else "python").warning(str(message), extra=in_full(whole.rstrip()))
+    # Not the package's own logger, which may keep its messages to itself, as torch's does.
+    logging.getLogger(WARNED + (package[1] if package else "python")).warning(
+        str(message), extra=in_full(whole.rstrip())
+    )
 
 
 def _is_own(record: logging.LogRecord) -> bool:
