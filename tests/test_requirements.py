@@ -86,7 +86,8 @@ def test_what_pip_is_at_is_read_from_its_lines():
     assert install.state_of([*said, "Successfully installed scipy torch\n"]) == (2, "")
 
 
-def test_pip_is_shown_in_full_where_it_fails(tmp_path, capfd):
+def test_pip_is_shown_in_full_where_it_fails(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(install, "show_progress", lambda: None)  # It would stay for the tests that follow.
     (tmp_path / "none.txt").write_text("no such requirement at all\n")
     assert install.main(["-r", str(tmp_path / "none.txt")]) != 0
     assert "no such requirement at all" in capfd.readouterr().err
