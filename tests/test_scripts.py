@@ -86,10 +86,10 @@ def test_training_prints_the_run_id_and_nothing_else(trained_run):
     messages = trained_run["process"].stderr
     assert "rows without supervised EOS: 0" in said_in_full(trained_run["id"])
     assert "8 sequences x 1 accumulation x 1 process = 8 per step" in messages
-    shown = [line.partition(":")[0].partition(" in ")[0] for line in messages.splitlines()]
-    assert len(shown) <= 10, messages
-    assert shown.count("training") >= 1
-    assert re.search(r"^training: 24 steps in .*, loss [0-9.]+, held-out loss [0-9.]+$", messages, flags=re.MULTILINE)
+    # Of progress there are more lines where it is slow.
+    assert len(re.findall(r"^(?!training: |questions, )", messages, flags=re.MULTILINE)) <= 8, messages
+    ended = r"^training: 24 steps in .*, loss [0-9.e-]+, held-out loss [0-9.e-]+$"
+    assert len(re.findall(ended, messages, flags=re.MULTILINE)) == 1, messages
     for unwanted in ("%|", "{'loss'", "Supervision audit", "Warning"):
         assert unwanted not in messages
     for kept in ("Parameters, lora: {", "[supervised]", "[masked]", "Preflight", "tokens a second"):
