@@ -18,6 +18,7 @@ from finetune import InputError, console
 from finetune.console import Parser
 from finetune.logged_models.opening import LoggedModel, load_model, open_model
 from finetune.logged_models.refusals import check_writable, logging_into
+from finetune.logged_models.uris import name_last
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.card import CLASSIFICATION, SUMMARIZATION
 from finetune.models.classifier.classifier import load_classifier
@@ -34,7 +35,7 @@ from finetune.rows.files.reading import read_rows
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import spell_out
 from finetune.rows.loading import complete_rows, part_of
-from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left
+from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left, tell_cleaning
 from finetune.runs import tracking
 
 import mlflow
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse(arguments)
     tracking.connect()
     rows = load(flags)
-    logged = open_model(flags.uri)
+    logged = open_model(name_last(flags.uri))
     rows = name_columns(rows, flags, logged)
     flags.run = find_run(logged) if flags.log else None
     if logged.card["task"] == CLASSIFICATION:
@@ -145,7 +146,7 @@ def refuse_no_change(shares: list[float]) -> None:
 def parse(arguments: list[str] | None):
     """Return the flags, checked."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("uri", help="runs:/<run id or last>/model, models:/NAME@ALIAS, or a checkpoint folder")
     parser.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
     parser.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what the file calls the model's columns"
@@ -230,7 +231,8 @@ def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]
     if not flags.clean:
         return rows, []
     cleaning = clean_rows(rows, dialect)
-    logger.info(f"Cleaning: {cleaning.summary()}")
+    where = f"scorecard/{flags.name}_skipped.json of the run" if flags.log else "--verbose says why"
+    tell_cleaning({flags.name: cleaning.summary()}, where)
     refuse_nothing_left(cleaning, f"row of {flags.dataset}", dialect)
     return cleaning.rows, cleaning.dropped
 
@@ -262,6 +264,7 @@ def log_rows(flags, rows: list[dict], columns: tuple[str, ...]) -> Iterator[tupl
     logger.info(f"logging into run {run_id} of {mlflow.get_tracking_uri()}")
     with logging_into(flags.run, " The scores are those printed above."):
         yield run_id, tracking.log_dataset(run_id, rows, columns, source, name, "evaluation")
+        tracking.log_messages(run_id)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from finetune import InputError, console
+from finetune import InputError, console, screen
 from finetune.console import Parser
 from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
+from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import check_writable, logging_into, refuse_deleted
 from finetune.logged_models.writing.classifier_models import log_classifier
 from finetune.logged_models.writing.onnx_export import check_packages, export_onnx
@@ -28,7 +29,8 @@ from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.prompts import Prompt
 from finetune.runs import lifecycle, tracking
-from finetune.runs.checkpoints import find_checkpoint
+from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
+from finetune.screen import DETAIL
 
 import mlflow
 import numpy as np
@@ -42,7 +44,7 @@ EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weigh
 def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     parser = Parser(description=__doc__)
-    parser.add_argument("run", help="run id, or runs:/<id>")
+    parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     parser.add_argument(
         "--checkpoint", default="best", help="which checkpoint: best, last, or its step (of a classifier, its epoch)"
     )
@@ -87,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(lifecycle.sync(flags.run, flags.sync))
         return
-    run = tracking.find_run(flags.run)
+    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
     check_writable(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = load_card(checkpoint)
@@ -102,6 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         parity = log_and_check(flags, run, checkpoint, why, flags.name)
         if flags.export:
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        tracking.log_messages(run.info.run_id)
     for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
         console.print_result(printed)
     if not parity:
@@ -147,7 +150,7 @@ def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str |
     if found := find_logged(run, name, digest_of(checkpoint, kind or flags.mode)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
-    logger.info(f"logging {checkpoint} ({why})")
+    logger.info(f"logging {checkpoint} ({why})", extra=DETAIL)
     if kind == ONNX:
         with tempfile.TemporaryDirectory() as folder:
             model_id = log_classifier(run, checkpoint, name, export_onnx(checkpoint, Path(folder)))
@@ -242,7 +245,7 @@ def replay(model: str, card: dict) -> list[list]:
         file.flush()
         script = str(Path(__file__).parent / "predict.py")
         # As in training: in another type near ties may fall otherwise.
-        options += ["--compute-dtype", "recorded"]
+        options += ["--compute-dtype", "recorded", *["--verbose"] * screen.is_verbose()]
         command = [sys.executable, script, model, "--input", file.name, "--json", *options]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

@@ -17,6 +17,7 @@ from pathlib import Path
 from finetune import InputError, console
 from finetune.console import Parser
 from finetune.logged_models.opening import LoggedModel, load_model, load_tokenizer_of, open_model
+from finetune.logged_models.uris import name_last
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION
 from finetune.models.classifier.classifier import check_threshold, load_classifier
@@ -38,11 +39,11 @@ from finetune.predicting.input_rows import asked, check_length, check_schema_len
 from finetune.predicting.output_columns import Columns, look_through
 from finetune.predicting.stdin_lines import STDIN, Lines
 from finetune.predicting.streams import OUTPUT_SUFFIXES, Writer, as_json, check_output
+from finetune.progress_line import Progress
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
 from finetune.runs import tracking
 
 import pyarrow as pa
-from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory at a time
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse(arguments)
     if not os.path.isfile(Path(flags.uri) / CARD):  # A checkpoint on this disk needs no store, and makes none.
         tracking.connect()
+        flags.uri = name_last(flags.uri)
     database = open_database(flags.database, flags.tables) if flags.database else None
     if database and flags.execute:
         check_role(database, flags.trust_role)
@@ -111,10 +113,10 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
         dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
         dialogue.hold((asked(row, flags) for row in rows), partial(write_sql, model, tokenizer, prompt, parameters))
         return
-    predicted = pa.schema({"sql": pa.string(), "ended": pa.bool_()})
+    predicted, seen = pa.schema({"sql": pa.string(), "ended": pa.bool_()}), 0
     with (
         Writer(flags.output, columns, predicted) as writer,
-        tqdm(unit=" rows", disable=flags.question is not None) as progress,
+        Progress("questions", flags.rows, "answered", quiet=flags.question is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
             prompts = [tokenizer(prompt.render(asked(row, flags)))["input_ids"] for row in chunk]
@@ -123,7 +125,8 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
             found = [columns.add(row, {"sql": a.text, "ended": a.ended}) for row, a in zip(chunk, answers, strict=True)]
             lines = [format_answer(row, a, flags, columns) for row, a in zip(found, answers, strict=True)]
             writer.write(found, lines)
-            progress.update(len(chunk))
+            seen += len(chunk)
+            progress.update(seen)
 
 
 def classify(flags, logged: LoggedModel, parameters: dict) -> None:
@@ -143,7 +146,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     seen, flagged, long_texts = 0, [], 0
     with (
         Writer(flags.output, columns, predicted) as writer,
-        tqdm(unit=" texts", disable=flags.text is not None) as progress,
+        Progress("texts", flags.rows, "read", quiet=flags.text is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
             encoded = classifier.encode([flags.names.read(row)["text"] for row in chunk])
@@ -156,7 +159,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
             shown = [as_json(columns.add(*pair)) if flags.json else format_labels(*pair, document) for pair in found]
             writer.write([columns.add(*pair) for pair in found], shown)
             seen, long_texts = seen + len(chunk), long_texts + encoded.long_texts
-            progress.update(len(chunk))
+            progress.update(seen)
     card = classifier.card
     warn_of_long_texts(long_texts, seen, card["max_length"], card["long_texts"] == "window", "texts")
     if document:
@@ -183,7 +186,7 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
     seen, long_articles = 0, 0
     with (
         Writer(flags.output, columns, predicted) as writer,
-        tqdm(unit=" articles", disable=flags.text is not None) as progress,
+        Progress("articles", flags.rows, "summarised", quiet=flags.text is not None) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
             articles = summarizer.encode([flags.names.read(row)["article"] for row in chunk])
@@ -193,7 +196,7 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
             lines = [format_answer(row, s, flags, columns) for row, s in zip(found, summaries, strict=True)]
             writer.write(found, lines)
             seen, long_articles = seen + len(chunk), long_articles + articles.long_articles
-            progress.update(len(chunk))
+            progress.update(seen)
     card = summarizer.card
     warn_of_long_articles(long_articles, seen, card["max_length"], card["long_texts"] == "window", "articles")
 
@@ -202,6 +205,7 @@ def look_ahead(read: Callable[[], Iterator[dict]], flags, needed: list[str]) -> 
     """Return the rows, and their columns: of all rows of a file, of the first ones of what is not all there yet."""
     if flags.input is not None:
         columns = look_through(read, flags.input, flags.encoding, flags.output, needed)
+        flags.rows = columns.seen
         return read(), columns
     rows, columns = read(), Columns(output=flags.output)
     first = [] if flags.interactive else list(islice(rows, chunk_size(flags) if flags.output else 1))
@@ -231,7 +235,7 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("uri", help="runs:/<id or last>/model, models:/NAME@ALIAS, a folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
     parser.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
@@ -243,9 +247,11 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--database", metavar="URL", help="your own database: its URL or file")
     parser.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
     parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
-    parser.add_argument("--max-rows", type=int, default=100, help="rows of a result to fetch")
+    parser.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
     parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
-    parser.add_argument("--retries", type=int, default=0, help="how often to ask again, with the error, if SQL fails")
+    parser.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
+    )
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--trust-role", action="store_true", help="run the SQL although the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
@@ -292,7 +298,7 @@ def parse(arguments: list[str] | None):
         if getattr(flags, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")
     check_database_flags(flags)
-    flags.lines, flags.told = Lines(flags.encoding), False
+    flags.lines, flags.told, flags.rows = Lines(flags.encoding), False, None
     is_stdin = flags.input is None and flags.question is None and flags.text is None
     source = flags.input or (STDIN if is_stdin else None)
     check_output("--output", flags.output, source, OUTPUT_SUFFIXES)

@@ -17,7 +17,7 @@ from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import TASKS, Labels
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
 from finetune.reports import classifier_figures, figures
-from finetune.reports.classifier_scorecard import classifier_scorecard
+from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
@@ -27,6 +27,7 @@ from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_in, final_step, start_card
+from finetune.screen import in_full
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
@@ -349,18 +350,23 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
-    logger.info(scorecard.format(f"validation, step {best}, at the thresholds chosen on it"))
+    tell(scorecard, f"validation, step {best}, at the thresholds chosen on it")
     logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
                 f" {state.best_metric}")  # fmt: skip
     if "test" not in splits:
         return
     scorecard = classifier_scorecard(classifier, splits["test"])
     scorecard.log("test", run_id, best, datasets["test"])
-    logger.info(scorecard.format(f"test, best model (step {best})"))
+    tell(scorecard, f"test, best model (step {best})")
     if last != best:
         scorecard = classifier_scorecard(load_classifier(checkpoints[last]), splits["test"])
     scorecard.log("test_last", run_id, last, datasets["test"])
-    logger.info(scorecard.format(f"test, last model (step {last})"))
+    tell(scorecard, f"test, last model (step {last})")
+
+
+def tell(scorecard: ClassifierScorecard, title: str) -> None:
+    """Show a scorecard in a line, and in full in the run."""
+    logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
 
 
 if __name__ == "__main__":

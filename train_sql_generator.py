@@ -26,11 +26,12 @@ from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.rows.splits.schema_split import split_by_schema
-from finetune.rows.sql_cleaning import check_dialect, clean_parts
+from finetune.rows.sql_cleaning import check_dialect, clean_parts, tell_cleaning
 from finetune.rows.sql_rows import encode_rows, prompt_token_ids
-from finetune.rows.supervision import audit, format_audit
+from finetune.rows.supervision import audit, audit_headline, format_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
+from finetune.screen import in_full
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
@@ -159,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         "validation": encode_rows(held_out, prompt, tokenizer, flags.max_length),
     }
     report = audit(splits, tokenizer)
-    logger.info(format_audit(report))
+    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
     compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -267,8 +268,8 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     rows = load_rows(flags.dataset, COLUMNS, *split, flags.encoding, given, hold_out=split_by_schema)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
-    summaries = [f"Cleaning, {name}: {found}" for name, found in findings["cleaning"].items()]
-    logger.info("\n".join([*summaries, format_leaks(findings["leaks"])]))
+    tell_cleaning(findings["cleaning"])
+    logger.info(format_leaks(findings["leaks"]))
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
@@ -385,7 +386,7 @@ def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Sc
         figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
     for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
-        logger.info(scorecard.format(name))
+        logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))
         if not scorecard.changed:
             logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")
 

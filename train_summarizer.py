@@ -22,9 +22,10 @@ from finetune.rows.files.columns import SUMMARIES, parse_columns
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.splits.leaks import text_leaks
-from finetune.rows.supervision import IGNORED, Supervision, audit, format_audit
+from finetune.rows.supervision import IGNORED, Supervision, audit, audit_headline, format_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
+from finetune.screen import in_full
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
@@ -123,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     leaks = text_leaks(rows, "article")
     splits, data = encode(rows, leaks, flags, prompt, tokenizer)
     report = audit(splits, tokenizer)
-    logger.info(format_audit(report))
+    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -269,7 +270,8 @@ def finish(trainer: SummaryTrainer, card: dict, summarizer: Summarizer, scorecar
     figures.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
     for name, scorecard in scorecards.items():
         scorecard.log(name, card["run_id"], step, datasets[name])
-        logger.info(scorecard.format(f"{name}, step {step}"))
+        title = f"{name}, step {step}"
+        logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
         if not scorecard.changed:
             logger.error("the adapter changed none of the summaries: the run was too short, or its rate too low.")
 

@@ -26,7 +26,7 @@ def train(mode: str, scratch: Path, flags: list[str]) -> tuple[float, int, list[
     mlflow.set_tracking_uri(uri)
     mlflow.create_experiment("sql-generator", artifact_location=(place / "artifacts").as_uri())
     command = [sys.executable, str(FOLDER / "train_sql_generator.py"), *flags, "--output-dir", str(place / "outputs"),
-               "--log-checkpoints", mode]  # fmt: skip
+               "--log-checkpoints", mode, "--verbose"]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env=os.environ | {"MLFLOW_TRACKING_URI": uri}
     )

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import re
 import sys
 import threading
 import traceback
@@ -11,15 +10,14 @@ import warnings
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
-from finetune import InputError, stopping
+from finetune import InputError, screen, stopping
 from finetune.redaction import redact, redact_arguments
+from finetune.screen import for_stream
 
 import transformers
 
 logger = logging.getLogger(__name__)
 _results, _is_closed = None, False
-# All of C0 but tab and newline, C1, and the characters that order text from right to left.
-CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class _Formatter(ArgumentDefaultsHelpFormatter):
@@ -35,10 +33,12 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+        self.add_argument("--verbose", action="store_true", help="say all on stderr, in full")
 
     def parse_args(self, arguments=None, namespace=None):
         """Return the flags; none is unknown."""
         found, unknown = self.parse_known_args(arguments, namespace)
+        screen.set_verbose(found.verbose)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(redact_arguments(unknown))}")
         return found
@@ -60,9 +60,10 @@ def print_result(text: str) -> None:
     """
     if not is_main_process():
         return
-    stream = _results or sys.stdout
+    stream, line = _results or sys.stdout, screen.clear()
     try:
         print(for_stream(text, stream), file=stream, flush=True)
+        screen.restore(line)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -98,42 +99,9 @@ def _drop_results() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), (_results or sys.stdout).fileno())
 
 
-def for_stream(text: str, stream: TextIO) -> str:
-    """Return text as it is, or for a terminal with its control characters shown.
-
-    A model's text, or a value of a database, may hold sequences that a terminal obeys: that rewrite its lines or its
-    clipboard (ESC, OSC, C1), or that show text in another order than it has. They become \\uXXXX, so that JSON stays
-    JSON.
-    """
-    return CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if stream.isatty() else text
-
-
-class _StreamFormatter(logging.Formatter):
-    """Formats a message for stderr, without secrets, see `for_stream`.
-
-    Args:
-        inner: makes the message; by default the pattern does.
-    """
-
-    def __init__(self, pattern: str = "%(message)s", inner: logging.Formatter | None = None):
-        super().__init__(pattern)
-        self.inner = inner or logging.Formatter(pattern)
-
-    def format(self, record: logging.LogRecord) -> str:
-        return for_stream(redact(self.inner.format(record)), sys.stderr)
-
-
-def _clean_logs() -> None:
-    """Take secrets out of what libraries say past the root's handler: with handlers of their own, or as warnings."""
-    for found in list(logging.root.manager.loggerDict.values()):
-        for handler in getattr(found, "handlers", ()):
-            if not isinstance(handler.formatter, _StreamFormatter):
-                handler.setFormatter(_StreamFormatter(inner=handler.formatter))
-    logging.captureWarnings(True)
-
-
 def _show_traceback(*error) -> None:
     """Print what nobody expected, without secrets."""
+    screen.clear()
     print(for_stream(redact("".join(traceback.format_exception(*error))), sys.stderr), end="", file=sys.stderr)
 
 
@@ -167,11 +135,8 @@ def run(main) -> None:
     global _results
     _results = _take_stdout()
     level = logging.INFO if is_main_process() else logging.ERROR
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_StreamFormatter("%(message)s"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    screen.install(level, is_main_process())
     quiet_libraries()
-    _clean_logs()
     sys.excepthook = _show_traceback
     threading.excepthook = lambda given: _show_traceback(*given[:3])
     stopping.install()
@@ -179,6 +144,7 @@ def run(main) -> None:
         main()
         _results.flush()
     except InputError as error:
+        screen.clear()
         if is_main_process():
             print(for_stream(f"error: {error}", sys.stderr), file=sys.stderr)
         sys.exit(2)
@@ -192,5 +158,6 @@ def run(main) -> None:
         print(f"error: {shown}... is too long for the name of a file; give a shorter one.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
+        screen.clear()
         print("error: stopped by a signal.", file=sys.stderr)
         sys.exit(stopping.exit_status())

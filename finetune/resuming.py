@@ -13,14 +13,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from finetune import InputError, stopping
-from finetune.logged_models.checkpoint_files import STATE, TASK_TAG
+from finetune import InputError, screen, stopping
+from finetune.logged_models.checkpoint_files import FOLDER_TAG, STATE, TASK_TAG
+from finetune.logged_models.last_run import find_last, is_last
 from finetune.models.bases.configs import changed_fields
 from finetune.models.card import load_card
 from finetune.models.files.adapter_files import check_adapter
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
-from finetune.runs.checkpoints import FOLDER_TAG, STOPPED_TAG, checkpoints_in, folder_of, read_state
+from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
 from finetune.runs.sending import journal, uploads
 from finetune.runs.sending.delivery import replace
 from finetune.runs.trackers import check_trackers
@@ -39,12 +40,14 @@ from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.trainer_flags import given_names
 from finetune.training.mixed_precision import settle_precision
 from finetune.training.progress import ProgressCallback, set_random_state
+from finetune.training.training_line import LineCallback
 
 import mlflow
 from accelerate.utils import broadcast_object_list
 from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import ProgressCallback as TqdmCallback
 from transformers.integrations import MLflowCallback
 
 logger = logging.getLogger(__name__)
@@ -86,8 +89,8 @@ class Origin:
 def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str) -> tuple:
     """Return (flags, training arguments, origin).
 
-    With `--resume RUN` the flags are those that the run was started with; others may be given beside it where
-    they do not change what is trained.
+    With `--resume RUN`, or `--resume last`, the flags are those that the run was started with; others may be given
+    beside it where they do not change what is trained.
 
     Args:
         task: of the script, as in its model cards.
@@ -107,7 +110,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         empty, tags = environment.place(flags, "experiment" in given_names(arguments))
         return flags, args, Origin(absolute(arguments), settings_of(flags, args), empty=empty, tags=tags)
     tracking.connect()
-    run = tracking.find_run(flags.resume)
+    run = _find_last(flags, arguments, task) if is_last(flags.resume) else tracking.find_run(flags.resume)
     environment.check_resumed(run.info.run_id)
     recorded = tracking.load_artifact_json(run.info.run_id, ARTIFACT)
     if recorded is None:
@@ -137,6 +140,17 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
     return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last, tags=tags)
+
+
+def _find_last(flags, arguments: list[str], task: str) -> Run:
+    """Return the newest run of a task that has a checkpoint and more to do, of --experiment where that is given."""
+
+    def fits(run: Run) -> bool:
+        ended = run.info.status == "FINISHED" and callbacks.STOPPED_TAG not in run.data.tags
+        return run.data.tags.get(TASK_TAG) == task and not ended and has_checkpoint(run)
+
+    needed = f"is a training of {task} that was cut off and has a checkpoint"
+    return find_last(fits, needed, flags.experiment if "experiment" in given_names(arguments) else None)
 
 
 def check_resumable(run: Run, task: str) -> None:
@@ -172,6 +186,10 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
                     _announce(args, origin)
                 else:
                     origin.checkpoint = _find_start(origin, Path(args.output_dir))
+                logger.info(
+                    f"Run {run_id} of {mlflow.get_tracking_uri()}, with its messages in full as {screen.kept_name()};"
+                    f" checkpoints: {args.output_dir}"
+                )
             origin.checkpoint = broadcast_object_list([origin.checkpoint])[0]
             try:
                 yield run_id
@@ -210,7 +228,10 @@ def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
         progress,
         callbacks.CardCallback(card),  # Closes a checkpoint: everything in it is written before.
     ]
+    for shown in (PrinterCallback, TqdmCallback):
+        trainer.remove_callback(shown)
     if trainer.args.process_index == 0:
+        chain = chain if trainer.args.disable_tqdm else [LineCallback(), *chain]
         note = partial(_note_resume, trainer.args, origin)
         chain += [lifecycle.RunCallback(note), callbacks.CheckpointCallback(flags.log_checkpoints, card)]
     for callback in [*chain, callbacks.StopCallback(progress)]:

@@ -139,16 +139,24 @@ def stop_after(monkeypatch, step: int) -> None:
 def kill_training(script: str, flags: tuple, output: Path, after: int, before: int) -> Path:
     """Start a training, kill it when a checkpoint is complete and another is not there yet; return its folder."""
     command = [sys.executable, ROOT / script, *flags, "--output-dir", output]
-    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + LONGEST_WAIT
-    for _ in process.stderr:
-        if list(output.glob(f"*/checkpoint-{after}/finetune.json")) or time.monotonic() > deadline:
+    while process.poll() is None and time.monotonic() < deadline:
+        if list(output.glob(f"*/checkpoint-{after}/finetune.json")):
             break
+        time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     (folder,) = output.iterdir()
     assert not (folder / f"checkpoint-{before}").exists()
     return folder
+
+
+def said_in_full(run_id: str, script: str = "train_") -> str:
+    """Return what a script has said, in full, from the run's artifacts."""
+    client = mlflow.MlflowClient()
+    (found,) = [file.path for file in client.list_artifacts(run_id, "messages") if f"/{script}" in file.path]
+    return mlflow.artifacts.load_text(f"runs:/{run_id}/{found}")
 
 
 def last_line(done: subprocess.CompletedProcess) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from finetune import InputError
 from finetune.logged_models.entries import is_being_logged, logged_models
 from finetune.logged_models.files import EXPECTED, check_folder, fetch, on_this_disk
+from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import is_refused, why_deleted, why_refused
 
 import mlflow
@@ -48,6 +49,25 @@ def find_files(uri: str) -> Path:
     return check_folder(Path(uri))
 
 
+def name_last(uri: str) -> str:
+    """Return a URI with a run's id in the place of `last`: of the newest run that has a model of that name.
+
+    Raises:
+        InputError: no run has one.
+    """
+    if not is_last(uri) or Path(uri).is_dir():
+        return uri
+    name = "/".join(uri.removeprefix("runs:").strip("/").split("/")[1:])
+    needed = f"has a model {name} that was logged to its end" if name else "has a model that was logged to its end"
+    run = find_last(lambda run: any(m.status == LoggedModelStatus.READY for m in _models(run, name)), needed)
+    return f"runs:/{run.info.run_id}{f'/{name}' if name else ''}"
+
+
+def _models(run: Run, name: str) -> list[LoggedModel]:
+    """Return the models of a run and a name, the newest first; of all names for an empty one."""
+    return logged_models(run, name or None) or _of_epoch(run, name)
+
+
 def _find_in_run(uri: str) -> Path:
     """Return the files of `runs:/<id>/<name>`: of its newest model that was logged to its end."""
     run_id, *names = [part for part in uri.removeprefix("runs:").split("/") if part] or [""]
@@ -57,7 +77,7 @@ def _find_in_run(uri: str) -> Path:
     if len(names) > 1:
         raise InputError(f"there is no model {uri}: a model's name is one word, as in runs:/{run_id}/{names[0]}.")
     name = names[0] if names else _only_name(run, uri)
-    models = logged_models(run, name) or _of_epoch(run, name)
+    models = _models(run, name)
     ready = [model for model in models if model.status == LoggedModelStatus.READY]
     if ready:
         return _files_of(ready[0], uri)

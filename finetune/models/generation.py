@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from finetune import InputError, stopping
 from finetune.models.bases.tokenizers import check_ids
+from finetune.progress_line import advance
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,6 +86,7 @@ def generate(
             ended = tokenizer.eos_token_id in ids
             ids = ids[: ids.index(tokenizer.eos_token_id)] if ended else ids
             yield index, Generation(tokenizer.decode(ids, skip_special_tokens=True), ids, ended)
+        advance(len(indices))
     model.train(was_training)
 
 

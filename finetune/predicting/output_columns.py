@@ -24,6 +24,9 @@ class Columns:
     Args:
         declared: names and types that the input's file declares; the types of others are those of their values.
         output: the file; a CSV or Parquet file has one header for all rows.
+
+    Attributes:
+        seen: how many rows `look_through` has read.
     """
 
     def __init__(self, declared: pa.Schema | None = None, output: Path | None = None):
@@ -31,7 +34,7 @@ class Columns:
         self.given = dict.fromkeys(self.declared.names)
         self.typed = output is not None and output.suffix == ".parquet"
         self.types = pa.schema([])
-        self.header_is_written = False
+        self.header_is_written, self.seen = False, 0
 
     def look_at(self, rows: list[dict]) -> None:
         """Take up the columns of rows, in the order in which they first appear.
@@ -94,6 +97,7 @@ def look_through(
     columns = Columns(declared_columns(source, encoding), output)
     for chunk in chain([first], _chunks(rows)):
         columns.look_at(chunk)
+        columns.seen += len(chunk)
     if not columns.given:
         columns.look_at([dict.fromkeys(needed, "")])
     if columns.typed:

@@ -40,7 +40,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
         from pyspark.errors import AnalysisException
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise InputError("--engine spark needs Spark: pip install pyspark, and Java.") from error
+        raise InputError("--engine spark needs Spark: pip install -r requirements-spark.txt, and Java 17.") from error
     kinds = [FORMATS.get(Path(path).suffix) for path in (source, target)]
     if None in kinds:
         raise InputError(f"--engine spark: {source} and {target} have to end in .jsonl, .json, .csv or .parquet.")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
+from finetune.progress_line import Progress
 from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scores import METRICS, confident_mistakes, score_columns, score_labels
 from finetune.rows.labelled_texts import LabelledTexts
@@ -32,6 +33,11 @@ class ClassifierScorecard:
     def per_label(self) -> list[dict]:
         """For each label its precision, recall, F1 and the number of its rows."""
         return score_columns(self.decided, self.actual)
+
+    def headline(self, title: str) -> str:
+        """Return the scorecard in a line."""
+        found = [f"{name} {self.metrics[name]:.3f}" for name in METRICS[self.labels.task][:3]]
+        return f"{title}: {', '.join(found)} on {len(self.texts)} texts"
 
     def format(self, title: str) -> str:
         """Return the scorecard as a table for the terminal."""
@@ -70,5 +76,6 @@ class ClassifierScorecard:
 
 def classifier_scorecard(classifier: Classifier, texts: LabelledTexts, batch_size: int = 32) -> ClassifierScorecard:
     """Return the scorecard of a classifier on labelled texts, at its own thresholds."""
-    scores = classifier.score(texts.encoded, batch_size)
+    with Progress("texts", len(texts.encoded.pieces), "scored"):
+        scores = classifier.score(texts.encoded, batch_size)
     return ClassifierScorecard(classifier.labels, texts.texts, scores, classifier.decide(scores), texts.actual)

@@ -6,7 +6,13 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 
-def share_out(items: list, work: Callable[[list], Sequence]) -> list:
+def own_share(items: Sequence) -> int:
+    """Return how many of the items are this process's own."""
+    state = PartialState()
+    return len(items[state.process_index :: state.num_processes])
+
+
+def share_out(items: Sequence, work: Callable[[Sequence], Sequence]) -> list:
     """Return what `work` makes of each item, in order, on every process; all of them have to call this.
 
     Every n-th item is a process's own, so that sorted items are shared out evenly.

@@ -3,13 +3,16 @@
 import logging
 import math
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 
 from finetune import InputError
 from finetune.models.generation import BATCH_SIZE, Generation, generate_all
 from finetune.models.prompts import Prompt
+from finetune.progress_line import Progress, advance
 from finetune.reports import figures
-from finetune.reports.sharing import share_out
+from finetune.reports.sharing import own_share, share_out
 from finetune.rows.sql_rows import prompt_token_ids
 from finetune.runs import tracking
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
@@ -103,6 +106,17 @@ class Scorecard:
             for row, before, after, judged_before, judged_after in together
         ]
 
+    def headline(self, title: str) -> str:
+        """Return the scorecard in a line."""
+        before, after = self.base.scores, self.adapter.scores
+        if not after["rows_scored"]:
+            return " ".join(self.format(title).split())
+        low, high = after["exec_accuracy_low"], after["exec_accuracy_high"]
+        return (
+            f"{title}: {after['exec_accuracy']:.1%} of {after['rows_scored']} questions right (95 %: {low:.1%} to"
+            f" {high:.1%}), by the base {before['exec_accuracy']:.1%}"
+        )
+
     def format(self, title: str) -> str:
         """Return the scorecard as a table for the terminal."""
         before, after = self.base.scores, self.adapter.scores
@@ -182,7 +196,12 @@ def answer_rows(
     seconds = time.perf_counter() - start
     texts = [unwrap(generation.text) if is_unwrapped else generation.text for generation in found]
     changed = sum(generation.text != text for generation, text in zip(found, texts, strict=True))
-    verdicts = judge_all([(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect)
+    advance(0, ", judging")
+    with redirect_stderr(StringIO()):  # Its bar, which only a terminal gets, would run into the line of the script.
+        verdicts = judge_all(
+            [(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect
+        )
+    advance(0, "")
     return Answers(found, verdicts, seconds, changed)
 
 
@@ -203,9 +222,10 @@ def compare(
         is_unwrapped: fences and prefixes around an answer are taken off.
     """
     options = batch_size, dialect, is_unwrapped
-    after = answer_rows(model, tokenizer, prompt, rows, *options)
-    with model.disable_adapter():
-        before = answer_rows(model, tokenizer, prompt, rows, *options)
+    with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
+        after = answer_rows(model, tokenizer, prompt, rows, *options)
+        with model.disable_adapter():
+            before = answer_rows(model, tokenizer, prompt, rows, *options)
     return Scorecard(rows, before, after)
 
 

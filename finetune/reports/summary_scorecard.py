@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from finetune.models.generation import Generation
 from finetune.models.summarizer.summarizer import Summarizer
+from finetune.progress_line import Progress
 from finetune.reports import figures
-from finetune.reports.sharing import share_out
+from finetune.reports.sharing import own_share, share_out
 from finetune.rows.supervision import IGNORED, Supervision
 from finetune.runs import tracking
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
@@ -118,6 +119,12 @@ class SummaryScorecard:
             for row, before, after in zip(self.rows, base, self.adapter, strict=True)
         ]
 
+    def headline(self, title: str) -> str:
+        """Return the scorecard in a line."""
+        metrics = self.metrics
+        base = f", by the base {metrics[f'{MAIN_METRIC}_base']:.3f}" if self.base is not None else ""
+        return f"{title}: {MAIN_METRIC} {metrics[MAIN_METRIC]:.3f} on {len(self.rows)} rows{base}"
+
     def format(self, title: str) -> str:
         """Return the scorecard as a table for the terminal."""
         metrics = self.metrics
@@ -156,9 +163,12 @@ def summary_scorecard(summarizer: Summarizer, rows: list[dict], batch_size: int 
     All processes of a training do it together.
     """
     articles = [row["article"] for row in rows]
-    after = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
-    if not hasattr(summarizer.model, "disable_adapter"):
-        return SummaryScorecard(rows, None, after)
-    with summarizer.model.disable_adapter():
-        before = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
+    both, before = hasattr(summarizer.model, "disable_adapter"), None
+    # Nobody knows of how many pieces long articles are.
+    total = (1 + both) * own_share(articles) if summarizer.card["long_texts"] == "truncate" else None
+    with Progress("articles, by adapter and base" if both else "articles", total, "summarised"):
+        after = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
+        if both:
+            with summarizer.model.disable_adapter():
+                before = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
     return SummaryScorecard(rows, before, after)

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from finetune import InputError
 from finetune.rows.loading import Rows
+from finetune.screen import in_full
 from metrics.sql_execution.ddl import fold
 from metrics.sql_execution.dialects import ALIASES, known_dialects
 from metrics.sql_execution.execution import Connection, Unfinished
@@ -92,6 +93,22 @@ def clean_parts(rows: Rows, dialect: str = "sqlite") -> dict:
         refuse_nothing_left(cleaning, f"{name} row", dialect)
         setattr(rows, name, cleaning.rows)
     return findings
+
+
+def tell_cleaning(findings: dict[str, dict], where: str = "skipped_rows.json of the run") -> None:
+    """Say what cleaning has left out and mended, by part, in a line; with --verbose by reason.
+
+    Args:
+        where: the rows that are left out stand, with the reasons.
+    """
+    found = [
+        f"{name}: {part['rows_given'] - part['rows_kept']} of {part['rows_given']} left out,"
+        f" {sum(part['rewritten'].values())} mended"
+        for name, part in findings.items()
+        if part["dropped"] or part["rewritten"]
+    ]
+    whole = "\n".join(f"Cleaning, {name}: {part}" for name, part in findings.items())
+    logger.info(f"Cleaning, {'; '.join(found)} ({where})", extra=in_full(whole) | {"detail": not found})
 
 
 def refuse_nothing_left(cleaning: Cleaning, what: str, dialect: str) -> None:

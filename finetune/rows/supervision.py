@@ -71,6 +71,19 @@ def _marked(tokenizer: PreTrainedTokenizerBase, example: dict) -> str:
     return f"[masked]{masked}[/masked][supervised]{supervised}[/supervised]"
 
 
+def audit_headline(report: dict) -> str:
+    """Return in a line how many rows of each part are kept, and of how many tokens the answers are."""
+    parts = [(name, part) for name, part in report.items() if name != "examples"]
+    kept = [f"{part['rows_kept']} of {part['rows_given']} {name} rows" for name, part in parts]
+    dropped = [f"{n} {why}" for _, part in parts for why, n in part["rows_dropped"].items()]
+    without = sum(part["rows_without_supervised_eos"] for _, part in parts)
+    ends = f"; {without} rows have no supervised end" if without else ""
+    return (
+        f"Data: {' and '.join(kept)}{', left out: ' * bool(dropped)}{', '.join(dropped)};"
+        f" {parts[0][1]['supervised_share']:.1%} of the tokens are answers to learn{ends}"
+    )
+
+
 def format_audit(report: dict) -> str:
     """Return the audit as the text that is printed before training."""
     lines = ["Supervision audit"]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from finetune import InputError
-from finetune.logged_models.checkpoint_files import STATE, step_of
+from finetune.logged_models.checkpoint_files import FOLDER_TAG, STATE, step_of
 from finetune.models.bases.configs import read_config
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.quantization import to_record
@@ -20,7 +20,7 @@ from mlflow.entities import Run
 from transformers import BitsAndBytesConfig, Trainer
 
 logger = logging.getLogger(__name__)
-FOLDER_TAG, STOPPED_TAG = "finetune.checkpoints", "finetune.stopped"
+STOPPED_TAG = "finetune.stopped"
 
 
 def start_card(task: str, flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
@@ -100,6 +100,11 @@ def list_checkpoints(run: Run) -> dict[int, Path]:
             " ended before the first save, or the folder was moved or deleted, or is another run's."
         )
     return steps
+
+
+def has_checkpoint(run: Run) -> bool:
+    """Say whether a complete checkpoint of a run is on this machine or in MLflow."""
+    return bool(checkpoints_of(run) or uploads.uploaded_steps(run.info.run_id))
 
 
 def checkpoints_of(run: Run) -> dict[int, Path]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from finetune import InputError
-from finetune.logged_models.checkpoint_files import TASK_TAG
+from finetune.logged_models.checkpoint_files import FOLDER_TAG, TASK_TAG
 from finetune.runs import tracking
-from finetune.runs.checkpoints import FOLDER_TAG, STOPPED_TAG
+from finetune.runs.checkpoints import STOPPED_TAG
 
 import mlflow
 from mlflow.entities import LifecycleStage, Run

@@ -102,6 +102,8 @@ def run(
             raise
         finally:
             monitor.finish()
+            if not refused:
+                tracking.log_messages()
             _end(running, folder, status, resume.info.end_time if resume and refused else None)
             trackers.finish_wandb(failed=status != "FINISHED")
             if refused:

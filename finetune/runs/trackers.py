@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib.util import find_spec
 
 from finetune import InputError
 from finetune.console import is_main_process
@@ -31,6 +32,8 @@ def check_trackers(args: TrainingArguments) -> None:
     Raises:
         InputError: a tracker that transformers does not know or that is not installed, or W&B without a login.
     """
+    if "wandb" in args.report_to and find_spec("wandb") is None:
+        raise InputError("--report-to wandb needs the package wandb: pip install -r requirements-wandb.txt.")
     args.report_to = ["mlflow", *(name for name in args.report_to if name != "mlflow")]
     try:
         for callback in get_reporting_integration_callbacks(args.report_to):

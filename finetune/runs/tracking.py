@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from finetune import PACKAGE, InputError
+from finetune import PACKAGE, InputError, screen
 from finetune.logged_models.checkpoint_files import TASK_TAG
 from finetune.logged_models.refusals import is_refused, why_deleted
 from finetune.models.files.schemas import reason
@@ -90,6 +90,12 @@ def log_dict(values: dict, name: str, run_id: str | None = None) -> None:
     log_text(json.dumps(redact_values(values), indent=2, default=str), name, run_id)
 
 
+def log_messages(run_id: str | None = None) -> None:
+    """Log what this process has said so far, in full, into a run, by default the one in training."""
+    if text := screen.kept():
+        log_text(text, screen.kept_name(), run_id)
+
+
 def set_tag(name: str, value: str) -> None:
     """Set a tag of the run in training, without secrets."""
     if running := journal.active():
@@ -116,6 +122,8 @@ def log_parameters(groups: dict[str, dict], training: dict) -> None:
         for group, settings in groups.items()
         for name, value in settings.items()
     }
+    for group, settings in (groups | {"training": redact_values(training)}).items():
+        logger.info(f"Parameters, {group}: {json.dumps(settings, default=str)}", extra=screen.DETAIL)
     log_params({name: value[:MAX_PARAMETER_LENGTH] for name, value in values.items()})
     trackers.show_settings(groups)
     log_dict(groups | {"training": training}, "parameters.json")
@@ -182,7 +190,7 @@ def log_setup(
     """
     sizes = {f"{name}_rows": len(rows) for name, rows in parts.items()}
     groups = {
-        "script": asdict(flags),
+        "script": {name: value for name, value in asdict(flags).items() if name != "verbose"},
         "lora": lora.to_dict(),
         "quantization": card["quantization"] or {},
         "data": {"source": source.source, "split_by": source.split_by, **sizes, **data},

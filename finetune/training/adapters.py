@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from finetune import InputError
 from finetune.runs import tracking
+from finetune.screen import DETAIL, in_full
 from finetune.training.checks.preflight import Preflight
 from finetune.training.loftq import replace_with_loftq
 
@@ -50,13 +51,15 @@ def init_adapter(
     """
     if init_lora_weights == "loftq":
         count = replace_with_loftq(model, load_original())
-        logger.info(f"LoftQ: the adapters of {count} layers start by making up for the quantisation")
+        text = f"LoftQ: the adapters of {count} layers start by making up for the quantisation"
+        logger.info(text, extra=DETAIL)
     elif init_lora_weights == "eva":
         rows = dataset.select(range(min(EVA_ROWS, len(dataset))))
         columns = [name for name in rows.column_names if name != "length"]
         loader = DataLoader(rows.select_columns(columns), EVA_BATCH, collate_fn=collator)
         _init_eva(model, loader)
-        logger.info(f"EVA: the adapters start along the main directions of {len(rows)} rows of the data")
+        text = f"EVA: the adapters start along the main directions of {len(rows)} rows of the data"
+        logger.info(text, extra=DETAIL)
 
 
 def _init_eva(model: PeftModel, loader: Iterable) -> None:
@@ -98,10 +101,12 @@ def log_plan(trainer: Trainer, plan: Preflight | None) -> None:
     args, rows = trainer.args, len(trainer.train_dataset)
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     trainable, total = trainer.model.get_nb_trainable_parameters()
-    logger.info(
+    steps = (
         f"{args.per_device_train_batch_size} sequences x {args.gradient_accumulation_steps} accumulation"
         f" x {args.world_size} process{'es' * (args.world_size > 1)} = {batch} per step;"
-        f" {rows} rows / {batch} = {rows / batch:.1f} steps an epoch\n"
-        f"{trainable:,} of {total:,} parameters trained ({trainable / total:.2%})\n"
-        f"checkpoints: {args.output_dir}"
+        f" {rows} rows / {batch} = {rows / batch:.1f} steps an epoch"
     )
+    trained = f"{trainable:,} of {total:,} parameters trained ({trainable / total:.2%})"
+    logger.info(f"{steps}; {plan.headline()}" if plan else steps, extra=in_full(f"{steps}\n{trained}"))
+    if args.process_index == 0:
+        tracking.log_messages()  # A run that is killed has them so far.

@@ -9,9 +9,8 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune import InputError, resuming
-from finetune.logged_models.checkpoint_files import TASK_TAG
+from finetune.logged_models.checkpoint_files import FOLDER_TAG, TASK_TAG
 from finetune.runs import environment, lifecycle, tracking
-from finetune.runs.checkpoints import FOLDER_TAG
 
 import mlflow
 import pytest

@@ -14,7 +14,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
-from finetune import InputError, console, resuming
+from finetune import InputError, console, resuming, screen
 from finetune.redaction import is_secret_name, redact, redact_arguments, redact_values, shorten
 from finetune.runs import lifecycle, tracking
 
@@ -260,7 +260,7 @@ def test_flags_that_nobody_knows_are_named_without_their_values():
 
 def test_lines_and_tracebacks_are_without_secrets(capsys):
     record = logging.makeLogRecord({"msg": "at %s", "args": ("postgresql://u:hunter2@host/x",)})
-    assert console._StreamFormatter("%(message)s").format(record) == "at postgresql://u:***@host/x"
+    assert screen.Formatter(full=True).format(record) == "at postgresql://u:***@host/x"
     try:
         raise RuntimeError("no answer of mysql://host/x?passwd=hunter2")
     except RuntimeError:

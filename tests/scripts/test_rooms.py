@@ -9,7 +9,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "finetune"
 # In the order of a script's main(): a room imports only from those before it.
 ROOMS = ("models", "rows", "logged_models", "runs", "training", "reports", "predicting")
-TRAVELS = ("finetune", "finetune.redaction", "finetune.stopping")
+TRAVELS = ("finetune", "finetune.progress_line", "finetune.redaction", "finetune.screen", "finetune.stopping")
 
 
 def imports(path: Path) -> set[str]:

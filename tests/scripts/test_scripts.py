@@ -39,6 +39,7 @@ from conftest import (
     demo_rows,
     last_line,
     logged_models,
+    said_in_full,
     stop_after,
 )
 from safetensors.torch import load_file, save_file
@@ -86,8 +87,16 @@ def test_training_prints_the_run_id_and_nothing_else(trained_run):
     assert trained_run["process"].stdout == trained_run["id"] + "\n"
     assert len(trained_run["id"]) == 32
     messages = trained_run["process"].stderr
-    assert "rows without supervised EOS: 0" in messages
+    assert "rows without supervised EOS: 0" in said_in_full(trained_run["id"])
     assert "8 sequences x 1 accumulation x 1 process = 8 per step" in messages
+    # Of progress there are more lines where it is slow.
+    assert len(re.findall(r"^(?!training: |questions, )", messages.rstrip(), flags=re.MULTILINE)) <= 8, messages
+    ended = r"^training: 24 steps in .*, loss [0-9.e-]+, held-out loss [0-9.e-]+$"
+    assert len(re.findall(ended, messages, flags=re.MULTILINE)) == 1, messages
+    for unwanted in ("%|", "{'loss'", "Supervision audit", "Warning"):
+        assert unwanted not in messages
+    for kept in ("Parameters, lora: {", "[supervised]", "[masked]", "Preflight", "tokens a second"):
+        assert kept in said_in_full(trained_run["id"])
 
 
 def test_the_run_holds_what_it_should(trained_run):
@@ -148,7 +157,9 @@ def test_the_exact_files_are_written(trained_run):
     found = artifacts(trained_run["id"])
     uploaded = {path for path in found if path.startswith("checkpoints/")}
     assert uploaded == {f"checkpoints/checkpoint-{step}/{name}" for step in (20, 24) for name in state}
-    assert found - uploaded == {
+    messages = {path for path in found if path.startswith("messages/")}  # Of the scripts that came after, too.
+    assert [path for path in messages if path.startswith("messages/train_sql_generator-")]
+    assert found - uploaded - messages == {
         "arguments.json",
         "preflight.json",
         "data_cleaning.json",

@@ -21,7 +21,16 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, SUMMARIZER_FLAGS, call, kill_training, last_line, logged_models, stop_after
+from conftest import (
+    ROOT,
+    SUMMARIZER_FLAGS,
+    call,
+    kill_training,
+    last_line,
+    logged_models,
+    said_in_full,
+    stop_after,
+)
 from made_runs import best_by_the_docs
 from mlflow.exceptions import MlflowException
 from offline_wandb import read_run
@@ -59,7 +68,7 @@ def test_training_prints_the_run_id_and_learns(summarizer_run):
     assert summarizer_run["process"].stdout == summarizer_run["id"] + "\n"
     messages = summarizer_run["process"].stderr
     assert "64 rows / 16 = 4.0 steps an epoch" in messages
-    assert "rows without supervised EOS: 0" in messages
+    assert "rows without supervised EOS: 0" in said_in_full(summarizer_run["id"])
     for unwanted in ("Traceback", "max_new_tokens", "Using default tokenizer"):
         assert unwanted not in messages
     losses = mlflow.MlflowClient().get_metric_history(summarizer_run["id"], "eval_loss")
@@ -71,8 +80,8 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
     run, client = mlflow.get_run(summarizer_run["id"]), mlflow.MlflowClient()
     assert run.info.status == "FINISHED"
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} == {
-        "arguments.json", "checkpoints", "figures", "leak_report.json", "parameters.json", "preflight.json", "prompts",
-        "reload_check.json", "scorecard",
+        "arguments.json", "checkpoints", "figures", "leak_report.json", "messages", "parameters.json", "preflight.json",
+        "prompts", "reload_check.json", "scorecard",
         "summaries", "supervision_audit.json", "supervision_audit.txt",
     }  # fmt: skip
     figures = {artifact.path.split("/")[1] for artifact in client.list_artifacts(run.info.run_id, "figures")}

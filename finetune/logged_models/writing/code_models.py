@@ -18,7 +18,7 @@ from mlflow.models import ModelSignature
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
-TRAVELS = ("__init__.py", "redaction.py", "stopping.py")  # and the folder models
+TRAVELS = ("__init__.py", "progress_line.py", "redaction.py", "screen.py", "stopping.py")  # and the folder models
 
 
 def copy_package(folder: Path) -> Path:

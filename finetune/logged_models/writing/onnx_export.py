@@ -19,9 +19,7 @@ def check_packages() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            f"--export onnx needs {error.name}; install it with `pip install onnx onnxruntime onnxscript`."
-        ) from error
+        raise InputError(f"--export onnx needs {error.name}: pip install -r requirements-onnx.txt.") from error
 
 
 def export_onnx(checkpoint: Path, folder: Path) -> Path:

@@ -20,7 +20,9 @@ class OnnxModel:
         try:
             import onnxruntime
         except ImportError as error:
-            raise InputError("this model needs ONNX Runtime; install it with `pip install onnxruntime`.") from error
+            raise InputError(
+                "this model needs ONNX Runtime: pip install -r requirements-onnx.txt, or onnxruntime alone."
+            ) from error
         self.session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         self.inputs = [value.name for value in self.session.get_inputs()]
 

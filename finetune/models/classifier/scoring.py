@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from finetune import stopping
 from finetune.models.bases.tokenizers import check_ids
 from finetune.models.classifier.labels import Labels
+from finetune.progress_line import advance
 
 import numpy as np
 import torch
@@ -80,6 +81,7 @@ def compute_logits(model, tokenizer, pieces: list[dict], batch_size: int) -> np.
         columns = [{k: v for k, v in pieces[index].items() if k != "length"} for index in indices]
         batch = tokenizer.pad(columns, return_tensors="pt").to(model.device)
         found |= dict(zip(indices, model(**batch).logits.float().cpu().numpy(), strict=True))
+        advance(len(indices))
     model.train(was_training)
     return np.stack([found[index] for index in range(len(pieces))])
 

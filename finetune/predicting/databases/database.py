@@ -187,7 +187,10 @@ def open_database(reference: str, only: list[str] | None = None) -> Database:
     if engine not in DRIVERS:
         raise InputError(f"--database {shown}: {engine} is not supported; expected {', '.join(DRIVERS)}.")
     if importlib.util.find_spec(DRIVERS[engine]) is None:
-        raise InputError(f"--database {shown} needs a driver: pip install {PACKAGES[DRIVERS[engine]]}.")
+        package = PACKAGES[DRIVERS[engine]]
+        raise InputError(
+            f"--database {shown} needs a driver: pip install -r requirements-databases.txt, or {package} alone."
+        )
     if engine in ("sqlite", "duckdb") and not Path(url.database or "").is_file():
         raise InputError(f"--database {shorten(reference)}: there is no file {url.database or 'in this URL'}.")
     try:

@@ -16,6 +16,7 @@ from finetune.models.files.inside import delete_numbered
 from finetune.runs import stores, trackers
 from finetune.runs.sending import uploads
 from finetune.runs.sending.spool import OFFLINE_TAG, place_of, read_header
+from finetune.screen import DETAIL
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, Run, RunTag
@@ -176,7 +177,7 @@ class Delivery:
             self._log_model(folder, step, entry["dataset"])
             cost.append(f"a model in {time.perf_counter() - start:.1f} s")
         if cost:
-            logger.info(f"{folder.name} is in MLflow: {', '.join(cost)}")
+            logger.info(f"{folder.name} is in MLflow: {', '.join(cost)}", extra=DETAIL)
         delete_numbered(folder.parent, self.spool)
 
     def _log_model(self, folder: Path, step: int, dataset: tuple[str, str]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from finetune import InputError
 from finetune.models.bases.memory import memory_limit, peak_memory
 from finetune.models.bases.quantization import faster_dtypes, is_sharded
+from finetune.screen import DETAIL
 from finetune.training.checks.trainer_checks import check_trainer
 from finetune.training.checks.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
 
@@ -56,8 +57,17 @@ class Preflight:
         """Return the measurement as one line."""
         return json.dumps(asdict(self))
 
+    def headline(self) -> str:
+        """Return what is shown of it before training: about how long, and in how much memory."""
+        again = f", one layer in {self.every_n_layers} computed again" if self.every_n_layers else ""
+        shorter = f"; {self.shorter}" if self.shorter else ""
+        return (
+            f"about {format_seconds(self.training_seconds)} without scorecards, at most {self.peak_bytes / 1e9:.2f} of"
+            f" {self.limit_bytes / 1e9:.1f} GB{again}{shorter}"
+        )
+
     def format(self) -> str:
-        """Return what is printed before training."""
+        """Return what is shown before training, in full."""
         checkpointing = f", one layer in {self.every_n_layers} computed twice" if self.every_n_layers else ""
         generation = ""
         if self.generation_seconds is not None:
@@ -107,7 +117,7 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
         can_drop_rows = hasattr(flags, "max_train_rows") and trainer.args.max_steps < 1
         work = workload(trainer, found.step_seconds / found.tokens)
         found.shorter = shorter(work, can_drop_rows, faster_dtypes(flags.compute_dtype))
-        logger.info(found.format())
+        logger.info(found.format(), extra=DETAIL)
     except InputError as error:
         found, problem = None, str(error)
     # All processes end where one of them has no room: the others would wait for it.

@@ -22,7 +22,7 @@ FREE = {
     "max_tokens_per_batch", "checkpoint_every_n_layers", "preflight", "activation_checkpointing",
     "activation_checkpointing_kwargs",
 }  # fmt: skip
-NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only"}
+NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only", "verbose"}
 # Defaults that depend on the machine or its variables, or were others once: a run keeps those it began with.
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",

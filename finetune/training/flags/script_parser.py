@@ -6,7 +6,7 @@ import sys
 from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter
 from collections.abc import Sequence
 
-from finetune import InputError
+from finetune import InputError, screen
 from finetune.console import print_result
 from finetune.training.flags import trainer_flags
 
@@ -56,6 +56,7 @@ class ScriptParser(HfArgumentParser):
         namespace, unknown = self.parse_known_args([*arguments, *kept])
         if unknown:
             raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
+        screen.set_verbose(namespace.verbose)
         values, given = vars(namespace), trainer_flags.given_names(arguments)
         refused = trainer_flags.settle(values, self.defaults(), given, trainer_flags.given_names(kept))
         try:

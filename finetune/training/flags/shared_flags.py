@@ -55,8 +55,8 @@ class SharedFlags:
     resume: str | None = field(
         default=None,
         metadata={
-            "help": "id of a run to go on with, here or on another machine, with the flags that it was started with;"
-            " beside it only flags that do not change what is trained"
+            "help": "id of a run to go on with, here or on another machine, or last: with the flags that it was started"
+            " with; beside it only flags that do not change what is trained"
         },
     )
     log_checkpoints: str = field(
@@ -83,6 +83,9 @@ class SharedFlags:
     )
     preflight_only: bool = field(
         default=False, metadata={"help": "print what the preflight finds as JSON, and do not train"}
+    )
+    verbose: bool = field(
+        default=False, metadata={"help": "say all on stderr, in full; it stands in the run's messages in any case"}
     )
 
 
