@@ -3,6 +3,7 @@
 import operator
 import re
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 
 from .dates import date_neighbours
@@ -28,11 +29,13 @@ class Atom:
 
 @dataclass(frozen=True)
 class Link:
-    """Two columns compared with each other; `required` is False for outer joins and NOT IN."""
+    """Two columns compared with each other, by an operator or, `sql`, in an expression of `v` and `w`."""
 
     left: Place
     right: Place
     operator: str = "="
+    expression: str = ""
+    literals: tuple[Value, ...] = ()  # of the expression
 
 
 @dataclass
@@ -115,6 +118,16 @@ def neighbours(atom: Atom, random: Random) -> list[Value]:
     return found
 
 
+def joined(tests: list[tuple[Atom, bool]]) -> list[Atom]:
+    """Return the conditions on one column; those of dates as one: a year here and a month there meet in one date."""
+    others = [atom for atom, _ in tests if atom.operator != "date"]
+    dates = [atom for atom, _ in tests if atom.operator == "date"]
+    if len(dates) < 2:
+        return others + dates
+    literals = dict.fromkeys(literal for atom in dates for literal in atom.values[2:])
+    return [*others, Atom(dates[0].place, "date", (*dates[0].values[:2], *literals))]
+
+
 def number_neighbours(value: float, random: Random) -> list[Value]:
     """Return a number, its direct neighbours at its own precision, and numbers further off."""
     if isinstance(value, int):
@@ -157,6 +170,11 @@ def expression_neighbours(literals: tuple[Value, ...], random: Random) -> list[V
             found += number_neighbours(literal, random)
             lengths = range(int(literal) - 1, int(literal) + 2) if 0 < literal < 100 else ()
             found += [("".join(random.sample(WORDS, 3)) * 8)[:length] for length in lengths]
+    places = [literal for literal in literals if isinstance(literal, int) and 1 < literal <= 40]
+    for place, literal in product(places, literals):  # substr(v, 7, 4) = '2010'
+        before = ("".join(random.sample(WORDS, 3)) * 8)[: place - 1]
+        following = literal + 1 if isinstance(literal, int | float) else f"{literal[:-1]}~"
+        found += [f"{before}{text}{random.choice(('', ' x'))}" for text in (literal, following)]
     return found
 
 

@@ -1,8 +1,9 @@
 """Small databases that tell a query from its neighbours, drawn from its schema and its conditions."""
 
+from itertools import cycle
 from random import Random
 
-from .conditions import MOST, Value, holds, neighbours, number_neighbours, text_neighbours
+from .conditions import MOST, Value, holds, joined, neighbours, number_neighbours, text_neighbours
 from .drawing import Draw
 from .profiles import Profile
 from .schemas import Database, Table
@@ -25,7 +26,9 @@ class Generator:
         self.rows_wanted = max(p.rows for p in profiles)
         self.grouped = set().union(*(p.grouped for p in profiles))
         self.ordered = gold.ordered  # A prediction's own ORDER BY does not take away its ties.
-        self.nullable = set().union(*(p.nullable for p in profiles))
+        self.nullable = set().union(*(p.nullable for p in profiles)) | (gold.replaced - gold.ordered)
+        rounded = set().union(*(p.rounded for p in profiles))
+        self.fractional = {(t, c) for t, c in rounded if c not in self.tables[t].whole}
         self.dated = (predicted.dated if predicted else {}) | gold.dated
         self.extremes = sorted(gold.extremes - gold.ordered)
         self.literals: dict[Column, list[Value]] = {}
@@ -44,6 +47,10 @@ class Generator:
         # In one order in every process: the order of a set of strings is not.
         self.key_groups = sorted({tuple(sorted(members)) for members in self.classes.values()})
         self.averaged = sorted(set().union(*(p.averaged for p in profiles)) & {c for c, n in self.numeric.items() if n})
+        # In barren databases: to "is there one" one row is an answer, to "are there more than 5" six are.
+        counts = [number for count in sorted(gold.counts) for number in (count, count + 1)]
+        self.witnesses = cycle([0, 1, *counts] if gold.yes_no else [0])
+        self.alone = cycle([True, False, False])  # One row a table: an extreme, an average and everything at once.
         self.met: dict[tuple, list[Value]] = {}  # values found for a set of conditions, over all databases
 
     @property
@@ -96,7 +103,7 @@ class Generator:
         key = (column, *sorted((repr(atom.operator), repr(atom.values), wanted) for atom, wanted in tests))
         if key not in self.met:
             chosen = tests if len(tests) <= MOST else random.sample(tests, MOST)
-            candidates = [value for atom, _ in chosen for _ in range(3) for value in neighbours(atom, random)]
+            candidates = [value for atom in joined(chosen) for _ in range(3) for value in neighbours(atom, random)]
             self.met[key] = [v for v in candidates if all(holds(atom, v) == wanted for atom, wanted in tests)]
         return self.met[key]
 
@@ -104,7 +111,7 @@ class Generator:
         """Return one database of about `size` rows a table.
 
         Args:
-            barren: no row meets all conditions of gold, as far as single rows can be made so.
+            barren: no row, or just so many, meet all conditions of gold, as far as single rows can be made so.
             nulls: some values are NULL, where the schema allows it.
         """
         widest = max(len(table.columns) for table in self.tables.values())

@@ -10,6 +10,8 @@ FORMATS = (DATE, TIME, "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S
            "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y", "%Y%m%d", "%Y-%m", "%H:%M:%S", "%H:%M")  # fmt: skip
 FUNCTIONS = {"DATE", "TIME", "DATETIME", "JULIANDAY", "UNIXEPOCH", "STRFTIME", "TIMEDIFF"}  # of SQLite
 YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d)(?!\d)")
+PART = re.compile(r"(?<!\d)\d\d?(?!\d)")  # a month, a day, an hour
+PARTLY = 4  # moments of such parts, for each year
 STEPS = (0, 1, -1, 31, -31, 366, -366)  # days
 
 
@@ -46,20 +48,33 @@ def random_date(random: Random, form: str) -> str:
 def date_neighbours(literals: tuple, random: Random, form: str) -> list[str]:
     """Return dates on, just before and just after each literal, in its years, and of every month."""
     moments = [datetime(2012, month, random.randint(1, 28), random.randrange(24), month) for month in range(1, 13)]
+    parts = [int(part) for literal in literals for part in PART.findall(str(literal))]
+    moments += [_of_parts(2012, parts, random) for _ in range(PARTLY if parts else 0)]
     for literal in literals:
         read = read_date(literal)
         if read:
-            moments += [_moved(read[0], days=days) for days in STEPS]
-            moments += [_moved(read[0], seconds=seconds) for seconds in (1, -1, 3600)]
+            moments += [moved(read[0], days=days) for days in STEPS]
+            moments += [moved(read[0], seconds=seconds) for seconds in (1, -1, 3600)]
         for year in YEAR.findall(str(literal)):
             for near in (int(year) - 1, int(year), int(year), int(year) + 1):
                 moments += [datetime(near, 1, 1), datetime(near, 12, 31, 23, 59, 59)]
                 moments += [datetime(near, random.randint(1, 12), random.randint(1, 28))]
-                moments += [datetime(near, int(month), 15) for month in re.findall(r"-(0[1-9]|1[0-2])", str(literal))]
+                moments += [_of_parts(near, parts, random) for _ in range(PARTLY if parts else 0)]
     return [write_date(moment, form) for moment in moments]
 
 
-def _moved(moment: datetime, **step: int) -> datetime:
+def _of_parts(year: int, parts: list[int], random: Random) -> datetime:
+    """Return a moment of a year, its month, day, hour and minute most of the time of the numbers given."""
+
+    def draw(low: int, high: int) -> int:
+        fitting = [part for part in parts if low <= part <= high]
+        return random.choice(fitting) if fitting and random.random() < 0.7 else random.randint(low, high)
+
+    return datetime(year, draw(1, 12), draw(1, 28), draw(0, 23), draw(0, 59), random.randrange(60))
+
+
+def moved(moment: datetime, **step: float) -> datetime:
+    """Return a moment so many days, hours and the like later; the same where no calendar goes so far."""
     try:
         return moment + timedelta(**step)
     except OverflowError:

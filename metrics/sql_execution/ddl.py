@@ -8,6 +8,7 @@ import re
 import sqlite3
 from dataclasses import dataclass, field
 from functools import lru_cache
+from string import ascii_lowercase, ascii_uppercase
 
 import sqlglot
 from sqlglot import exp
@@ -18,6 +19,7 @@ NUMBER = re.compile(
     r"U?(TINY|SMALL|MEDIUM|BIG|HUGE)?INT(EGER|\d+)?$|(?!ENUM).*(SERIAL|REAL|FLOAT|DOUBLE|NUM|DEC|BOOL|YEAR|MONEY)|BIT$",
     re.IGNORECASE,
 )
+LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 CONSTRAINTS = {"PRIMARY", "UNIQUE", "FOREIGN", "CONSTRAINT", "CHECK", "EXCLUDE"}
 ALSO_NAMES = {"KEY", "INDEX", "FULLTEXT", "SPATIAL", "PERIOD", "LIKE"}  # of columns too, where a type follows
@@ -151,6 +153,11 @@ def tables(text: str, dialect: str) -> list[tuple[Statement, str]]:
         parts = [f"{_quote(column)} {kind}" for column, kind in columns] + keys
         found.append((statement, f"CREATE TABLE {_quote(name)} ({', '.join(parts)})"))
     return found
+
+
+def fold(name: str) -> str:
+    """Return a name as SQLite compares it: the letters A to Z, and no others, in lower case."""
+    return name.translate(LOWER)
 
 
 @lru_cache(maxsize=65536)

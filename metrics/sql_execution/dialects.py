@@ -1,6 +1,7 @@
 """Queries of any dialect that sqlglot knows, written for SQLite."""
 
 import re
+from functools import reduce
 
 import sqlglot
 from sqlglot import exp
@@ -91,9 +92,32 @@ def _for_sqlite(node: exp.Expression, dialect: str) -> exp.Expression:
         return node.this
     if isinstance(node, exp.Bracket):  # SQLite would read x[1] as x under the name 1.
         raise ValueError("there are no arrays")
+    if isinstance(node, exp.Concat):
+        return _chained(node)
+    if isinstance(node, exp.StartsWith):
+        length = exp.Length(this=node.expression.copy())
+        start = exp.func("SUBSTR", node.this, exp.Literal.number(1), length)
+        return exp.EQ(this=start, expression=node.expression.copy())
+    if isinstance(node, exp.LastDay) and not node.args.get("unit"):
+        steps = map(exp.Literal.string, ("start of month", "+1 month", "-1 day"))
+        return exp.Anonymous(this="DATE", expressions=[_plain(node.this).copy(), *steps])
+    if (
+        isinstance(node, exp.EQ)
+        and isinstance(node.expression, exp.Any)
+        and isinstance(node.expression.this, exp.Query)
+    ):
+        return exp.In(this=node.this.copy(), query=node.expression.this.copy())
     if isinstance(node, exp.Right):
         return exp.func("SUBSTR", node.this, exp.Neg(this=node.expression))
     return node
+
+
+def _chained(node: exp.Concat) -> exp.Expression:
+    """Return CONCAT as ||, where the dialect says so with '' for NULL."""
+    parts = [part.copy() for part in node.expressions]
+    if node.args.get("coalesce"):
+        parts = [part if part.is_string else exp.func("COALESCE", part, exp.Literal.string("")) for part in parts]
+    return exp.paren(reduce(lambda one, two: exp.DPipe(this=one, expression=two, safe=True), parts), copy=False)
 
 
 def _unit(node: exp.Expression | None) -> str:

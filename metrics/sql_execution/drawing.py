@@ -5,49 +5,29 @@ from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from .conditions import ORDERINGS, WORDS, Link, Place, Value, holds, near_miss, sort_key, wishes
-from .dates import random_date
+from .conditions import Link, Value, near_miss, wishes
 from .finishing import finish
 from .profiles import Profile
 from .references import keep_references
 from .schemas import Database, Table
+from .values import Column, Values
 
 if TYPE_CHECKING:
     from .databases import Generator
 
-ORPHANS = 0.15  # share of join keys that the other table does not have
-GROUP_WEIGHTS = (8, 5, 2, 1)
 FEW = 4  # rows of a table that only foreign keys lead to
-Column = tuple[str, str]  # (table, column)
 
 
-class Draw:
+class Draw(Values):
     """One database in the making."""
 
     def __init__(self, generator: "Generator", random: Random, size: int):
-        self.generator, self.random, self.size = generator, random, size
+        super().__init__(generator, random, size)
         self.rows: dict[str, list[dict]] = {name: [] for name in generator.tables}
-        self.fresh = 1000
-        self.used: dict[Column, set] = {}
-        self.numbers_from = random.choice([10, 40, 200])
-        self.pools: dict[Column, list[Value]] = {}
-        for members in generator.key_groups:
-            numeric = any(generator.numeric[column] for column in members)
-            # Drawn with repeats: some keys are shared by many rows, so that joins fan out.
-            dated = next((column for column in members if column in generator.dated), members[0])
-            pool = [self.random_value(dated, numeric) for _ in range(max(3, size // 2))]
-            pool += pool[: len(pool) // 3]
-            pool += [value for column in members for value in generator.literals.get(column, [])]
-            self.pools |= dict.fromkeys(members, pool)
-        for column in sorted(generator.grouped - set(self.pools)):
-            if column not in generator.numeric:
-                continue
-            numeric = generator.numeric[column]
-            literals = generator.literals.get(column, [])
-            values = [*literals, *(self.random_value(column, numeric) for _ in range(len(GROUP_WEIGHTS)))]
-            weights = random.sample(GROUP_WEIGHTS, len(GROUP_WEIGHTS))
-            self.pools[column] = [v for v, n in zip(values, weights, strict=False) for _ in range(n)]
         self.unique = self._unique_columns()
+        self.taken: dict[tuple, set[tuple]] = {key: set() for key in self.unique}  # values of each key
+        self.met_share = 0.5  # of conditions that need not hold
+        self.is_alone = False  # one row a table
 
     def _unique_columns(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return declared keys and, most of the time, one side of each join as the side with one row a key."""
@@ -61,70 +41,18 @@ class Draw:
             unique.append((name, (column,)))
         return unique
 
-    def random_value(self, column: Column, numeric: bool) -> Value:
-        """Draw a date, a number or a text that no condition asks for."""
-        random = self.random
-        if column in self.generator.dated:
-            return random_date(random, self.generator.dated[column])
-        if numeric:
-            return random.randint(1, self.numbers_from)
-        return f"{random.choice(WORDS)} {random.choice(WORDS)}"
-
-    def value(self, column: Column, outlier: bool = False) -> Value:
-        """Draw a value of a column that no condition binds.
-
-        Args:
-            outlier: below or above what other rows have, so that one row more or less shows in a MAX.
-        """
-        generator, random = self.generator, self.random
-        if column in generator.classes and column not in generator.children and random.random() < ORPHANS:
-            return self.orphan(column)
-        if column in generator.grouped and outlier and random.random() < 0.5:
-            return self.orphan(column)  # A row that should not count shows as a group of its own.
-        if column in self.pools:
-            return random.choice(self.pools[column])
-        if column in generator.nullable and random.random() < 0.4:
-            return None
-        literals = generator.literals.get(column)
-        numeric = generator.numeric[column]
-        if literals and random.random() < 0.5:
-            return random.choice(generator.near(column, random))
-        if not outlier or column in generator.dated:
-            value = self.random_value(column, numeric)
-        elif numeric:
-            value = random.choice([-1, 1]) * random.randint(self.numbers_from + 1, 3 * self.numbers_from)
-        else:
-            value = random.choice(["0 ", "zz "]) + self.random_value(column, False)
-        return self.distinct(column, value) if column in generator.ordered else value
-
-    def distinct(self, column: Column, value: Value) -> Value:
-        """Return the value, moved where the column has it already: ties leave the order of rows open."""
-        used = self.used.setdefault(column, set())
-        while value in used:
-            if column in self.generator.dated and self.random.random() < 0.98:
-                value = self.random_value(column, False)
-                continue
-            value = value + self.random.randint(1, 7) if isinstance(value, int | float) else f"{value} {len(used)}"
-        used.add(value)
-        return value
-
-    def orphan(self, column: Column) -> Value:
-        """Return a value that no other row has."""
-        self.fresh += 1
-        if column in self.generator.dated:
-            return self.distinct(column, self.random_value(column, False))
-        return self.fresh if self.generator.numeric[column] else f"{WORDS[self.fresh % len(WORDS)]} {self.fresh}"
-
     def make(self, barren: bool = False, nulls: bool = False) -> Database:
         """Return the database: tuples for the conditions, random rows, one duplicate."""
         generator, random = self.generator, self.random
         rows_a_tuple = max(1, _most_uses(generator.gold))
-        # One tuple: what is an extreme, an average and everything at once.
-        tuples = 1 if barren and random.random() < 0.4 else max(3, round(0.75 * self.size / rows_a_tuple))
-        for number in range(tuples):
+        self.is_alone = barren and next(generator.alone)
+        tuples = 1 if self.is_alone else max(3, round(0.75 * self.size / rows_a_tuple))
+        witnesses = next(generator.witnesses) if barren else 2
+        self.met_share = random.choice((0, 0.5)) if barren else 0.5
+        for number in range(max(tuples, witnesses)):
             profile = generator.gold
-            # Two witnesses first; then near misses and witnesses of gold, with some of the prediction's.
-            near = barren or (number >= 2 and random.random() < 0.55)
+            # Witnesses first; then near misses and witnesses of gold, with some of the prediction's.
+            near = number >= witnesses and (barren or random.random() < 0.55)
             if generator.predicted and number >= 3 and random.random() < 0.25 and not barren:
                 profile = generator.predicted
             self.add_tuple(profile, near)
@@ -158,9 +86,8 @@ class Draw:
             wanted += near_miss(tree, self.random) if select == broken else wishes(tree, True, self.random)
         for optional in (profile.optional[select] for select in sorted(profile.optional) if select in selects):
             for tree in self.random.sample(optional, min(2, len(optional))):
-                wanted += (
-                    wishes(tree, True, self.random) if self.random.random() < 0.5 else near_miss(tree, self.random)
-                )
+                is_met = self.random.random() < self.met_share
+                wanted += wishes(tree, True, self.random) if is_met else near_miss(tree, self.random)
         # A near miss beside a witness with the same keys may not show.
         fresh = broken is not None and (bool(linked) or self.random.random() < 0.35)
         values = self.assign(profile, wanted + linked, fresh)
@@ -170,7 +97,7 @@ class Draw:
                 value = self.orphan((profile.tables[link.left[0]].name, link.left[1]))
                 values |= dict.fromkeys((link.left, link.right), value)
         for source, table in profile.tables.items():
-            if source[0] in selects:
+            if source[0] in selects and not (self.is_alone and self.rows[table.name]):
                 row = {name: values[source, name] if (source, name) in values
                        else self.value((table.name, name), outlier=broken is not None)
                        for name in table.columns}  # fmt: skip
@@ -178,7 +105,7 @@ class Draw:
 
     def chosen_selects(self, profile: Profile) -> tuple[set[int], list]:
         """Return the Selects that take part in a tuple: all, or for a set operation one side or both."""
-        everything = {source[0] for source in profile.tables}
+        everything = {source[0] for source in profile.tables} | set(profile.optional)
         if profile.set_sides is None:
             return everything, []
         kind, left, right = profile.set_sides
@@ -193,62 +120,6 @@ class Draw:
         one_side = left if kind is exp.Except and self.random.random() < 0.8 else self.random.choice([left, right])
         return everything & one_side, []
 
-    def assign(self, profile: Profile, wanted: list, fresh: bool = False) -> dict[Place, Value]:
-        """Return values that meet the wishes, where single values can; `fresh`: with keys of their own."""
-        random, generator = self.random, self.generator
-        group: dict[Place, set[Place]] = {}
-        for condition, outcome in wanted:
-            if isinstance(condition, Link) and condition.operator == "=" and outcome:
-                merged = group.get(condition.left, {condition.left}) | group.get(condition.right, {condition.right})
-                group |= dict.fromkeys(merged, merged)
-        tests: dict[Place, list] = {}
-        for condition, outcome in wanted:
-            if not isinstance(condition, Link):
-                members = group.get(condition.place, {condition.place})
-                tests.setdefault(min(members), []).append((condition, outcome))
-        values: dict[Place, Value] = {}
-        for place in [*dict.fromkeys(map(min, group.values())), *(place for place in tests if place not in group)]:
-            members = group.get(place, {place})
-            if place[0] not in profile.tables:
-                continue
-            column = (profile.tables[place[0]].name, place[1])
-            is_free = fresh and not tests.get(place)
-            value = self.orphan(column) if is_free else self.meet(column, tests.get(place, []))
-            values |= dict.fromkeys(members, value)
-        for condition, outcome in wanted:
-            if not isinstance(condition, Link) or (condition.operator == "=" and outcome):
-                continue
-            left, right = (((profile.tables[p[0]].name, p[1]), p) for p in (condition.left, condition.right))
-            if condition.operator == "=":
-                if random.random() < 0.7:
-                    values[left[1]] = self.orphan(left[0])
-                continue
-            pair = [values.get(p, self.value(c)) for c, p in (left, right)]
-            if random.random() < 0.4 and _in_order([pair[0]] * 2, condition.operator) == outcome:
-                pair = [pair[0]] * 2  # On the boundary: < and <= differ here alone.
-            elif _in_order(pair, condition.operator) != outcome:
-                pair.reverse()
-            values[left[1]], values[right[1]] = pair
-        for place, value in values.items():
-            column = (profile.tables[place[0]].name, place[1])
-            if column in generator.ordered and place in tests and len(group.get(place, ())) < 2:
-                self.used.setdefault(column, set()).add(value)
-        return values
-
-    def meet(self, column: Column, tests: list) -> Value:
-        """Return a value that passes all tests; a random one where none is found."""
-        random = self.random
-        if not tests:
-            return random.choice(self.pools[column]) if column in self.pools else self.value(column)
-        passing = self.generator.passing(column, tests, random)
-        if not passing:  # Conditions that no value near their literals meets, such as a NOT LIKE of much.
-            drawn = [self.value(column) for _ in range(8)]
-            return next((v for v in drawn if all(holds(atom, v) == wanted for atom, wanted in tests)), drawn[0])
-        if column in self.generator.ordered:
-            used = self.used.get(column, ())
-            passing = [value for value in passing if value not in used] or passing
-        return random.choice(passing)
-
     def add(self, table: Table, row: dict[str, Value]) -> None:
         """Add a row; one that repeats a key is left out, or gets a new key where nothing refers to it."""
         rows, generator = self.rows[table.name], self.generator
@@ -256,7 +127,7 @@ class Draw:
             if row[name] is None:
                 row = row | {name: self.orphan((table.name, name))}
         for name, key in self.unique:
-            if name == table.name and any(all(row[c] == other[c] for c in key) for other in rows):
+            if name == table.name and tuple([row[c] for c in key]) in self.taken[name, key]:
                 if any((name, column) in generator.classes for column in key):
                     return
                 row = row | {key[0]: self.orphan((name, key[0]))}
@@ -265,6 +136,9 @@ class Draw:
                     row |= {c: self.distinct((name, c), row[c]) for c in row
                             if (name, c) in generator.ordered and c not in key and row[c] is not None}  # fmt: skip
         rows.append(row)
+        for name, key in self.unique:
+            if name == table.name:
+                self.taken[name, key].add(tuple([row[c] for c in key]))
 
 
 def _most_uses(profile: Profile) -> int:
@@ -277,7 +151,3 @@ def _set_columns(profile: Profile, left: Table, right: Table) -> list[tuple[Colu
     if left.name == right.name:
         return [(column, column) for column in sorted(profile.grouped) if column[0] == left.name]
     return [(a, b) for a, b in profile.links if a[0] == left.name and b[0] == right.name]
-
-
-def _in_order(pair: list[Value], symbol: str) -> bool:
-    return ORDERINGS[symbol](sort_key(pair[0]), sort_key(pair[1]))

@@ -136,11 +136,12 @@ def _bare_connection(thread: int) -> Connection:
 
 
 @lru_cache(maxsize=65536)
-def is_true(expression: str, value: int | float | str | None) -> bool:
-    """Say whether an expression of a column `v` holds for one value; what SQLite refuses does not."""
+def is_true(expression: str, *values: int | float | str | None) -> bool:
+    """Say whether an expression of a column `v`, or of `v` and `w`, holds for values; what SQLite refuses does not."""
     connection = _bare_connection(threading.get_ident())
     try:
-        return bool(connection.run(f"SELECT ({expression}) FROM (SELECT ? AS v)", (value,))[0][0])
+        row = ", ".join(f"? AS {name}" for name in "vw"[: len(values)])
+        return bool(connection.run(f"SELECT ({expression}) FROM (SELECT {row})", values)[0][0])
     except (sqlite3.Error, sqlite3.Warning, Unfinished):
         return False
 

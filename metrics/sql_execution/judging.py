@@ -1,5 +1,6 @@
 """The verdict on one predicted query: its results beside gold's, on gold's databases and on some of its own."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from .schemas import Database
 from .suites import DATABASES, SIZES, Query, Suite, read_suite
 
 WITH_NULLS = 10
+logger = logging.getLogger(__name__)
 MAX_SECONDS = 0.5  # of this thread's own time, after which no further databases are made for a prediction
 Rows = list[tuple]
 
@@ -54,23 +56,33 @@ def judge(prediction: str, gold: str, context: str, databases: int = DATABASES, 
     """
     verdict = Verdict()
     try:
+        _judge(verdict, prediction, gold, context, databases, dialect)
+    except Exception as error:  # A fault of this metric costs one row and is said; the other rows keep their score.
+        logger.warning("the metric failed on one row; please report it", exc_info=error)
+        reason = f"the metric failed: {type(error).__name__}: {error}"
+        return Verdict(verdict.usable, reason=reason if verdict.usable else f"gold is unusable: {reason}")
+    return verdict
+
+
+def _judge(verdict: Verdict, prediction: str, gold: str, context: str, databases: int, dialect: str) -> None:
+    """Fill the verdict."""
+    try:
         suite = read_suite(gold, context, dialect, databases)
     except ValueError as error:
         verdict.reason = f"gold is unusable: {error}"
-        return verdict
+        return
     verdict.shapes = shapes(suite.gold.tree)
     if suite.reason:
         verdict.reason = f"gold is unusable: {suite.reason}"
-        return verdict
+        return
     verdict.usable = True
     try:
         given = Query.read(prediction, suite.schema, dialect)
     except QueryError as error:
         verdict.reason = str(error)
-        return verdict
+        return
     verdict.exact = given.normalized == suite.gold.normalized
     _Comparison(suite, given, verdict).run(databases)
-    return verdict
 
 
 class _Comparison:
@@ -136,7 +148,6 @@ class _Comparison:
     def narrow(self, expected: Rows, actual: Rows) -> None:
         """Keep the orders of columns that hold on one more database."""
         ordered = self.suite.gold.ordered
-        assert self.orders is not None  # compare has set it.
         self.orders = [order for order in self.orders if same_result(expected, reorder(actual, order), ordered)]
 
     def agrees(self, count: int, collation: str = "NOCASE", nulls: bool = False) -> bool:

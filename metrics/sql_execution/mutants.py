@@ -33,7 +33,8 @@ def _changes(node: exp.Expression) -> Iterator:
     """Yield functions that make another node of one."""
     kind = type(node)
     if kind in NEIGHBOURS:
-        yield lambda node: NEIGHBOURS[type(node)](this=node.this.copy(), expression=node.expression.copy())
+        neighbour = exp.NEQ if node.args.get("negate") else NEIGHBOURS[kind]  # NOT LIKE is a LIKE that says so.
+        yield lambda node: neighbour(this=node.this.copy(), expression=node.expression.copy())
     elif kind in (exp.And, exp.Or):
         yield lambda node: node.this.copy()
         yield lambda node: node.expression.copy()

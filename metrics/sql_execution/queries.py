@@ -7,7 +7,7 @@ from functools import reduce
 import sqlglot
 from sqlglot import exp
 
-from .ddl import SQLITE
+from .ddl import SQLITE, fold
 from .dialects import transpile
 from .limits import MAX_CHARACTERS, MAX_JOINS, QueryError, bare, check_size
 from .schemas import Table
@@ -69,7 +69,7 @@ class Resolver:
 
     def __init__(self, tree: exp.Query, schema: dict[str, Table]):
         self.schema = schema
-        self.with_names = {cte.alias.lower(): cte.this for cte in tree.find_all(exp.CTE)}
+        self.with_names = {fold(cte.alias): cte.this for cte in tree.find_all(exp.CTE)}
         self.quoted_literals: set[str] = set()  # texts in double quotes that are no names
         selects = list(tree.find_all(exp.Select))
         self.numbers = {id(select): number for number, select in enumerate(selects)}
@@ -82,7 +82,7 @@ class Resolver:
         for entry in list(entries):
             if isinstance(entry, exp.Paren | exp.Subquery) and isinstance(entry.this, exp.Table):
                 entries += [entry.this, *(join.this for join in entry.this.args.get("joins") or [])]
-        return {entry.alias_or_name.lower(): entry for entry in entries}
+        return {fold(entry.alias_or_name): entry for entry in entries}
 
     def entries(self, select: exp.Query) -> dict[str, exp.Expression]:
         """Return the entries of a Select's FROM clause by alias."""
@@ -90,7 +90,7 @@ class Resolver:
 
     def find(self, column: exp.Column) -> tuple[tuple[int, str], str, str] | None:
         """Return (source, table, column) in lower case; None for a column of a subquery or of nothing."""
-        name, qualifier = column.name.lower(), column.table.lower()
+        name, qualifier = fold(column.name), fold(column.table)
         select = column.parent_select
         while select is not None:
             for alias, entry in self.entries(select).items():
@@ -104,9 +104,9 @@ class Resolver:
 
     def is_name(self, column: exp.Column) -> bool:
         """Say whether an unqualified name is a column, or an alias, of any query around it."""
-        name, select = column.name.lower(), column.parent_select
+        name, select = fold(column.name), column.parent_select
         while select is not None:
-            if name in (projection.alias.lower() for projection in select.expressions if projection.alias):
+            if name in (fold(projection.alias) for projection in select.expressions if projection.alias):
                 return True
             for entry in self.entries(select).values():
                 if name in self._columns(entry):
@@ -114,30 +114,20 @@ class Resolver:
             select = select.parent_select
         return False
 
-    def is_derived(self, column: exp.Column) -> bool:
-        """Say whether a qualified name is a column of a subquery or of a WITH."""
-        select = column.parent_select
-        while select is not None:
-            entry = self.entries(select).get(column.table.lower())
-            if entry is not None:
-                return self.table(entry) is None and column.name.lower() in self._columns(entry)
-            select = select.parent_select
-        return False
-
     def table(self, entry: exp.Expression) -> Table | None:
         """Return the table of the schema that an entry of a FROM clause names, if it names one."""
-        if not isinstance(entry, exp.Table) or entry.name.lower() in self.with_names:
+        if not isinstance(entry, exp.Table) or fold(entry.name) in self.with_names:
             return None
-        return self.schema.get(entry.name.lower())
+        return self.schema.get(fold(entry.name))
 
     def _columns(self, entry: exp.Expression) -> set[str]:
         table = self.table(entry)
         if table is not None:
             return set(table.columns)
-        inner = self.with_names.get(entry.name.lower()) if isinstance(entry, exp.Table) else entry.this
+        inner = self.with_names.get(fold(entry.name)) if isinstance(entry, exp.Table) else entry.this
         if not isinstance(inner, exp.Query):
             return set()
-        names = {name.lower() for name in inner.named_selects}
+        names = {fold(name) for name in inner.named_selects}
         if any(projection.is_star for projection in inner.selects):
             names |= {name for entry in self.entries(inner).values() for name in self._columns(entry)}
         return names
@@ -222,7 +212,7 @@ def same_query(gold: str, predicted: str) -> bool:
 
 def _lower_identifiers(node: exp.Expression) -> exp.Expression:
     if isinstance(node, exp.Identifier):
-        return exp.to_identifier(node.name.lower(), quoted=False)
+        return exp.to_identifier(fold(node.name), quoted=False)
     return node
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from operator import itemgetter
 
 from .dates import DATE, TIME
-from .ddl import SQLITE, tables
+from .ddl import SQLITE, fold, tables
 
 NUMERIC_TYPE = re.compile(r"INT|REAL|FLOA|DOUB|NUM|DEC|BOOL|YEAR", re.IGNORECASE)
 DATE_TYPE = re.compile(r"\s*(?:DATE(TIME)?|(TIMESTAMP))", re.IGNORECASE)
@@ -38,6 +38,7 @@ class Table:
         references: column -> (table, column) of a declared foreign key.
         foreign: the same keys whole: (columns, table, its columns).
         required: columns without NULL: of the primary key, or NOT NULL.
+        whole: columns of integers, by their declared type.
         dates: column -> how its declared type is written, of strftime.
     """
 
@@ -47,6 +48,7 @@ class Table:
     references: dict[str, tuple[str, str]] = field(default_factory=dict)
     foreign: list[tuple[tuple[str, ...], str, tuple[str, ...]]] = field(default_factory=list)
     required: set[str] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)
     dates: dict[str, str] = field(default_factory=dict)
 
 
@@ -113,7 +115,7 @@ def _run(script: str) -> dict[str, Table]:
         connection.set_authorizer(None)
         connection.set_progress_handler(None, 0)
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found = {name.lower(): _read_table(connection, name) for name in names if not name.startswith("sqlite_")}
+        found = {fold(name): _read_table(connection, name) for name in names if not name.startswith("sqlite_")}
     except (MemoryError, OverflowError) as error:
         raise ValueError(f"SQLite: {type(error).__name__}") from error
     finally:
@@ -126,23 +128,24 @@ def _run(script: str) -> dict[str, Table]:
 
 def _read_table(connection: sqlite3.Connection, name: str) -> Table:
     quoted = quote(name)
-    info = connection.execute(f"PRAGMA table_info({quoted})").fetchall()
-    table = Table(name.lower(), {row[1].lower(): bool(NUMERIC_TYPE.search(row[2])) for row in info})
-    key = tuple(row[1].lower() for row in info if row[5])
+    info = connection.execute(f"PRAGMA table_xinfo({quoted})").fetchall()  # generated columns too
+    table = Table(fold(name), {fold(row[1]): bool(NUMERIC_TYPE.search(row[2])) for row in info})
+    key = tuple(fold(row[1]) for row in info if row[5])
     if key:
         table.unique.append(key)
     for row in connection.execute(f"PRAGMA index_list({quoted})").fetchall():
-        columns = tuple(c[2].lower() for c in connection.execute(f"PRAGMA index_info({quote(row[1])})") if c[2])
+        columns = tuple(fold(c[2]) for c in connection.execute(f"PRAGMA index_info({quote(row[1])})") if c[2])
         if row[2] and columns and columns not in table.unique:
             table.unique.append(columns)
     keys: dict[int, list[tuple]] = {}
     for row in connection.execute(f"PRAGMA foreign_key_list({quoted})").fetchall():
         keys.setdefault(row[0], []).append(row)
     for rows in keys.values():
-        here, there = (tuple((row[i] or "").lower() for row in sorted(rows, key=itemgetter(1))) for i in (3, 4))
-        table.foreign.append((here, rows[0][2].lower(), there))
-    table.required = {row[1].lower() for row in info if row[3] or row[5]}
-    kinds = ((row[1].lower(), DATE_TYPE.match(row[2])) for row in info)
+        here, there = (tuple(fold(row[i] or "") for row in sorted(rows, key=itemgetter(1))) for i in (3, 4))
+        table.foreign.append((here, fold(rows[0][2]), there))
+    table.required = {fold(row[1]) for row in info if row[3] or row[5]}
+    table.whole = {fold(row[1]) for row in info if "INT" in row[2].upper()}
+    kinds = ((fold(row[1]), DATE_TYPE.match(row[2])) for row in info)
     table.dates = {column: TIME if kind[1] or kind[2] else DATE for column, kind in kinds if kind}
     return table
 

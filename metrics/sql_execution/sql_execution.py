@@ -27,13 +27,16 @@ from .finishing import finish
 from .judging import Verdict, judge
 from .limits import QueryError
 from .mutants import mutants
+from .pairs import pair_neighbours
 from .parallel import judge_all
+from .predicates import Predicates
 from .profiles import Profile
 from .queries import SHAPES
 from .references import keep_references
 from .schemas import Database
 from .suites import DATABASES
 from .unwrapping import unwrap
+from .values import Values
 
 
 def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:

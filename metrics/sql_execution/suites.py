@@ -19,7 +19,7 @@ from .schemas import Database, Table, read_schema
 
 VERSION = "2"  # part of every seed: a change of the generator changes the databases knowingly
 DATABASES = 10
-SIZES = (10, 20)  # rows a table, alternating
+SIZES = (11, 19)  # rows a table, alternating; of 10 and 20 a share of 100 would be whole: / for integers unseen
 ATTEMPTS = 5  # databases drawn at most, for each that is kept
 FEWEST = 3  # databases without which gold counts as unusable
 STEERED = 10  # databases drawn at most to tell gold from those of its mutants that others do not tell from it
@@ -96,8 +96,8 @@ class Suite:
                 self.draw(connection, generator, count)
                 if self.databases or not generator.has_keys or self.reason == UNFINISHED:
                     break  # Else gold returns nothing as long as the declared keys hold: they are wrong, not gold.
-            for attempt in range(ATTEMPTS if self.databases and not self.varies else 0):
-                database = generator.draw(self.random(60_000 + attempt), SIZES[0], barren=True)
+            for attempt in range(2 * ATTEMPTS if self.databases and not self.varies else 0):
+                database = generator.draw(self.random(60_000 + attempt), SIZES[0], barren=attempt % 2 == 0)
                 if tried := self.attempt(connection, database, [], may_be_empty=True):
                     self.databases.append((database, tried[0]))
         if len(self.databases) >= FEWEST:
@@ -115,7 +115,8 @@ class Suite:
             if self.reason == UNFINISHED or deadline.has_passed:
                 self.databases, self.reason = [], UNFINISHED
                 return
-            barren = (self.gold.profile.yes_no or found >= count) and attempt % 3 == 2
+            yes_no = self.gold.profile.yes_no
+            barren = yes_no or misses % 2 == 0 if found >= count else yes_no and attempt % 3 == 2
             database = generator.draw(self.random(attempt), SIZES[attempt % 2], barren)
             tried = self.attempt(connection, database, living, barren)
             if tried and (found < count or len(tried[1]) < len(living)):
