@@ -148,6 +148,7 @@ class _Comparison:
     def narrow(self, expected: Rows, actual: Rows) -> None:
         """Keep the orders of columns that hold on one more database."""
         ordered = self.suite.gold.ordered
+        assert self.orders is not None  # compare has set it.
         self.orders = [order for order in self.orders if same_result(expected, reorder(actual, order), ordered)]
 
     def agrees(self, count: int, collation: str = "NOCASE", nulls: bool = False) -> bool:
