@@ -39,9 +39,10 @@ server: setup  ## an MLflow server with SQLite and a folder for artifacts, at ht
 	mkdir -p server
 	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///server/mlflow.db --artifacts-destination server/artifacts
 
-lint: setup
+lint: setup  ## ruff everywhere, mypy over scripts, package and metrics
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: setup  ## training and prediction side by side, with TRL: 18 minutes on two cores
 	$(BIN)/python benchmarks/training_speed.py
