@@ -59,7 +59,7 @@ server: setup  ## an MLflow server with SQLite and a folder for artifacts, at ht
 	mkdir -p server
 	$(BIN)/mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///server/mlflow.db --artifacts-destination server/artifacts
 
-lint: develop
+lint: develop  ## ruff everywhere, mypy over scripts, package and metrics
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -7,7 +7,7 @@ import secrets
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -134,8 +134,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     drift = compare(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)
     moved = folder if folder and not os.path.isdir(folder) else None
-    given = args.output_dir if "output_dir" in names else None
-    args.output_dir = _choose_folder(run, given, parser.defaults()["output_dir"])
+    output_dir = args.output_dir if "output_dir" in names else None
+    args.output_dir = _choose_folder(run, output_dir, parser.defaults()["output_dir"])
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
@@ -170,7 +170,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
     """
     if args.process_index == 0:
         tags = origin.tags | _name(flags, args, origin)
-        run = lifecycle.run(
+        run: AbstractContextManager[str | None] = lifecycle.run(
             flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, tags, origin.empty
         )  # fmt: skip
     else:
@@ -185,7 +185,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
                 if origin.run is None:
                     _announce(args, origin)
                 else:
-                    origin.checkpoint = _find_start(origin, Path(args.output_dir))
+                    origin.checkpoint = _find_start(origin.run, origin.moved, Path(args.output_dir))
                 logger.info(
                     f"Run {run_id} of {mlflow.get_tracking_uri()}, with its messages in full as {screen.kept_name()};"
                     f" checkpoints: {args.output_dir}"
@@ -271,7 +271,9 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
-    journal.active().wait(10 if origin.online else 0, hurried=True)
+    running = journal.active()
+    assert running is not None  # training_run has opened it.
+    running.wait(10 if origin.online else 0, hurried=True)
 
 
 def _name(flags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
@@ -285,22 +287,22 @@ def _name(flags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
     return {MLFLOW_RUN_NAME: f"{task}-{base.name[:60]}-r{flags.lora_r}-{secrets.token_hex(2)}"}
 
 
-def _find_start(origin: Origin, folder: Path) -> str | None:
+def _find_start(run: Run, moved: str | None, folder: Path) -> str | None:
     """Return the newest complete checkpoint, from this disk or from MLflow.
 
     Raises:
         InputError: when the run had some, and none is left.
     """
-    known, run_id = checkpoints_in(folder), origin.run.info.run_id
+    known, run_id = checkpoints_in(folder), run.info.run_id
     steps = uploads.uploaded_steps(run_id)
     if max(steps, default=0) > max(known, default=0):
         logger.info(f"Downloading the checkpoints of steps {', '.join(map(str, steps))} from MLflow")
         for step in set(steps) - set(known):
             uploads.download(run_id, step, folder)
         known = checkpoints_in(folder)
-    if not known and origin.moved and "loss" in origin.run.data.metrics:
+    if not known and moved and "loss" in run.data.metrics:
         raise InputError(
-            f"run {run_id} cannot be resumed: its checkpoints are no longer in {origin.moved}, and not in MLflow; put"
+            f"run {run_id} cannot be resumed: its checkpoints are no longer in {moved}, and not in MLflow; put"
             " them back."
         )
     if not known:
@@ -374,8 +376,9 @@ def _comparable(value):
 
 def _save_unevaluated(origin: Origin) -> None:
     """Save the step whose evaluation was cut off; `StopCallback` ends it with KeyboardInterrupt."""
-    trainer = origin.trainer
-    progress = origin.progress
+    trainer, progress = origin.trainer, origin.progress
+    if trainer is None or progress is None or progress.random_state is None:  # of --eval-on-start: no step was made
+        raise KeyboardInterrupt
     set_random_state(progress.random_state)
     progress.pending_evaluation = progress.stopped = progress.cut_off = True
     trainer._save_checkpoint(trainer.model, trial=None)

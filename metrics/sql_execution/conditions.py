@@ -100,7 +100,7 @@ def neighbours(atom: Atom, random: Random) -> list[Value]:
     if atom.operator == "null":
         return [None, random.choice(WORDS), random.randint(1, 50)]
     if atom.operator == "date":
-        return date_neighbours(atom.values[2 : MOST + 2], random, atom.values[1])
+        return [*date_neighbours(atom.values[2 : MOST + 2], random, str(atom.values[1]))]
     if atom.operator == "sql":
         return expression_neighbours(atom.values[1 : MOST + 1], random)
     found: list[Value] = []
@@ -113,8 +113,9 @@ def neighbours(atom: Atom, random: Random) -> list[Value]:
             found += text_neighbours(value, random)
         else:
             found += number_neighbours(value, random)
-    if atom.operator == "between" and all(isinstance(v, int | float) for v in atom.values):
-        found.append(sum(atom.values) // 2)
+    numbers = [value for value in atom.values if isinstance(value, int | float)]
+    if atom.operator == "between" and len(numbers) == len(atom.values):
+        found.append(sum(numbers) // 2)
     return found
 
 
@@ -173,7 +174,7 @@ def expression_neighbours(literals: tuple[Value, ...], random: Random) -> list[V
     places = [literal for literal in literals if isinstance(literal, int) and 1 < literal <= 40]
     for place, literal in product(places, literals):  # substr(v, 7, 4) = '2010'
         before = ("".join(random.sample(WORDS, 3)) * 8)[: place - 1]
-        following = literal + 1 if isinstance(literal, int | float) else f"{literal[:-1]}~"
+        following = literal + 1 if isinstance(literal, int | float) else f"{str(literal)[:-1]}~"
         found += [f"{before}{text}{random.choice(('', ' x'))}" for text in (literal, following)]
     return found
 

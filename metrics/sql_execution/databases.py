@@ -31,7 +31,7 @@ class Generator:
         self.fractional = {(t, c) for t, c in rounded if c not in self.tables[t].whole}
         self.dated = (predicted.dated if predicted else {}) | gold.dated
         self.extremes = sorted(gold.extremes - gold.ordered)
-        self.literals: dict[Column, list[Value]] = {}
+        self.literals: dict[Column, list[float | str]] = {}
         for profile in profiles:
             for column, values in profile.literals.items():
                 known = self.literals.setdefault(column, [])
@@ -94,7 +94,9 @@ class Generator:
             self.met[column,] = [
                 value
                 for literal in literals
-                for value in (text_neighbours if isinstance(literal, str) else number_neighbours)(literal, random)
+                for value in (
+                    text_neighbours(literal, random) if isinstance(literal, str) else number_neighbours(literal, random)
+                )
             ]
         return self.met[column,]
 

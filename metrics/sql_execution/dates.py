@@ -17,7 +17,9 @@ STEPS = (0, 1, -1, 31, -31, 366, -366)  # days
 
 def read_date(text: object) -> tuple[datetime, str] | None:
     """Return the moment that a literal stands for and its format; None where it is no date."""
-    for form in FORMATS if isinstance(text, str) and text[:2].isdigit() else ():
+    if not isinstance(text, str) or not text[:2].isdigit():
+        return None
+    for form in FORMATS:
         try:
             moment = datetime.strptime(text, form)
         except ValueError:

@@ -107,7 +107,8 @@ def statements(text: str, dialect: str = SQLITE) -> list[Statement]:
         tokens = sqlglot.tokenize(text, read=dialect)
     except Exception as error:  # sqlglot's TokenError, and what a broken text makes of its tokenizer.
         raise ValueError(f"text that cannot be read as {dialect}: {str(error).splitlines()[0]}") from error
-    groups, depth = [[]], 0
+    groups: list[list[Token]] = [[]]
+    depth = 0
     for number, token in enumerate(tokens):
         word = "" if token.token_type in (TokenType.IDENTIFIER, TokenType.STRING) else token.text.upper()
         depth += {"(": 1, ")": -1}.get(word, 0)
@@ -190,7 +191,7 @@ def _read_columns(statement: Statement, dialect: str, known: dict) -> tuple[list
         return _columns_of_query(statement, dialect, known), []
     columns, keys = [], []
     for part in statement.definitions:
-        tokens, words = (values[part.start : part.stop] for values in (statement.tokens, statement.words))
+        tokens, words = statement.tokens[part.start : part.stop], statement.words[part.start : part.stop]
         inline = None
         if statement.is_column(part):
             inline = tokens[0].text

@@ -101,7 +101,8 @@ class Connection:
             self.connection.set_progress_handler(None, 0)
 
     def _fetch(self, sql: str, values: tuple) -> list[tuple]:
-        rows, size = [], 0
+        rows: list[tuple] = []
+        size = 0
         cursor = self.connection.execute(sql, values)
         for row in cursor:
             size += sum(len(value) if isinstance(value, str | bytes) else 8 for value in row)

@@ -18,7 +18,8 @@ def pair_neighbours(value: Value, literals: tuple[Value, ...], random: Random, f
     """
     numbers = [literal for literal in literals[:MOST] if isinstance(literal, int | float)]
     if form:
-        return _dates(value, [int(number) for text in literals[:MOST] for number in NUMBER.findall(str(text))], form)
+        days = [int(number) for text in literals[:MOST] for number in NUMBER.findall(str(text))]
+        return [*_dates(value, days, form)]
     if isinstance(value, int | float):
         return [number for limit in (*numbers, 0) for number in _numbers(value, limit)]
     texts = [literal for literal in literals[:MOST] if isinstance(literal, str)]

@@ -66,17 +66,19 @@ class Predicates:
     def expression(self, node: exp.Expression) -> Atom | Link | None:
         """Return a condition on an expression of one or two columns, which SQLite itself decides for their values."""
         columns = list(node.find_all(exp.Column))
-        found = list(dict.fromkeys(map(self.resolver.find, columns)))
-        if len(found) not in (1, 2) or None in found or node.find(exp.Query, exp.AggFunc, exp.Window, exp.Star):
+        every = list(dict.fromkeys(map(self.resolver.find, columns)))
+        found = [each for each in every if each is not None]
+        if len(found) not in (1, 2) or None in every or node.find(exp.Query, exp.AggFunc, exp.Window, exp.Star):
             return None
         copy = node.copy()
         for column, original in zip(list(copy.find_all(exp.Column)), columns, strict=True):
-            column.replace(exp.column("vw"[found.index(self.resolver.find(original))]))
+            column.replace(exp.column("vw"[every.index(self.resolver.find(original))]))
         literals = tuple(dict.fromkeys(literal.this for literal in node.find_all(exp.Literal)))
         places = [(source, name) for source, _, name in found]
         if len(places) == 2:
             written = copy.sql("sqlite")
-            return Link(*places, "sql", written, tuple(map(as_stored, literals))) if len(written) < LONGEST else None
+            one, two = places
+            return Link(one, two, "sql", written, tuple(map(as_stored, literals))) if len(written) < LONGEST else None
         form = self.profile.dated.get(found[0][1:])
         if form:
             return Atom(places[0], "date", (copy.sql("sqlite"), form, *literals))
@@ -127,9 +129,9 @@ class Predicates:
         if symbol == "=":
             self.link(outer, inner_column)
         aggregated = inner is not None and inner.find(exp.AggFunc) is not None
-        if aggregated and inner.find(exp.Avg):
+        if inner and aggregated and inner.find(exp.Avg):
             self.mark(self.profile.averaged, side)
-        if aggregated and inner.find(exp.Max, exp.Min):
+        if inner and aggregated and inner.find(exp.Max, exp.Min):
             self.mark(self.profile.extremes, side)
         if not outer or not inner_column or aggregated or symbol != "=":
             return None

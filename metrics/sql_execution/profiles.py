@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from sqlglot import exp
 
-from .conditions import Link, Source, Tree, Value
+from .conditions import Link, Source, Tree
 from .dates import DATE, FUNCTIONS, TIME, is_date_like, read_date
 from .ddl import fold
 from .predicates import Predicates, literal_value
@@ -39,7 +39,7 @@ class Profile:
     tables: dict[Source, Table]
     conditions: dict[int, Tree] = field(default_factory=dict)
     links: list[tuple[tuple[str, str], tuple[str, str]]] = field(default_factory=list)
-    literals: dict[tuple[str, str], list[Value]] = field(default_factory=dict)
+    literals: dict[tuple[str, str], list[float | str]] = field(default_factory=dict)
     returned: set[tuple[str, str]] = field(default_factory=set)
     grouped: set[tuple[str, str]] = field(default_factory=set)
     ordered: set[tuple[str, str]] = field(default_factory=set)

@@ -80,7 +80,7 @@ class Values:
         elif numeric:
             value = random.choice([-1, 1]) * random.randint(self.numbers_from + 1, 3 * self.numbers_from)
         else:
-            value = random.choice(["0 ", "zz "]) + self.random_value(column, False)
+            value = f"{random.choice(['0 ', 'zz '])}{self.random_value(column, False)}"
         return self.distinct(column, value) if column in generator.ordered else value
 
     def distinct(self, column: Column, value: Value) -> Value:

@@ -212,6 +212,23 @@ def test_an_evaluation_that_is_cut_off_is_made_up_for(classifier_run, tmp_path, 
     assert found[0] == found[1]
 
 
+def test_a_stop_before_the_first_step_leaves_no_checkpoint(classifier_run, tmp_path, monkeypatch):
+    """The evaluation of --eval-on-start is cut off; there is no step to save."""
+
+    class Signalled(callbacks.StopCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            super().on_train_begin(args, state, control, **kwargs)
+            stopping._received.append((signal.SIGTERM, time.monotonic()))
+
+    monkeypatch.setattr(callbacks, "StopCallback", Signalled)
+    with pytest.raises(KeyboardInterrupt):
+        call(train_classifier.main, *classifier_run["flags"], "--eval-on-start", "--output-dir", tmp_path)
+    stopping._received.clear()
+    (folder,) = tmp_path.iterdir()
+    assert mlflow.get_run(folder.name).info.status == "KILLED"
+    assert list(folder.glob("checkpoint-*")) == []
+
+
 def test_a_run_from_before_packing_goes_on_padded(tmp_path):
     """What a run was started with stays, where a default has become another one since."""
     arguments = ["--base-model", str(DEMO_BASE), "--output-dir", str(tmp_path)]
