@@ -230,7 +230,7 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<run id>/model, models:/NAME@ALIAS, or a checkpoint folder")
+    parser.add_argument("uri", help="runs:/<id>/model, models:/NAME@ALIAS, or a folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
     parser.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
@@ -242,9 +242,11 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--database", metavar="URL", help="your own database: its URL or file")
     parser.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
     parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
-    parser.add_argument("--max-rows", type=int, default=100, help="rows of a result to fetch")
+    parser.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
     parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
-    parser.add_argument("--retries", type=int, default=0, help="how often to ask again, with the error, if SQL fails")
+    parser.add_argument(
+        "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
+    )
     parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     parser.add_argument("--trust-role", action="store_true", help="run the SQL although the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
@@ -268,7 +270,7 @@ def parse(arguments: list[str] | None):
         choices=PREDICTION_DTYPES,
         default="auto",
         metavar="TYPE",
-        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
+        help="bf16, fp16, fp32; recorded: as trained",
     )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
