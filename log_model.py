@@ -220,8 +220,8 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
         same = sum(a == b for a, b in zip(expected, actual, strict=True))
         what = "answers have the trained model's tokens"
         # Training may have answered with other kernels, such as Liger's, in the same arithmetic.
-        pairs = zip(expected, actual, lead or [], strict=lead is not None)
-        near = sum(a != b and parts_at_near_tie(a, b, leads, recorded_dtype(card)) for a, b, leads in pairs)
+        triples = zip(expected, actual, lead or [], strict=lead is not None)
+        near = sum(a != b and parts_at_near_tie(a, b, leads, recorded_dtype(card)) for a, b, leads in triples)
         if near:
             same, what = same + near, f"{what}, {near} of them up to a near tie"
     parity = "pass" if same == len(expected) else "fail"

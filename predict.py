@@ -235,7 +235,7 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(description=__doc__)
-    parser.add_argument("uri", help="runs:/<id or last>/model, models:/NAME@ALIAS, a folder")
+    parser.add_argument("uri", help="runs:/<id or last>/model, models:/NAME@ALIAS, or a folder")
     parser.add_argument("--text", help="one text to classify or to summarise")
     parser.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
     parser.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
@@ -275,7 +275,7 @@ def parse(arguments: list[str] | None):
         choices=PREDICTION_DTYPES,
         default="auto",
         metavar="TYPE",
-        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
+        help="bf16, fp16, fp32; recorded: as trained",
     )
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")

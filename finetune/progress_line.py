@@ -1,6 +1,7 @@
 """How far some work is, in one line: rewritten in place on a terminal, a line now and then elsewhere."""
 
 import time
+from contextlib import nullcontext
 
 from finetune.screen import shown
 
@@ -73,7 +74,7 @@ class Progress:
     def _write(self, line: str, final: bool = False) -> None:
         screen = shown()
         if screen and not self.quiet:
-            with screen.lock:
+            with screen.lock or nullcontext():
                 screen.clear()
                 screen.rewrite(line, final)
 

@@ -166,7 +166,7 @@ def _hide_user(scheme: str, rest: str, found: list[str]) -> str:
     user, colon, secret = before.partition(":")
     if not at:
         user, colon, secret = rest.partition(":")
-        secret = re.match(r"[^/?#]*", secret)[0]
+        secret = re.split("[/?#]", secret, maxsplit=1)[0]
         is_open = scheme.endswith("://") and not WEB.match(scheme) and not set(user) & set("/[")
         is_secret = is_open and NO_PORT.fullmatch(secret)
         return f"{user}:{_hide(secret, found)}{rest[len(user) + 1 + len(secret) :]}" if is_secret else rest

@@ -24,7 +24,8 @@ OWN = ("finetune", "metrics", "__main__")  # The first parts of our own loggers'
 WARNED = "warnings."  # begins the names of the loggers that warnings go through
 CLEAR = "\r\x1b[K"
 MAX_KEPT = 5000  # messages
-_state = {"verbose": False, "screen": None}
+_state = {"verbose": False}
+_screens: list["Screen"] = []  # the one that progress is shown on, or none
 _kept: deque[str] = deque(maxlen=MAX_KEPT)
 STARTED = datetime.now(UTC)
 
@@ -95,7 +96,9 @@ class Screen(logging.StreamHandler):
         if _is_own(record):
             return not getattr(record, "detail", False)
         text = self.short.format(record)
-        return record.levelno >= logging.WARNING and text not in self.seen and not self.seen.add(text)
+        is_new = record.levelno >= logging.WARNING and text not in self.seen
+        self.seen.add(text)
+        return is_new
 
     def emit(self, record: logging.LogRecord) -> None:
         line = self.clear()
@@ -144,18 +147,18 @@ class Keeper(logging.Handler):
 
 def shown() -> Screen | None:
     """Return the screen that progress lines are written to; None where there is none."""
-    return _state["screen"]
+    return _screens[0] if _screens else None
 
 
 def clear() -> str:
     """Take the progress line off the terminal, for what is written there otherwise; return it for `restore`."""
-    return shown().clear() if shown() else ""
+    return _screens[0].clear() if _screens else ""
 
 
 def restore(line: str) -> None:
     """Put back the progress line that `clear` has taken off."""
-    if line and shown():
-        shown().rewrite(line)
+    if line and _screens:
+        _screens[0].rewrite(line)
 
 
 def kept() -> str:
@@ -177,7 +180,7 @@ def install(level: int, is_shown: bool) -> None:
     """
     screen = Screen()
     logging.basicConfig(level=level, handlers=[screen, Keeper()], force=True)
-    _state["screen"] = screen if is_shown else None
+    _screens[:] = [screen] if is_shown else []
     warnings.showwarning = _show_warning
     for name in ("transformers", "mlflow", "datasets", "huggingface_hub"):  # They write to stderr themselves.
         logger = logging.getLogger(name)
@@ -191,7 +194,7 @@ def install(level: int, is_shown: bool) -> None:
 
 def show_progress() -> None:
     """Show progress lines in a process that is not one of the scripts."""
-    _state["screen"] = Screen()
+    _screens[:] = [Screen()]
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

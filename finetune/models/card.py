@@ -38,8 +38,9 @@ def _is_prompt(value: object) -> bool:
 
 
 def _is_place(value: object) -> bool:
-    is_text = isinstance(value, str) and 0 < len(value) < 4096 and value.isprintable()
-    return is_text and all(len(part.encode()) <= 255 for part in value.split("/"))
+    if not isinstance(value, str) or not 0 < len(value) < 4096 or not value.isprintable():
+        return False
+    return all(len(part.encode()) <= 255 for part in value.split("/"))
 
 
 PROMPT = ("a text with a $variable", _is_prompt)

@@ -12,7 +12,7 @@ def own_share(items: Sequence) -> int:
     return len(items[state.process_index :: state.num_processes])
 
 
-def share_out(items: Sequence, work: Callable[[Sequence], Sequence]) -> list:
+def share_out(items: list, work: Callable[[list], Sequence]) -> list:
     """Return what `work` makes of each item, in order, on every process; all of them have to call this.
 
     Every n-th item is a process's own, so that sorted items are shared out evenly.

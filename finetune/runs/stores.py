@@ -174,7 +174,7 @@ def _engine(uri: str) -> sqlalchemy.Engine:
 
 def _try(engine: sqlalchemy.Engine, seconds: float, use: Callable[[sqlalchemy.Engine], object]) -> list:
     """Return [None] where a database could be used within some seconds, [what was raised], or [] after them."""
-    found = []
+    found: list = []
 
     def run() -> None:
         try:

@@ -154,11 +154,12 @@ def _once(pairs: list[tuple]) -> dict:
     return found
 
 
-READ = {"parse_constant": lambda name: None if name == "NaN" else float(name), "object_pairs_hook": _once}
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)
 
 
 def _parsed(text: str):
-    return json.loads(text, **READ)
+    return json.loads(text, parse_constant=_constant, object_pairs_hook=_once)
 
 
 def _parse(text: str, path: Path | str, number: int):
@@ -185,7 +186,7 @@ def _list(text: str, path: Path) -> Iterator[dict]:
 
 def _objects(text: str, path: Path) -> Iterator[dict]:
     """Yield objects that stand one after the other, over several lines each."""
-    decoder = json.JSONDecoder(**READ)
+    decoder = json.JSONDecoder(parse_constant=_constant, object_pairs_hook=_once)
     end, number = 0, 0
     while rest := text[end:].lstrip():
         start = len(text) - len(rest)
