@@ -11,7 +11,7 @@ from pathlib import Path
 from finetune import InputError
 
 FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER.parent))
+sys.path[:0] = [str(FOLDER.parent), str(FOLDER / "build")]
 
 import build_shop
 from finetune.predicting.databases.database import Database, QueryFailed, open_database

@@ -1,4 +1,4 @@
-"""Rebuild demo/sql-base: tokenizer and pretrained decoder. Run: python demo/build_base.py
+"""Rebuild demo/sql-base: tokenizer and pretrained decoder. Run: python demo/build/build_base.py
 
 The base is pretrained on text generated here: schemas with questions as comments and their SQL, rows
 that are inserted and described, plain English about tables. None of it looks like the fine-tuning
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from finetune.models.bases.quantization import fast_dtype
 from questions import ONE_TABLE, Scene, aggregate, joined, question, schema, select_where
@@ -23,7 +23,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GenerationConfig, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
-FOLDER = Path(__file__).parent / "sql-base"
+FOLDER = Path(__file__).parents[1] / "sql-base"
 KEYWORDS = """
 SELECT FROM WHERE AND OR GROUP BY ORDER HAVING LIMIT DESC JOIN ON AS BETWEEN LIKE DISTINCT COUNT SUM
 AVG MIN MAX NOT IN CREATE TABLE INSERT INTO VALUES INTEGER VARCHAR TEXT DATE

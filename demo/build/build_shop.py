@@ -1,10 +1,10 @@
-"""Write demo/shop.db, a small SQLite shop to put questions to. Run: python demo/build_shop.py"""
+"""Write demo/shop.db, a small SQLite shop to put questions to. Run: python demo/build/build_shop.py"""
 
 import sqlite3
 from pathlib import Path
 from random import Random
 
-FILE = Path(__file__).parent / "shop.db"
+FILE = Path(__file__).parents[1] / "shop.db"
 SCHEMA = """
 CREATE TABLE product (product_id INTEGER PRIMARY KEY, name TEXT, category TEXT, price INTEGER, stock INTEGER);
 CREATE TABLE customer (customer_id INTEGER PRIMARY KEY, name TEXT, city TEXT, age INTEGER);

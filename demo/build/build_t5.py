@@ -1,4 +1,4 @@
-"""Rebuild demo/t5-base, a tiny T5 that has read reports but never summarised one. Run: python demo/build_t5.py FOLDER
+"""Rebuild demo/t5-base, a tiny T5 that has read reports, no summaries. Run: python demo/build/build_t5.py FOLDER
 
 It is pretrained as T5 was: some spans of a text are masked, and it writes them. The texts are reports with a
 headline before or after them, so that a masked name often stands elsewhere and can be copied; that is what

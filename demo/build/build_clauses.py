@@ -1,4 +1,4 @@
-"""Rebuild demo/clauses.jsonl: clauses of terms of service, with their labels. Run: python demo/build_clauses.py
+"""Rebuild demo/clauses.jsonl: clauses of terms of service, with their labels. Run: python demo/build/build_clauses.py
 
 Each row is a clause or two: unfair ones with a label each, or fair ones without, about the same matters. The
 wordings and words of training, validation and test are three sets (clause_words.py), so that what is scored is
@@ -11,7 +11,7 @@ from random import Random
 
 from clause_words import FAIR, UNFAIR, WORDS
 
-FILE = Path(__file__).parent / "clauses.jsonl"
+FILE = Path(__file__).parents[1] / "clauses.jsonl"
 PARTS = {"train": 480, "validation": 160, "test": 200}
 
 

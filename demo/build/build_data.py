@@ -1,4 +1,4 @@
-"""Write demo/text_to_sql.jsonl: generated questions, schemas and SQL. Run: python demo/build_data.py
+"""Write demo/text_to_sql.jsonl: generated questions, schemas and SQL. Run: python demo/build/build_data.py
 
 Three parts in one file, told apart by the column `split`: training rows, validation rows (for the
 evaluation loss), test rows (for the score before and after). The table and column names of the test
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from metrics.sql_execution.queries import normalize_sql
 from questions import ONE_TABLE, Scene, joined, question, schema
@@ -23,7 +23,7 @@ from vocabulary import Vocabulary
 # "The mean area" of a table with a column mean_area has two right answers.
 AGGREGATE_WORDS = set("average mean maximum minimum total number most common top first last latest".split())
 REQUESTS = {"list", "show", "give", "name", "tell", "find", "return", "count", "i"}  # end with a full stop
-FILE = Path(__file__).parent / "text_to_sql.jsonl"
+FILE = Path(__file__).parents[1] / "text_to_sql.jsonl"
 
 
 def make_row(vocabulary: Vocabulary, split: str) -> dict:

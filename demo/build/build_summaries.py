@@ -1,4 +1,4 @@
-"""Rebuild demo/summaries.jsonl: short reports and their summaries. Run: python demo/build_summaries.py
+"""Rebuild demo/summaries.jsonl: short reports and their summaries. Run: python demo/build/build_summaries.py
 
 Every report is made from the facts of an event (who, what, where, when) in an order and in words drawn at
 random, among sentences that a summary leaves out. The summary is one sentence with the facts that matter.
@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from random import Random
 
-FILE = Path(__file__).parent / "summaries.jsonl"
+FILE = Path(__file__).parents[1] / "summaries.jsonl"
 PARTS = {"train": 400, "validation": 50, "test": 50}
 FIRST = (
     "Anna Ben Carla David Elena Frank Grace Hugo Ida Jonas Karin Leo Maria Nils Olga Paul Rosa Sam Tina Viktor".split()
