@@ -17,7 +17,7 @@ from pathlib import Path
 from finetune import InputError, console
 from finetune.console import Parser
 from finetune.logged_models.opening import LoggedModel, load_model, open_model
-from finetune.logged_models.refusals import check_writable, logging_into
+from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.card import CLASSIFICATION, SUMMARIZATION
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = load(flags)
     logged = open_model(name_last(flags.uri))
     rows = name_columns(rows, flags, logged)
-    flags.run = find_run(logged) if flags.log else None
+    flags.run = run_of(logged) if flags.log else None
     if logged.card["task"] == CLASSIFICATION:
         score_classifier(flags, logged, rows)
     elif logged.card["task"] == SUMMARIZATION:
@@ -237,7 +237,7 @@ def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]
     return cleaning.rows, cleaning.dropped
 
 
-def find_run(logged: LoggedModel) -> Run:
+def run_of(logged: LoggedModel) -> Run:
     """Return the run that the model came from, to log into.
 
     Raises:
@@ -249,7 +249,7 @@ def find_run(logged: LoggedModel) -> Run:
         run = tracking.find_run(logged.card["run_id"])
     except InputError as error:
         raise InputError(f"the scores cannot be logged: {error} {NO_LOG}") from error
-    check_writable(run, f" {NO_LOG}")
+    check_rights(run, f" {NO_LOG}")
     return run
 
 

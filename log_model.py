@@ -16,7 +16,7 @@ from finetune.console import Parser
 from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
 from finetune.logged_models.last_run import find_last, is_last
-from finetune.logged_models.refusals import check_writable, logging_into, refuse_deleted
+from finetune.logged_models.refusals import check_rights, logging_into, refuse_deleted
 from finetune.logged_models.writing.classifier_models import log_classifier
 from finetune.logged_models.writing.onnx_export import check_packages, export_onnx
 from finetune.logged_models.writing.sql_models import log_adapter
@@ -90,10 +90,10 @@ def main(arguments: list[str] | None = None) -> None:
         console.print_result(lifecycle.sync(flags.run, flags.sync))
         return
     run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
-    check_writable(run)
+    check_rights(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = load_card(checkpoint)
-    check_task_flags(flags, card["task"])
+    check_flags_of_task(flags, card["task"])
     if "sample" not in card:
         raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
     recorded_answers(run.info.run_id)
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def check_task_flags(flags, task: str) -> None:
+def check_flags_of_task(flags, task: str) -> None:
     """Raise InputError for flags that the task does not have, or whose packages are missing."""
     if flags.export and task != CLASSIFICATION:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
@@ -159,12 +159,12 @@ def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str |
     else:
         log = log_adapter if task == TEXT_TO_SQL else partial(log_summarizer, mode=flags.mode)
         model_id = log(run, checkpoint, name)
-        link_scores(run, checkpoint, model_id)
+        link_scorecard(run, checkpoint, model_id)
     logger.info(f"{place} is model {model_id} ({why})")
     return model_id
 
 
-def link_scores(run: Run, checkpoint: Path, model_id: str) -> None:
+def link_scorecard(run: Run, checkpoint: Path, model_id: str) -> None:
     """Attach the scorecard that training ended with to the model, where it is the same checkpoint's."""
     recorded = recorded_answers(run.info.run_id)
     if not recorded or checkpoint.name != f"checkpoint-{recorded['step']}":

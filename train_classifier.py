@@ -321,7 +321,7 @@ def log_setup(flags, args, lora, rows, splits, weighting, leaks, card) -> dict:
     data["leak_share"] = leaks["share"]
     tracking.log_dict(leaks, "leak_report.json")
     data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
-    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, rows.parts, columns, data)
+    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, rows.parts, columns, data)
     names = card["labels"]["names"][-splits["train"].actual.shape[1] :]
     counts = {
         part: dict(zip(names, split.actual.sum(axis=0).astype(int).tolist(), strict=True))

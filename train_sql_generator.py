@@ -344,7 +344,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: dict) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
     parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
-    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
+    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card["prompt"], "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")

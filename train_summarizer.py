@@ -244,7 +244,7 @@ def make_card(flags, args, revision, quantization, prompt, columns: dict[str, st
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, data: dict, card: dict) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
-    datasets = tracking.log_setup(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
+    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card["prompt"], "prompts/summarize.txt")
     tracking.log_dict(leaks, "leak_report.json")
     figures.log_audit(report, format_audit(report))

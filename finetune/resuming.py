@@ -31,8 +31,8 @@ from finetune.training.flags.recorded_flags import (
     KEPT,
     absolute,
     begun_in,
+    changed_settings,
     check_recorded,
-    compare,
     settings_of,
     without_resume,
 )
@@ -100,7 +100,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, args = parser.parse(arguments)
-    environment.check()
+    environment.check_environment()
     environment.check_name("--run-name", args.run_name)
     check_trackers(args)
     if args.hub_token:
@@ -131,7 +131,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if "max_time" not in names:  # It was for the time before.
         flags.max_time = None
     settings = settings_of(flags, args)
-    drift = compare(before, settings)
+    drift = changed_settings(before, settings)
     folder = run.data.tags.get(FOLDER_TAG)
     moved = folder if folder and not os.path.isdir(folder) else None
     output_dir = args.output_dir if "output_dir" in names else None
@@ -241,7 +241,7 @@ def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
 
 
 def _give_up() -> None:
-    if running := journal.active():
+    if running := journal.active_journal():
         running.delivery.try_to_end("FAILED")
 
 
@@ -271,7 +271,7 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
-    running = journal.active()
+    running = journal.active_journal()
     assert running is not None  # training_run has opened it.
     running.wait(10 if origin.online else 0, hurried=True)
 

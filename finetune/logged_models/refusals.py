@@ -40,7 +40,7 @@ def refuse_deleted(run_id: str) -> None:
         raise InputError(deleted)
 
 
-def check_writable(run: Run, hint: str = "") -> None:
+def check_rights(run: Run, hint: str = "") -> None:
     """Write a tag of the run as it is, before work that would be lost.
 
     Args:

@@ -39,7 +39,7 @@ def refusals() -> Iterator[None]:
         raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from error
 
 
-def check_texts(values: list, what: str) -> list[str]:
+def refuse_no_texts(values: list, what: str) -> list[str]:
     """Return the texts that were given; raise InputError for one that is empty, or is none."""
     values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
     for number, value in enumerate(values, start=1):

@@ -106,7 +106,7 @@ def log_table(rows: list[dict], name: str, run_id: str | None = None) -> None:
     and MLflow would append to the first.
     """
     frame = pd.DataFrame(rows)
-    if running := journal.active(run_id):
+    if running := journal.active_journal(run_id):
         # As MLflow writes tables. A training that goes on after a cut writes the same table again.
         running.file(f"{name}.json", lambda path: frame.to_json(path, orient="split", index=False), table=True)
         trackers.show_table(frame, name, running.run_id)

@@ -29,7 +29,7 @@ LONGEST_NAME = 250  # of a run, in the databases of MLflow
 OWN = "finetune."  # begins tags that --resume and log_model.py go by
 
 
-def check() -> None:
+def check_environment() -> None:
     """Look at what needs no store, before anything starts; say what is ignored.
 
     Raises:

@@ -242,7 +242,7 @@ class SystemMetrics(SystemMetricsMonitor):
 
     def publish_metrics(self, metrics: dict[str, float]) -> None:
         """Log one sample."""
-        if running := journal.active():
+        if running := journal.active_journal():
             names = {self._metrics_prefix + name: value for name, value in metrics.items()}
             running.metrics(names, self._logging_step)
         self._logging_step += 1
@@ -268,7 +268,7 @@ class RunCallback(MLflowCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Log the Trainer's arguments."""
-        if running := journal.active():
+        if running := journal.active_journal():
             running.training = True
             self.at_begin()
         super().on_train_begin(args, state, control, **kwargs)
@@ -280,7 +280,7 @@ class _Fluent:
     __version__ = mlflow.__version__
     is_tracking_uri_set = staticmethod(lambda: True)
     get_tracking_uri = staticmethod(mlflow.get_tracking_uri)
-    active_run = staticmethod(lambda: journal.active())
+    active_run = staticmethod(lambda: journal.active_journal())
     end_run = staticmethod(lambda: None)
 
     def log_params(self, params: dict, synchronous: bool | None = None) -> None:
@@ -289,7 +289,7 @@ class _Fluent:
         tracking.log_params({names[name]: str(value) for name, value in params.items()})
 
     def log_metrics(self, metrics: dict, step: int, synchronous: bool | None = None) -> None:
-        if running := journal.active():
+        if running := journal.active_journal():
             running.metrics(metrics, step)
 
     def set_tags(self, tags: dict) -> None:

@@ -83,11 +83,11 @@ def _harmless_arguments() -> Iterator[None]:
 
 def finish_wandb(failed: bool) -> None:
     """Close the W&B run, if there is one."""
-    if run := active():
+    if run := open_wandb_run():
         run.finish(exit_code=int(failed))
 
 
-def active(run_id: str | None = None):
+def open_wandb_run(run_id: str | None = None):
     """Return the open W&B run, or None where there is none or it belongs to another MLflow run."""
     wandb = sys.modules.get("wandb")  # Imported only where it was asked for.
     run = wandb.run if wandb else None
@@ -110,14 +110,14 @@ def _mirrored(send):
 @_mirrored
 def show_metrics(metrics: dict[str, float], step: int, run_id: str) -> None:
     """Send metrics of an optimiser step."""
-    if run := active(run_id):
+    if run := open_wandb_run(run_id):
         run.log(metrics | {"train/global_step": step})
 
 
 @_mirrored
 def show_settings(groups: dict[str, dict]) -> None:
     """Send nested settings as the configuration `group.name`."""
-    if run := active():
+    if run := open_wandb_run():
         values = {f"{group}.{name}": value for group, settings in groups.items() for name, value in settings.items()}
         plain = json.dumps(values, default=lambda value: sorted(value) if isinstance(value, set) else str(value))
         run.config.update(json.loads(plain), allow_val_change=True)
@@ -126,7 +126,7 @@ def show_settings(groups: dict[str, dict]) -> None:
 @_mirrored
 def show_table(frame: pd.DataFrame, name: str, run_id: str) -> None:
     """Send a table."""
-    if run := active(run_id):
+    if run := open_wandb_run(run_id):
         import wandb
 
         plain = frame.map(lambda value: json.dumps(value, default=str) if isinstance(value, list | dict) else value)
@@ -136,7 +136,7 @@ def show_table(frame: pd.DataFrame, name: str, run_id: str) -> None:
 @_mirrored
 def show_figure(figure: Figure, name: str, run_id: str) -> None:
     """Send a figure as an image."""
-    if run := active(run_id):
+    if run := open_wandb_run(run_id):
         import wandb
 
         run.log({name: wandb.Image(figure)})

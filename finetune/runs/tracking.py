@@ -59,7 +59,7 @@ def connect(offline_ok: bool = False) -> bool:
 
 def log_params(values: dict[str, str]) -> None:
     """Log parameters of the run in training, without secrets."""
-    if running := journal.active():
+    if running := journal.active_journal():
         running.write("params", values=redact_values(values))
 
 
@@ -70,7 +70,7 @@ def log_file(name: str, save: Callable[[Path], object], run_id: str | None = Non
         name: path among the artifacts.
         save: writes the file to the path that it is given.
     """
-    if running := journal.active(run_id):
+    if running := journal.active_journal(run_id):
         running.file(name, save)
         return
     folder = str(PurePosixPath(name).parent)
@@ -98,13 +98,13 @@ def log_messages(run_id: str | None = None) -> None:
 
 def set_tag(name: str, value: str) -> None:
     """Set a tag of the run in training, without secrets."""
-    if running := journal.active():
+    if running := journal.active_journal():
         running.write("tags", values={name: redact(value)})
 
 
 def delete_tag(name: str) -> None:
     """Delete a tag of the run in training, if it has one of this name."""
-    if running := journal.active():
+    if running := journal.active_journal():
         running.write("untag", name=name)
 
 
@@ -150,7 +150,7 @@ def log_dataset(
         name=name,
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
-    if running := journal.active(run_id):
+    if running := journal.active_journal(run_id):
         known = running.known_digests.get(name, dataset.digest)
         if known != dataset.digest:
             raise InputError(
@@ -170,14 +170,14 @@ def log_metrics(
     metrics: dict[str, float], step: int, run_id: str, dataset: Dataset, model_id: str | None = None
 ) -> None:
     """Log metrics into a run, linked to the data set and to the model that they are about."""
-    if running := journal.active(run_id):
+    if running := journal.active_journal(run_id):
         running.metrics(metrics, step, dataset=[dataset.name, dataset.digest])
     else:
         mlflow.log_metrics(metrics, step=step, run_id=run_id, model_id=model_id, dataset=dataset)
     trackers.show_metrics(metrics, step, run_id)
 
 
-def log_setup(
+def log_begin(
     run_id: str, args: TrainingArguments, flags, lora: LoraConfig, card: dict, source: Rows,
     parts: dict[str, list[dict]], columns: tuple[str, ...], data: dict,
 ) -> dict[str, Dataset]:  # fmt: skip

@@ -160,7 +160,7 @@ class CheckpointCallback(TrainerCallback):
         return self.log_checkpoints == "all"
 
     def _log(self, folder: Path, args, model: bool, again: bool) -> None:
-        running = journal.active()
+        running = journal.active_journal()
         if running is None or self.log_checkpoints == "none":
             return
         model = model and not stopping.requested()  # The grace time is for the state.

@@ -91,7 +91,7 @@ def test_a_run_of_another_store_is_said_before_the_work(made, flags, no_work, tm
 def test_artifacts_that_cannot_be_written_are_said_before_the_work(made, flags, no_work, monkeypatch):
     monkeypatch.setattr(refusals.os, "access", lambda *arguments, **options: False)
     with pytest.raises(InputError, match="which this user may not write"):
-        refusals.check_writable(made[0])
+        refusals.check_rights(made[0])
 
 
 @pytest.mark.parametrize(

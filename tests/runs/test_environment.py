@@ -94,7 +94,7 @@ def test_tags_are_texts_and_numbers(monkeypatch):
 def test_what_is_ignored_is_said_once(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setenv("HF_MLFLOW_LOG_ARTIFACTS", "true")
-    environment.check()
+    environment.check_environment()
     assert caplog.text.count("HF_MLFLOW_LOG_ARTIFACTS is ignored") == 1
     monkeypatch.setenv("MLFLOW_NESTED_RUN", "1")
     assert environment.place(flags(), False) == (None, {})

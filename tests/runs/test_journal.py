@@ -40,7 +40,7 @@ def points(run_id: str, key: str = "loss") -> list[tuple[int, float]]:
 def log(steps) -> None:
     """Log a loss a step."""
     for step in steps:
-        journal.active().metrics({"loss": 1 / step}, step)
+        journal.active_journal().metrics({"loss": 1 / step}, step)
 
 
 def test_what_is_logged_while_the_server_is_away_arrives_when_it_is_back(server, tmp_path):
@@ -88,7 +88,7 @@ def test_a_database_that_is_held_or_away_is_waited_for(tmp_path, monkeypatch):
 def test_what_cannot_be_sent_is_kept_and_synced_once(server, tmp_path, caplog):
     with lifecycle.run("journal", tmp_path) as run_id:
         log(range(1, 4))
-        journal.active().wait(5)
+        journal.active_journal().wait(5)
         server.away = True
         log(range(4, 6))
         tracking.log_dict({"a": 1}, "values.json")
@@ -113,7 +113,7 @@ def test_a_point_that_is_computed_again_is_not_logged_again(tmp_path):
     with lifecycle.run("journal", tmp_path) as run_id:
         log(range(1, 6))
     with lifecycle.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
-        journal.active().metrics({"loss": 99}, 4)
+        journal.active_journal().metrics({"loss": 99}, 4)
         log(range(6, 8))
     assert points(run_id) == [(step, 1 / step) for step in range(1, 8)]
 
@@ -128,7 +128,7 @@ def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
     (spool / "journal.jsonl").write_text(json.dumps(point) + '\n{"op": "metr')
     with lifecycle.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         log([3])
-        journal.active().wait(5)
+        journal.active_journal().wait(5)
         assert [entry["points"][0][3] for entry in journal.read_lines(spool / "journal.jsonl")] == [2, 3]
     assert sorted(points(run_id)) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
@@ -147,7 +147,7 @@ def test_what_mlflow_refuses_is_kept_and_does_not_hold_up_the_rest(tmp_path, mon
     monkeypatch.setattr(journal, "ATTEMPTS", 2)
     with lifecycle.run("journal", tmp_path) as run_id:
         log([1])
-        journal.active().metrics({"no|such|name": 1}, 1)
+        journal.active_journal().metrics({"no|such|name": 1}, 1)
         log([2])
     assert points(run_id) == [(1, 1.0), (2, 0.5)]
     assert mlflow.get_run(run_id).info.status == "FINISHED"
@@ -167,7 +167,7 @@ def test_what_mlflow_refuses_is_kept_and_does_not_hold_up_the_rest(tmp_path, mon
 
 def test_writing_never_raises(tmp_path, caplog):
     with lifecycle.run("journal", tmp_path) as run_id:
-        running = journal.active()
+        running = journal.active_journal()
         running._lines.close()  # As on a disk that is full.
         log([1])
         tracking.log_dict({1: object()}, "values.json")

@@ -11,7 +11,7 @@ from finetune import InputError
 from finetune.models.files.inside import inside, refuse_links
 from finetune.runs import lifecycle
 from finetune.runs.sending import journal
-from finetune.runs.sending.spool import read_lines
+from finetune.runs.sending.spool import read_entries
 
 import mlflow
 import pytest
@@ -121,7 +121,7 @@ def read_valid(folder: Path) -> list[dict]:
     for line in (folder / "spool" / "journal.jsonl").read_text().splitlines():
         path.write_text(line)
         try:
-            found += read_lines(path)
+            found += read_entries(path)
         except InputError:
             continue
     path.unlink()
@@ -219,7 +219,7 @@ def test_a_training_does_not_begin_on_a_spool_that_leads_elsewhere(unsent, outsi
     with pytest.raises(InputError, match="is damaged"), lifecycle.run("classifier", unsent, resume=run):
         pass
     assert (outside / "key.txt").read_text() == KEY
-    assert journal.active() is None
+    assert journal.active_journal() is None
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_training_goes_on_where_wandb_fails(monkeypatch, caplog):
 def test_without_wandb_nothing_is_imported(monkeypatch):
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     trackers.show_metrics({"loss": 1.0}, 3, "run")
-    assert trackers.active() is None
+    assert trackers.open_wandb_run() is None
     assert "wandb" not in sys.modules
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.models.classifier.classifier import check_threshold, load_classifier
-from finetune.models.serving import check_texts, check_width, known_parameters, refusals
+from finetune.models.serving import check_width, known_parameters, refusals, refuse_no_texts
 
 import mlflow
 import pandas as pd
@@ -53,7 +53,7 @@ def _texts(model_input: pd.DataFrame) -> list[str]:
     column = model_input.columns[0]
     if column not in (0, "0", "text"):
         raise InputError(f"expected texts, or a table whose first column is `text`; found the column {column!r}.")
-    return check_texts(model_input[column].tolist(), "text")
+    return refuse_no_texts(model_input[column].tolist(), "text")
 
 
 mlflow.models.set_model(ServedClassifier())

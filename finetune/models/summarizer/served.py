@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetune.models.serving import check_texts, known_parameters, refusals
+from finetune.models.serving import known_parameters, refusals, refuse_no_texts
 from finetune.models.summarizer.summarizer import load_summarizer
 
 import mlflow
@@ -37,7 +37,7 @@ class ServedSummarizer(mlflow.pyfunc.PythonModel):
         """
         with refusals():
             parameters = known_parameters(params)
-            articles = check_texts(model_input["article"].tolist(), "article")
+            articles = refuse_no_texts(model_input["article"].tolist(), "article")
             found = self.summarizer.summarize(articles, **parameters)
         return pd.DataFrame({"summary": [summary.text for summary in found]})
 

@@ -20,7 +20,7 @@ from finetune import InputError
 from finetune.models.files.inside import refuse_links
 from finetune.runs.sending import spool
 from finetune.runs.sending.delivery import Delivery, is_reachable, replace
-from finetune.runs.sending.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_lines
+from finetune.runs.sending.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_entries
 
 logger = logging.getLogger(__name__)
 OFFLINE = spool.OFFLINE
@@ -51,8 +51,8 @@ class Journal:
         self.delivery = Delivery(self.spool, path)
         self.sent = spool.read_count(self.spool / SENT)
         # By number, not by line: a line may be missing where the disk was full.
-        self.pending = deque(entry for entry in read_lines(self.spool / LINES) if entry["number"] > self.sent)
-        rejected = read_lines(self.spool / REJECTED)
+        self.pending = deque(entry for entry in read_entries(self.spool / LINES) if entry["number"] > self.sent)
+        rejected = read_entries(self.spool / REJECTED)
         self._last = self.pending[-1]["number"] if self.pending else self.sent
         self.rejected, self.reachable, self.training = 0, True, False
         self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
@@ -255,7 +255,7 @@ class Journal:
         (self.spool / REJECTED).unlink(missing_ok=True)
 
 
-def active(run_id: str | None = None) -> Journal | None:
+def active_journal(run_id: str | None = None) -> Journal | None:
     """Return the journal of the training in this process, or None where there is none or it is another run's."""
     return _active if _active is not None and run_id in (None, _active.run_id, *_active.delivery.ids) else None
 

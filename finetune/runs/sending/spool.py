@@ -93,7 +93,7 @@ def read_header(path: Path) -> dict:
     return check(header, OFFLINE_HEADER, path, mend, {"run_id": NULL}) if header["run_id"] is None else header
 
 
-def read_lines(path: Path) -> list[dict]:
+def read_entries(path: Path) -> list[dict]:
     """Return the entries of a file of JSON lines; one that was cut off while it was written does not count.
 
     Raises:

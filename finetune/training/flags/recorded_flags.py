@@ -73,7 +73,7 @@ def begun_in(settings: dict, parameters: dict[str, str], task: str) -> str:
     return {"bfloat16": "bf16", "float32": "fp32"}.get(parameters.get(OLD_DTYPE, ""), "bf16" if on_gpu else "fp32")
 
 
-def compare(before: dict, now: dict) -> dict[str, str]:
+def changed_settings(before: dict, now: dict) -> dict[str, str]:
     """Return the settings that have changed, as `before -> now`.
 
     Raises:
