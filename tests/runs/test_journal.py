@@ -129,7 +129,7 @@ def test_a_line_that_was_cut_off_does_not_take_the_next_with_it(tmp_path):
     with lifecycle.run("journal", tmp_path / run_id, resume=mlflow.get_run(run_id)):
         log([3])
         journal.active_journal().wait(5)
-        assert [entry["points"][0][3] for entry in journal.read_lines(spool / "journal.jsonl")] == [2, 3]
+        assert [entry["points"][0][3] for entry in journal.read_entries(spool / "journal.jsonl")] == [2, 3]
     assert sorted(points(run_id)) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
