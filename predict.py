@@ -3,7 +3,7 @@
 A text-to-SQL model takes --question with --context or --database, a classifier and a summarizer --text; all take
 --input FILE, or lines on stdin: JSON objects with the model's columns, or plain questions or texts. A classifier
 finds the clauses of a whole document with --split-sentences, a summarizer takes a document as one article. SQL is
-run only with --execute, and then only as a query that cannot write.
+run only with --execute, as a query that cannot write.
 """
 
 import logging
@@ -242,13 +242,13 @@ def parse(arguments: list[str] | None):
     parser.add_argument(
         "--long-texts", choices=("truncate", "window"), metavar="HOW", help="truncate or window; default: as trained"
     )
-    parser.add_argument("--question", help="one question to answer with SQL")
-    parser.add_argument("--context", help="CREATE TABLE statements the question is about")
+    parser.add_argument("--question", metavar="Q", help="one question to answer with SQL")
+    parser.add_argument("--context", metavar="SQL", help="CREATE TABLE statements the question is about")
     parser.add_argument("--database", metavar="URL", help="your own database: its URL or file")
     parser.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
     parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
     parser.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
-    parser.add_argument("--timeout", type=float, default=10, help="seconds a query may take")
+    parser.add_argument("--timeout", type=float, default=10, metavar="S", help="seconds a query may take")
     parser.add_argument(
         "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
     )
@@ -256,12 +256,12 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--trust-role", action="store_true", help="run the SQL although the database role may do harm")
     parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
-    parser.add_argument("--input", help="file of rows with the model's columns")
+    parser.add_argument("--input", metavar="FILE", help="file of rows with the model's columns")
     parser.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what --input calls the model's columns"
     )
     parser.add_argument("--encoding", default="utf-8", help="encoding of the file of --input")
-    parser.add_argument("--output", help=".jsonl, .csv or .parquet file for the answers")
+    parser.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
     parser.add_argument("--base-model", metavar="FOLDER", help="folder of the base model, where it has moved")
     parser.add_argument(
