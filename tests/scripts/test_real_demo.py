@@ -79,7 +79,7 @@ def test_two_steps_of_training_of_the_real_model(tmp_path):
     assert call(from_gguf.main, file, base) is None
     flags = ["--base-model", base, "--dataset", DEMO_DATA, "--output-dir", tmp_path / "outputs", "--max-steps", 2]
     small = ["--per-device-train-batch-size", 2, "--max-train-rows", 4, "--max-validation-rows", 1, "--score-rows", 0]
-    trained = run_script("train_sql_generator.py", *flags, *small, "--no-preflight", "--eval-strategy", "no")
+    trained = run_script("train_sql_generator.py", *flags, *small, "--no-preflight")
     assert trained.returncode == 0, trained.stderr[-3000:]
     logged = run_script("log_model.py", trained.stdout.strip())
     assert logged.returncode == 0, logged.stderr[-3000:]
