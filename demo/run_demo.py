@@ -17,7 +17,6 @@ import build_shop
 from finetune.predicting.databases.database import Database, QueryFailed, open_database
 from finetune.predicting.databases.safe_sql import Refused
 from finetune.runs import tracking
-
 from steps import Steps, script, show_end
 
 BASE, DATA, SHOP = "demo/sql-base", "demo/text_to_sql.jsonl", "demo/shop.db"

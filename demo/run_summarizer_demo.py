@@ -13,7 +13,6 @@ FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from finetune.runs import tracking
-
 from steps import Steps, script, show_end
 
 BASE, DATA = "demo/t5-base", "demo/summaries.jsonl"

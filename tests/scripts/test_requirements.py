@@ -3,6 +3,7 @@
 import re
 import sys
 
+import install
 from finetune import InputError
 from finetune.logged_models.writing import onnx_export
 from finetune.models.classifier import onnx_model
@@ -10,7 +11,6 @@ from finetune.predicting import spark
 from finetune.predicting.databases import database
 from finetune.runs import trackers
 
-import install
 import pytest
 from conftest import ROOT
 
