@@ -286,7 +286,7 @@ def test_what_libraries_log_or_warn_of_is_without_secrets(capsys):
     assert done.returncode == 0
     assert done.stderr.count("***") == 5, done.stderr
     assert SECRET not in done.stdout + done.stderr
-    assert "WARNING mlflow.x: at postgresql://u:***@host/x" in done.stderr
+    assert "mlflow: at postgresql://u:***@host/x" in done.stderr
 
 
 def test_what_is_tracked_is_without_secrets(tmp_path):
