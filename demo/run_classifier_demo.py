@@ -9,11 +9,10 @@ import logging
 import sys
 from pathlib import Path
 
-from finetune import InputError
-
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
+from finetune import InputError
 from finetune.models.classifier.labels import Labels
 from finetune.rows.labels import find_labels
 from metrics.unfair_tos.unfair_tos import score

@@ -8,12 +8,11 @@ import logging
 import sys
 from pathlib import Path
 
-from finetune import InputError
-
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER.parent), str(FOLDER / "build")]
 
 import build_shop
+from finetune import InputError
 from finetune.predicting.databases.database import Database, QueryFailed, open_database
 from finetune.predicting.databases.safe_sql import Refused
 from finetune.runs import tracking

@@ -7,11 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
-from finetune import InputError
-
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
+from finetune import InputError
 from finetune.runs import tracking
 from steps import Steps, script, show_end
 

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 
 from finetune.redaction import redact
@@ -17,7 +18,7 @@ for name in ("bitsandbytes", "liger_kernel"):
 # Packs are of all lengths: in blocks of fixed sizes a GPU's memory would be in pieces before it is full.
 if sys.platform == "linux" and "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-if os.environ.get("WANDB_MODE") == "offline":
+if os.environ.get("WANDB_MODE") == "offline" and find_spec("transformers"):  # Not while it is being installed.
     # On import this module of transformers says so on stdout, which is for results only.
     with redirect_stdout(sys.stderr):
         import transformers.integrations.integration_utils  # noqa: F401
