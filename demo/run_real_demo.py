@@ -29,7 +29,7 @@ TRAINING = ["--max-train-rows", "1500", "--per-device-train-batch-size", "4", "-
 TRAINING += ["--lora-r", "16", "--lora-alpha", "32", "--warmup-steps", "0.05", "--max-time", "13m"]
 TRAINING += ["--no-preflight", "--score-rows", "0"]
 TRAINING += ["--max-validation-rows", "16", "--eval-strategy", "epoch", "--save-strategy", "epoch"]
-SCORING = ["--max-rows", "100"]
+SCORING = ["--max-rows", "60"]
 MAX_ROWS, TIMEOUT = 100, 10.0  # of a query's result; seconds
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     uri = script("log_model.py", run_id)[-1]
     steps.begin("Ask", "30 s", "Ten plain questions about a shop, with what is right beside.")
     show_shop(ask_shop(script("predict.py", uri, "--database", SHOP, "--input", QUESTIONS)))
-    steps.begin("Score", "3 to 5 min", "100 questions whose tables and columns are in no training row, without and with"
+    steps.begin("Score", "2 to 4 min", "60 questions whose tables and columns are in no training row, without and with"
                 " training.")  # fmt: skip
     scores = script("evaluate_model.py", uri, "--dataset", DATA, *SCORING, "--json")
     show_scores([json.loads(line) for line in scores])
