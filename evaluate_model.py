@@ -20,7 +20,7 @@ from finetune.logged_models.opening import LoggedModel, load_model, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
 from finetune.models.bases.quantization import PREDICTION_DTYPES
-from finetune.models.card import CLASSIFICATION, SUMMARIZATION
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, ClassifierCard, SqlCard
 from finetune.models.classifier.classifier import load_classifier
 from finetune.models.generation import BATCH_SIZE
 from finetune.models.prompts import Prompt
@@ -55,9 +55,9 @@ def main(arguments: list[str] | None = None) -> None:
     logged = open_model(name_last(flags.uri))
     rows = name_columns(rows, flags, logged)
     flags.run = run_of(logged) if flags.log else None
-    if logged.card["task"] == CLASSIFICATION:
+    if logged.card.task == CLASSIFICATION:
         score_classifier(flags, logged, rows)
-    elif logged.card["task"] == SUMMARIZATION:
+    elif logged.card.task == SUMMARIZATION:
         score_summarizer(flags, logged, rows)
     else:
         score_sql(flags, logged, rows)
@@ -66,14 +66,16 @@ def main(arguments: list[str] | None = None) -> None:
 def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
     refuse_sql_flags(flags)
-    what, names = f"the rows of {flags.dataset}", list(logged.card["labels"]["names"])
+    assert isinstance(logged.card, ClassifierCard)  # Asked above.
+    what, names = f"the rows of {flags.dataset}", list(logged.card.labels.names)
     columns = names if not {"labels", "label"} & set(rows[0]) and set(names) <= set(rows[0]) else None
     rows, _ = spell_out(complete_rows(rows, ("text",), what), names, columns, what)
-    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
+    options = (flags.base_model, flags.precision, flags.compute_dtype, flags.long_texts)
+    classifier = load_classifier(logged.adapter, *options)
     card = classifier.card
-    window = (flags.long_texts or card["long_texts"]) == "window"
+    window = card.long_texts == "window"
     texts = LabelledTexts.encode(
-        rows, classifier.labels, classifier.tokenizer, card["max_length"], window, str(flags.dataset)
+        rows, classifier.labels, classifier.tokenizer, card.max_length, window, str(flags.dataset)
     )
     scorecard = classifier_scorecard(classifier, texts, flags.batch_size)
     result = {"name": flags.name, "rows": len(rows)} | scorecard.metrics
@@ -87,8 +89,8 @@ def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Summarise the articles with base and adapter; log and print the scorecard."""
     refuse_sql_flags(flags)
     full = complete_rows(rows, SUMMARIES, f"the rows of {flags.dataset}")
-    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
-    summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    options = (flags.base_model, flags.precision, True, flags.compute_dtype, flags.long_texts)
+    summarizer = load_summarizer(logged.adapter, *options)
     scorecard = summary_scorecard(summarizer, full, flags.batch_size)
     result = {"name": flags.name, "rows": len(full)} | scorecard.metrics
     console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
@@ -103,9 +105,10 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
     if flags.long_texts:
         raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
-    dialect = flags.dialect or logged.card.get("dialect", "sqlite")
+    assert isinstance(logged.card, SqlCard)  # Asked above.
+    dialect = flags.dialect or logged.card.dialect
     rows, skipped = clean(rows, flags, dialect)
-    prompt = Prompt(logged.card["prompt"])
+    prompt = Prompt(logged.card.prompt)
     model, tokenizer = load_model(logged, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
     sets = {flags.name: rows}
     if distractor_columns:
@@ -125,8 +128,8 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
 
 def name_columns(rows: list[dict], flags, logged: LoggedModel) -> list[dict]:
     """Return the rows under the names that the model's task has for their columns."""
-    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
-    given, trained = parse_columns(flags.column, required), logged.card.get("columns")
+    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card.task, QUESTIONS)
+    given, trained = parse_columns(flags.column, required), logged.card.columns
     return read_columns(rows, required, given, f"the rows of {flags.dataset}", trained)[0]
 
 
@@ -243,10 +246,10 @@ def run_of(logged: LoggedModel) -> Run:
     Raises:
         InputError: it is not in this store, was deleted, or may not be written.
     """
-    if not logged.card.get("run_id"):
+    if not logged.card.run_id:
         raise InputError(f"the model does not say of which run it is, to log the scores there. {NO_LOG}")
     try:
-        run = tracking.find_run(logged.card["run_id"])
+        run = tracking.find_run(logged.card.run_id)
     except InputError as error:
         raise InputError(f"the scores cannot be logged: {error} {NO_LOG}") from error
     check_rights(run, f" {NO_LOG}")

@@ -22,12 +22,11 @@ from finetune.logged_models.writing.onnx_export import check_packages, export_on
 from finetune.logged_models.writing.sql_models import log_adapter
 from finetune.logged_models.writing.summarizer_models import log_summarizer
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import CARD, CLASSIFICATION, MEND, SUMMARIZATION, TEXT_TO_SQL, load_card
+from finetune.models.card import CARD, CLASSIFICATION, MEND, SUMMARIZATION, TEXT_TO_SQL, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
-from finetune.models.prompts import Prompt
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
@@ -92,9 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
     run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
     check_rights(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
-    card = load_card(checkpoint)
-    check_flags_of_task(flags, card["task"])
-    if "sample" not in card:
+    card = Card.read(checkpoint)
+    check_flags_of_task(flags, card.task)
+    if not card.sample:
         raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
     recorded_answers(run.info.run_id)
     check_adapter(checkpoint)
@@ -146,7 +145,7 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: 
 
 def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None) -> str:
     """Log a checkpoint under a name, and return the id of its model; the newest one may be this already."""
-    task, place = load_card(checkpoint)["task"], f"runs:/{run.info.run_id}/{name}"
+    task, place = Card.read(checkpoint).task, f"runs:/{run.info.run_id}/{name}"
     if found := find_logged(run, name, digest_of(checkpoint, kind or flags.mode)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
@@ -200,7 +199,7 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
         tolerance: by how much the score of a classifier may differ; tokens are the same or not.
         shown: which model that is.
     """
-    card = load_card(checkpoint)
+    card = Card.read(checkpoint)
     recorded, lead = recorded_answers(run_id), None
     if recorded and checkpoint.name == f"checkpoint-{recorded['step']}":
         expected, lead = recorded["token_ids" if "token_ids" in recorded else "scores"], recorded.get("margins")
@@ -212,7 +211,7 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
             f"{RECORD} of run {run_id} is damaged: it has {len(expected)} answers, and the card {len(actual)} rows to"
             " ask; delete that artifact, and the checkpoint is asked instead."
         )
-    if card["task"] == CLASSIFICATION:
+    if card.task == CLASSIFICATION:
         pairs = zip(expected, actual, strict=True)
         same = sum(len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance) for a, b in pairs)
         what = f"texts have the trained model's scores to {tolerance:g}"
@@ -231,17 +230,13 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
     return parity == "pass"
 
 
-def replay(model: str, card: dict) -> list[list]:
+def replay(model: str, card: Card) -> list[list]:
     """Return greedy token ids, or scores, for the card's sample, from predict.py in a process of its own."""
     options, pick = ["--token-ids"], lambda row: row["token_ids"]
-    if card["task"] == CLASSIFICATION:
-        rows, options, pick = [{"text": text} for text in card["sample"]], [], lambda row: list(row["scores"].values())
-    elif card["task"] == TEXT_TO_SQL:
-        rows = [{name: row[name] for name in Prompt(card["prompt"]).variables} for row in card["sample"]]
-    else:
-        rows = card["sample"]
+    if card.task == CLASSIFICATION:
+        options, pick = [], lambda row: list(row["scores"].values())
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
+        file.write("".join(json.dumps(row) + "\n" for row in card.inputs))
         file.flush()
         script = str(Path(__file__).parent / "predict.py")
         # As in training: in another type near ties may fall otherwise.

@@ -19,7 +19,7 @@ from finetune.console import Parser
 from finetune.logged_models.opening import LoggedModel, load_model, load_tokenizer_of, open_model
 from finetune.logged_models.uris import name_last
 from finetune.models.bases.quantization import PREDICTION_DTYPES
-from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION
+from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, ClassifierCard, SqlCard
 from finetune.models.classifier.classifier import check_threshold, load_classifier
 from finetune.models.classifier.scoring import warn_of_long_texts
 from finetune.models.documents import SUFFIXES as DOCUMENTS
@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     if database and flags.execute:
         check_role(database, flags.trust_role)
     logged = open_model(flags.uri)
-    if database:
-        database.dialect = logged.card.get("dialect", "sqlite")
-    task = logged.card["task"]
+    if database and isinstance(logged.card, SqlCard):
+        database.dialect = logged.card.dialect
+    task = logged.card.task
     check_task_flags(flags, task)
     flags.names = name_columns(flags, logged)
     given = parse_parameters(flags.param, logged.parameters)
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def name_columns(flags, logged: LoggedModel) -> Names:
     """Return what the rows call the columns that the model reads."""
-    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
+    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card.task, QUESTIONS)
     has_schema = flags.database or flags.context is not None
     needed = {TEXTS: TEXTS, SUMMARIES: ("article",)}.get(required, ("question",) if has_schema else QUESTIONS[:2])
     read = (*needed, "context") if not flags.database else needed
@@ -91,17 +91,18 @@ def name_columns(flags, logged: LoggedModel) -> Names:
     is_document = given and flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
     if given and (is_document or flags.text is not None or flags.question is not None):
         raise InputError("--column is for rows of --input or stdin, not for a document, --text or --question.")
-    return Names(required, needed, given, logged.card.get("columns"))
+    return Names(required, needed, given, logged.card.columns)
 
 
 def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> None:
     """Answer questions with SQL, and run it where that was asked for."""
+    assert isinstance(logged.card, SqlCard)  # Asked above.
     flags.context = database.statements if database else flags.context
-    prompt = Prompt(logged.card["prompt"])
+    prompt = Prompt(logged.card.prompt)
     tokenizer, limit = load_tokenizer_of(logged, flags.base_model)
     if database:
         schema = prompt.render({"question": "", "context": flags.context})
-        check_schema_length(tokenizer(schema)["input_ids"], limit, logged.card["max_length"])
+        check_schema_length(tokenizer(schema)["input_ids"], limit, logged.card.max_length)
     check = partial(check_length, tokenizer, limit, prompt)
     # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
     rows, columns = look_ahead(lambda: read_questions(flags, prompt.variables, check), flags, prompt.variables)
@@ -132,6 +133,7 @@ def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> Non
 def classify(flags, logged: LoggedModel, parameters: dict) -> None:
     """Find the labels of texts, or the clauses of a document that have one."""
     document = read_document(flags.input) if flags.split_sentences else None
+    assert isinstance(logged.card, ClassifierCard)  # Asked above.
     check_threshold(logged.card, parameters["threshold"])
     if document:
         sentences = [asdict(sentence) for sentence in split_sentences(document)]
@@ -139,8 +141,8 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
         columns.look_at(sentences or [asdict(Sentence("", 0, 0, 1))])
     else:
         rows, columns = look_ahead(lambda: read_texts(flags, "text"), flags, ["text"])
-    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
-    classifier.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    options = (flags.base_model, flags.precision, flags.compute_dtype, flags.long_texts)
+    classifier = load_classifier(logged.adapter, *options)
     scores_type = pa.struct([(name, pa.float64()) for name in classifier.labels.scored])
     predicted = pa.schema({"labels": pa.list_(pa.string()), "scores": scores_type})
     seen, flagged, long_texts = 0, [], 0
@@ -161,7 +163,7 @@ def classify(flags, logged: LoggedModel, parameters: dict) -> None:
             seen, long_texts = seen + len(chunk), long_texts + encoded.long_texts
             progress.update(seen)
     card = classifier.card
-    warn_of_long_texts(long_texts, seen, card["max_length"], card["long_texts"] == "window", "texts")
+    warn_of_long_texts(long_texts, seen, card.max_length, card.long_texts == "window", "texts")
     if document:
         logger.info(f"{len(flagged)} of {seen} sentences flagged")
     if document and flags.report:
@@ -178,9 +180,8 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
         columns.look_at(document)
     else:
         rows, columns = look_ahead(lambda: read_texts(flags, "article"), flags, ["article"])
-    options = (flags.base_model, flags.precision, not flags.no_adapter, flags.compute_dtype)
+    options = (flags.base_model, flags.precision, not flags.no_adapter, flags.compute_dtype, flags.long_texts)
     summarizer = load_summarizer(logged.adapter, *options)
-    summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
     parameters.pop("batch_size", None)
     predicted = pa.schema({"summary": pa.string(), "ended": pa.bool_()})
     seen, long_articles = 0, 0
@@ -198,7 +199,7 @@ def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
             seen, long_articles = seen + len(chunk), long_articles + articles.long_articles
             progress.update(seen)
     card = summarizer.card
-    warn_of_long_articles(long_articles, seen, card["max_length"], card["long_texts"] == "window", "articles")
+    warn_of_long_articles(long_articles, seen, card.max_length, card.long_texts == "window", "articles")
 
 
 def look_ahead(read: Callable[[], Iterator[dict]], flags, needed: list[str]) -> tuple[Iterator[dict], Columns]:

@@ -7,14 +7,14 @@ import logging
 import math
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from finetune import InputError, console, resuming
 from finetune.models.bases.attention import can_pack
 from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
-from finetune.models.card import TEXT_TO_SQL
+from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.generation import generate_all, margins
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
-        card["run_id"] = run_id
+        card = replace(card, run_id=run_id)
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
@@ -328,24 +328,25 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     check_writable(args.output_dir)
 
 
-def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, held_out: list[dict]) -> dict:
+def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, held_out: list[dict]) -> SqlCard:
     """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
-    return start_card(TEXT_TO_SQL, flags, revision, quantization) | {
-        "prompt": prompt.text,
-        "columns": columns,
-        "dialect": flags.dialect,
-        "sample": [
+    return SqlCard(
+        **start_card(flags, revision, quantization),
+        prompt=prompt.text,
+        columns=columns,
+        dialect=flags.dialect,
+        sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
         ],
-    }
+    )
 
 
-def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: dict) -> dict:
+def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
     parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
-    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
-    tracking.log_text(card["prompt"], "prompts/text_to_sql.txt")
+    datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
+    tracking.log_text(card.prompt, "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
     if findings["skipped"]:
@@ -376,16 +377,16 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
     }
 
 
-def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Scorecard]) -> None:
+def finish(trainer: SqlTrainer, card: SqlCard, validation, scorecards: dict[str, Scorecard]) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
     figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
     if not is_sharded():
-        prompts = [row["prompt_ids"] for row in card["sample"]]
+        prompts = [row["prompt_ids"] for row in card.sample]
         expected = [answer.token_ids for answer in generate_all(trainer.model, trainer.processing_class, prompts)]
         lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
         figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
     for name, scorecard in scorecards.items():
-        log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
+        log_scorecard(scorecard, name, card.run_id, trainer.state.global_step, validation)
         logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))
         if not scorecard.changed:
             logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")

@@ -64,9 +64,9 @@ def answer(model: str, rows: int, compute_dtype: str, trained_in: str) -> dict:
         trained_in: what the card is to say.
     """
     logged = open_model(model)
-    logged = replace(logged, card=logged.card | {"compute_dtype": trained_in})
+    logged = replace(logged, card=replace(logged.card, compute_dtype=trained_in))
     loaded, tokenizer = load_model(logged, None, None, compute_dtype=compute_dtype)
-    prompt = Prompt(logged.card["prompt"])
+    prompt = Prompt(logged.card.prompt)
     questions = [row for row in read_rows(DATA) if row["split"] == "test"][:rows]
     prompts = [tokenizer(prompt.render(row))["input_ids"] for row in questions]
     start = time.perf_counter()

@@ -60,7 +60,7 @@ def main() -> None:
         logged = open_model(flags.model or train(folder))
         model, tokenizer = load_model(logged, None, None)
         merged, _ = load_model(logged, None, None, merged=True)
-    prompt = Prompt(logged.card["prompt"])
+    prompt = Prompt(logged.card.prompt)
     rows = [row for row in read_rows(DATA) if row["split"] == "test"][: flags.rows]
     prompts = [tokenizer(prompt.render(row))["input_ids"] for row in rows]
     size = flags.batch_size

@@ -10,7 +10,7 @@ from finetune.logged_models.writing.code_models import METADATA_KEY
 from finetune.models.bases.loading import load_config, load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import CARD, CLASSIFICATION, load_card
+from finetune.models.card import CARD, Card, ClassifierCard, SqlCard, SummarizerCard
 from finetune.models.generation import DEFAULTS
 from finetune.models.restoring import attach_adapter, find_base, restored_quantization, unpack_weights
 
@@ -31,7 +31,7 @@ class LoggedModel:
         model_id: of the logged model; None for a checkpoint.
     """
 
-    card: dict
+    card: Card
     adapter: Path
     tokenizer: Path | None
     parameters: dict
@@ -49,10 +49,9 @@ def open_model(uri: str) -> LoggedModel:
     if (folder / CARD).is_file():
         number = folder.resolve().name.removeprefix("checkpoint-")
         step = int(number) if number.isdigit() else 0
-        card = load_card(folder)
+        card = Card.read(folder)
         _check_whole(folder, uri)
-        parameters = {"threshold": None} if card["task"] == CLASSIFICATION else DEFAULTS | card.get("generation", {})
-        return LoggedModel(card, folder, folder, parameters, step)
+        return LoggedModel(card, folder, folder, _parameters(card), step)
     try:
         (folder / MLMODEL_FILE_NAME).stat()
     except OSError as error:
@@ -63,7 +62,14 @@ def open_model(uri: str) -> LoggedModel:
     tokenizer = whole if whole.is_dir() else component if component.is_dir() else None
     adapter = whole if whole.is_dir() else folder / "peft"
     _check_whole(adapter, uri)
-    return LoggedModel(card, adapter, tokenizer, parameters, card.get("step", 0), model.model_id)
+    return LoggedModel(card, adapter, tokenizer, parameters, card.step or 0, model.model_id)
+
+
+def _parameters(card: Card) -> dict:
+    """Return what a checkpoint can be told, with its defaults: as in the signature of its logged model."""
+    if isinstance(card, SqlCard | SummarizerCard):
+        return DEFAULTS | card.generation
+    return {"threshold": None} if isinstance(card, ClassifierCard) else {}
 
 
 def _check_whole(folder: Path, uri: str) -> None:

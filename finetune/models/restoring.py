@@ -8,6 +8,7 @@ from finetune.models.bases.configs import changed_fields
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.memory import memory_limit
 from finetune.models.bases.quantization import from_record
+from finetune.models.card import Card
 from finetune.models.files.adapter_files import check_adapter, check_fit, check_numbers
 from finetune.models.files.schemas import reason
 
@@ -16,7 +17,7 @@ from peft import PeftModel
 from transformers import BitsAndBytesConfig
 
 
-def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
+def find_base(card: Card, base_model: str | None) -> tuple[str, str | None]:
     """Return folder or Hub id of the base, and its revision.
 
     Args:
@@ -25,13 +26,13 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
-    source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
-    if os.path.isdir(source) and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
+    source, revision = base_model or card.base_model, None if base_model else card.base_revision
+    if os.path.isdir(source) and card.base_fingerprint and fingerprint(Path(source)) != card.base_fingerprint:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
         )
-    changed = changed_fields(card["base_config"], source) if os.path.isdir(source) and "base_config" in card else ""
+    changed = changed_fields(card.base_config, source) if os.path.isdir(source) and card.base_config is not None else ""
     if changed:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
@@ -57,7 +58,7 @@ def unpack_weights(base: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module
     return (base.dequantize() if getattr(base, "is_loaded_in_4bit", False) else base).to(dtype)
 
 
-def restored_quantization(card: dict, precision: str | None, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def restored_quantization(card: Card, precision: str | None, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """Return how the base was quantised in training, or None for an unquantised base.
 
     Args:
@@ -67,9 +68,9 @@ def restored_quantization(card: dict, precision: str | None, compute_dtype: torc
     Raises:
         InputError: for nf4 where the base was not quantised in training.
     """
-    if precision == "nf4" and card["quantization"] is None:
+    if precision == "nf4" and card.quantization is None:
         raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
-    return from_record(card["quantization"], compute_dtype) if precision in (None, "nf4") else None
+    return from_record(card.quantization, compute_dtype) if precision in (None, "nf4") else None
 
 
 def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftModel:

@@ -44,7 +44,7 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     kinds = [FORMATS.get(Path(path).suffix) for path in (source, target)]
     if None in kinds:
         raise InputError(f"--engine spark: {source} and {target} have to end in .jsonl, .json, .csv or .parquet.")
-    if logged.card["task"] == TEXT_TO_SQL and any(config.values()):
+    if logged.card.task == TEXT_TO_SQL and any(config.values()):
         raise InputError("--engine spark loads the base of a text-to-SQL model as it was logged; leave the flags out.")
     spark = SparkSession.builder.appName("predict").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
@@ -62,9 +62,9 @@ def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> s
     rows = spark.read.load(source, format=kinds[0], **(READ_CSV if kinds[0] == "csv" else {}))
     workers = spark.sparkContext.defaultParallelism
     rows = rows.repartition(max(workers, rows.rdd.getNumPartitions()))  # A small file would go to one worker.
-    task = logged.card["task"]
+    task = logged.card.task
     if task == TEXT_TO_SQL:
-        pieces = _pieces(Prompt(logged.card["prompt"]))
+        pieces = _pieces(Prompt(logged.card.prompt))
         needed = [name for name, is_column in pieces if is_column]
     else:
         needed = ["text" if task == CLASSIFICATION else "article"]

@@ -20,7 +20,7 @@ def test_merged_weights_compute_what_base_and_adapter_compute_in_float32(trained
     assert not any(isinstance(module, bnb.nn.Linear4bit) for module in merged.modules())
     assert {weight.dtype for weight in merged.parameters()} == {torch.float32}
     model = load_model(logged, None, None, compute_dtype="fp32")[0]
-    ids = torch.tensor([tokenizer(Prompt(logged.card["prompt"]).render(demo_rows("test")[0]))["input_ids"]])
+    ids = torch.tensor([tokenizer(Prompt(logged.card.prompt).render(demo_rows("test")[0]))["input_ids"]])
     torch.testing.assert_close(merged(ids).logits, model(ids).logits, atol=1e-3, rtol=0)
     with model.disable_adapter():
         assert (merged(ids).logits - model(ids).logits).abs().max() > 0.5

@@ -1,10 +1,10 @@
 """What a model computes in: chosen for the machine, kept by a run and by its 4-bit weights."""
 
-import json
 import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import predict
@@ -17,7 +17,7 @@ from finetune.logged_models.writing.sql_models import build_skeleton
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
-from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_card
+from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, Card
 from finetune.training.adapters import add_adapter
 from finetune.training.flags.recorded_flags import begun_in
 from finetune.training.flags.script_parser import ScriptParser
@@ -196,8 +196,8 @@ def test_what_was_taken_stands_in_the_run_and_its_card(trained_run):
     assert run.data.params["quantization.bnb_4bit_compute_dtype"] == full
     assert (run.data.params["bf16"], run.data.params["fp16"]) == ("False", "False")
     checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
-    assert load_card(checkpoint)["compute_dtype"] == name
-    skeleton = build_skeleton(load_card(checkpoint), checkpoint).model
+    assert Card.read(checkpoint).compute_dtype == name
+    skeleton = build_skeleton(Card.read(checkpoint), checkpoint).model
     assert skeleton.get_input_embeddings().weight.dtype == DTYPES[name]
     adapter = load_file(checkpoint / "adapter_model.safetensors")
     assert {weight.dtype for weight in adapter.values()} == {torch.float32}
@@ -286,9 +286,9 @@ def bfloat16_checkpoint(trained_run, tmp_path):
     for path in folder.iterdir():
         (copy / path.name).symlink_to(path)
     (copy / CARD).unlink()
-    card = load_card(folder)
-    card |= {"compute_dtype": "bf16", "quantization": card["quantization"] | {"bnb_4bit_compute_dtype": "bfloat16"}}
-    (copy / CARD).write_text(json.dumps(card))
+    card = Card.read(folder)
+    quantization = card.quantization | {"bnb_4bit_compute_dtype": "bfloat16"}
+    replace(card, compute_dtype="bf16", quantization=quantization).write(copy)
     return copy
 
 
@@ -340,9 +340,9 @@ def test_a_run_from_before_goes_on_in_bfloat16_where_that_is_slow_too(
     del record["settings"]["compute_dtype"]
     record["settings"]["fp16"] = False
     mlflow.MlflowClient().log_dict(run_id, record, "arguments.json")
-    card = load_card(tmp_path / "old" / run_id / "checkpoint-2")
-    del card["compute_dtype"]
-    (tmp_path / "old" / run_id / "checkpoint-2" / CARD).write_text(json.dumps(card))
+    checkpoint = tmp_path / "old" / run_id / "checkpoint-2"
+    replace(Card.read(checkpoint), compute_dtype=None).write(checkpoint)
+    assert '"compute_dtype"' not in (checkpoint / CARD).read_text()
 
     products(1.0, 20.0)
     assert "--compute-dtype bf16 -> fp32: this would change what is trained" in call(
@@ -355,4 +355,4 @@ def test_a_run_from_before_goes_on_in_bfloat16_where_that_is_slow_too(
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert history(run_id)["loss"] == history(whole)["loss"]
-    assert load_card(tmp_path / "old" / run_id / "checkpoint-4")["compute_dtype"] == "bf16"
+    assert Card.read(tmp_path / "old" / run_id / "checkpoint-4").compute_dtype == "bf16"

@@ -11,7 +11,7 @@ import evaluate_model
 import log_model
 import predict
 import train_classifier
-from finetune.models.card import load_card
+from finetune.models.card import Card
 from finetune.models.classifier.classifier import load_classifier
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
@@ -169,8 +169,8 @@ print(json.dumps(model.predict(texts, params={{"threshold": 1.0}})["labels"].tol
     assert several[2]["labels"] == []
     assert strict == [[], [], []]
     # The same scores as predict.py gives, whatever shares the batch.
-    card = load_card(Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint")))
-    assert card["thresholds"] is not None
+    card = Card.read(Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint")))
+    assert card.thresholds is not None
     found = load_classifier(
         Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint"))
     ).score([BOTH])
@@ -392,7 +392,7 @@ def test_other_encoders_and_tasks(tmp_path, capsys, kind, task, change):
     metric = {"binary": "f1", "multiclass": "macro_f1"}[task]
     assert run.data.params["metric_for_best_model"] == metric
     assert run.data.metrics[f"test_{metric}"] > 0.8
-    assert load_card(tmp_path / "o" / run_id / "checkpoint-40")["labels"]["task"] == task
+    assert Card.read(tmp_path / "o" / run_id / "checkpoint-40").labels.task == task
     assert any("confusion" in a.path for a in mlflow.MlflowClient().list_artifacts(run_id, "figures"))
     uri = f"runs:/{run_id}/checkpoint-40"
     assert call(predict.main, uri, "--text", CLAUSES["Arbitration"], "--json") is None

@@ -249,7 +249,7 @@ def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict(logged_model, 
     assert done.returncode == 0, done.stderr[-2000:]
     expected = json.loads(done.stdout.splitlines()[-1])
     stdin = "".join(json.dumps(row) + "\n" for row in rows)
-    flags = ("--precision", open_model(logged_model["uri"]).card["compute_dtype"], "--batch-size", "1", "--json")
+    flags = ("--precision", open_model(logged_model["uri"]).card.compute_dtype, "--batch-size", "1", "--json")
     monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
     capsys.readouterr()
     assert call(predict.main, logged_model["uri"], *flags) is None

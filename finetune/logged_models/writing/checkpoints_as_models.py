@@ -5,7 +5,7 @@ from pathlib import Path
 from finetune.logged_models.writing.classifier_models import log_classifier
 from finetune.logged_models.writing.sql_models import log_adapter
 from finetune.logged_models.writing.summarizer_models import log_summarizer
-from finetune.models.card import CLASSIFICATION, SUMMARIZATION, load_card
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, Card
 
 from mlflow.entities import Run
 
@@ -16,7 +16,7 @@ def log_checkpoint(run: Run, folder: Path, name: str, skeleton=None) -> str:
     Args:
         skeleton: of a decoder, built before; only the main thread may build one.
     """
-    task = load_card(folder)["task"]
+    task = Card.read(folder).task
     if task == CLASSIFICATION:
         return log_classifier(run, folder, name)
     if task == SUMMARIZATION:

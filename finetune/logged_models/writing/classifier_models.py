@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from finetune.logged_models.writing.code_models import log_code_model, requirements
-from finetune.models.card import load_card
+from finetune.models.card import Card
 from finetune.models.classifier.onnx_model import FILE
 
 from mlflow.entities import Run
@@ -28,7 +28,7 @@ def log_classifier(run: Run, checkpoint: Path, name: str, exported: Path | None 
         name,
         "classifier/served.py",
         ModelSignature(Schema([ColSpec(AnyType())]), outputs, ParamSchema(parameters)),
-        load_card(checkpoint)["sample"][:1],
+        [row["text"] for row in Card.read(checkpoint).sample[:1]],
         requirements(("onnxruntime",) if exported else ()),
         {FILE: exported} if exported else None,
     )

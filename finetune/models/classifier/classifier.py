@@ -1,6 +1,6 @@
 """Trained classifiers: one written into its run as an MLflow model, and read back from a URI."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from finetune import InputError
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import load_card
+from finetune.models.card import ClassifierCard, Long
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.onnx_model import FILE, OnnxModel
@@ -30,16 +30,16 @@ class Classifier:
 
     model: Any
     tokenizer: Any
-    card: dict
+    card: ClassifierCard
 
     @property
     def labels(self) -> Labels:
         """The task and its names."""
-        return Labels(self.card["labels"]["task"], tuple(self.card["labels"]["names"]))
+        return self.card.labels
 
     def encode(self, texts: list[str]) -> Encoded:
         """Return the texts as pieces, cut or windowed as in training."""
-        return encode_texts(self.tokenizer, texts, self.card["max_length"], self.card["long_texts"] == "window")
+        return encode_texts(self.tokenizer, texts, self.card.max_length, self.card.long_texts == "window")
 
     def score(self, texts: list[str] | Encoded, batch_size: int = 32) -> np.ndarray:
         """Return probabilities, shape (texts, outputs)."""
@@ -54,7 +54,7 @@ class Classifier:
             InputError: for a threshold outside of [0, 1], or where classes exclude each other.
         """
         check_threshold(self.card, threshold)
-        thresholds = self.card["thresholds"] if threshold is None else [threshold] * self.labels.outputs
+        thresholds = self.card.thresholds if threshold is None else [threshold] * self.labels.outputs
         return decide(scores, self.labels, thresholds)
 
     def name(self, scores: np.ndarray, decided: np.ndarray) -> list[dict]:
@@ -70,17 +70,21 @@ class Classifier:
         return found
 
 
-def check_threshold(card: dict, threshold: float | None) -> None:
+def check_threshold(card: ClassifierCard, threshold: float | None) -> None:
     """Raise InputError for a threshold outside of [0, 1], or where the model's classes exclude each other."""
-    if threshold is not None and card["labels"]["task"] == "multiclass":
+    if threshold is not None and card.labels.task == "multiclass":
         raise InputError("threshold: this model chooses the best of several classes; it has no threshold.")
-    if threshold is None and card["labels"]["task"] != "multiclass" and card["thresholds"] is None:
+    if threshold is None and card.labels.task != "multiclass" and card.thresholds is None:
         raise InputError("this checkpoint was saved before its first evaluation: it has no thresholds; give one.")
     check_parameters({} if threshold is None else {"threshold": threshold}, {"threshold": None})
 
 
 def load_classifier(
-    checkpoint: Path, base_model: str | None = None, precision: str | None = None, compute_dtype: str = "recorded"
+    checkpoint: Path,
+    base_model: str | None = None,
+    precision: str | None = None,
+    compute_dtype: str = "recorded",
+    long_texts: Long | None = None,
 ) -> Classifier:
     """Return the classifier of a checkpoint's folder, its base restored as it was trained.
 
@@ -88,11 +92,13 @@ def load_classifier(
         base_model: folder or Hub id in place of the recorded base.
         precision: `fp32` for an unquantised base.
         compute_dtype: one of `PREDICTION_DTYPES`: of the 4-bit layers; what is not quantised is in float32.
+        long_texts: `truncate` or `window` in place of what training did with a text that is too long.
 
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
-    card = load_card(checkpoint)
+    card = ClassifierCard.read(checkpoint)
+    card = replace(card, long_texts=long_texts or card.long_texts)
     tokenizer = load_tokenizer(str(checkpoint), kind="encoder")
     if (checkpoint / FILE).is_file():
         if compute_dtype in DTYPES:
@@ -104,7 +110,5 @@ def load_classifier(
     quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
     encoder = load_encoder(source, revision, quantization)
     fit_to_vocabulary(tokenizer, encoder.config, str(checkpoint))
-    labels = card["labels"]
-    outputs = Labels(labels["task"], tuple(labels["names"])).outputs
-    model = attach_adapter(EncoderClassifier(encoder, outputs, card["pooling"]), checkpoint, source)
+    model = attach_adapter(EncoderClassifier(encoder, card.labels.outputs, card.pooling), checkpoint, source)
     return Classifier(model.eval(), tokenizer, card)

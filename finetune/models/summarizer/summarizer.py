@@ -1,6 +1,6 @@
 """Trained summarizers: one written into its run as an MLflow model, and read back from a URI."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from finetune import InputError
 from finetune.models.bases.loading import load_encoder_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import load_card
+from finetune.models.card import Long, SummarizerCard
 from finetune.models.generation import Generation, generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.restoring import attach_adapter, find_base, restored_quantization
@@ -28,12 +28,12 @@ class Summarizer:
 
     model: Any
     tokenizer: Any
-    card: dict
+    card: SummarizerCard
 
     def encode(self, articles: list[str]) -> Articles:
         """Return the articles as pieces, cut or windowed as in training."""
-        window = self.card["long_texts"] == "window"
-        return encode_articles(self.tokenizer, Prompt(self.card["prompt"]), articles, self.card["max_length"], window)
+        window = self.card.long_texts == "window"
+        return encode_articles(self.tokenizer, Prompt(self.card.prompt), articles, self.card.max_length, window)
 
     def summarize(self, articles: list[str] | Articles, batch_size: int = 16, **parameters) -> list[Generation]:
         """Return a summary for each article, its tokens those of its pieces one after the other.
@@ -42,7 +42,7 @@ class Summarizer:
             parameters: of generation, over the card's.
         """
         encoded = articles if isinstance(articles, Articles) else self.encode(articles)
-        parameters = self.card["generation"] | parameters
+        parameters = self.card.generation | parameters
         pieces = generate_all(self.model, self.tokenizer, encoded.prompts, batch_size=batch_size, **parameters)
         found: dict[int, list[Generation]] = {}
         for owner, piece in zip(encoded.owners, pieces, strict=True):
@@ -63,6 +63,7 @@ def load_summarizer(
     precision: str | None = None,
     with_adapter: bool = True,
     compute_dtype: str = "recorded",
+    long_texts: Long | None = None,
 ) -> Summarizer:
     """Return the summarizer of a checkpoint's folder, its base restored as it was trained.
 
@@ -70,11 +71,13 @@ def load_summarizer(
         base_model: folder or Hub id in place of the recorded base.
         precision: `fp32` for an unquantised base.
         compute_dtype: one of `PREDICTION_DTYPES`: of the 4-bit layers; what is not quantised is in float32.
+        long_texts: `truncate` or `window` in place of what training did with a text that is too long.
 
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
-    card = load_card(folder)
+    card = SummarizerCard.read(folder)
+    card = replace(card, long_texts=long_texts or card.long_texts)
     if precision == "bf16":
         raise InputError("--precision bf16: a summarizer's base is nf4 or fp32.")
     tokenizer = load_tokenizer(str(folder), kind="encoder-decoder")
