@@ -10,7 +10,7 @@ from finetune.logged_models.writing.code_models import METADATA_KEY
 from finetune.models.bases.loading import load_config, load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import CARD, Card, ClassifierCard, SqlCard, SummarizerCard
+from finetune.models.card import CARD, Card, ClassifierCard
 from finetune.models.generation import DEFAULTS
 from finetune.models.restoring import attach_adapter, find_base, restored_quantization, unpack_weights
 
@@ -51,7 +51,8 @@ def open_model(uri: str) -> LoggedModel:
         step = int(number) if number.isdigit() else 0
         card = Card.read(folder)
         _check_whole(folder, uri)
-        return LoggedModel(card, folder, folder, _parameters(card), step)
+        parameters = {"threshold": None} if isinstance(card, ClassifierCard) else DEFAULTS | card.generation
+        return LoggedModel(card, folder, folder, parameters, step)
     try:
         (folder / MLMODEL_FILE_NAME).stat()
     except OSError as error:
@@ -63,13 +64,6 @@ def open_model(uri: str) -> LoggedModel:
     adapter = whole if whole.is_dir() else folder / "peft"
     _check_whole(adapter, uri)
     return LoggedModel(card, adapter, tokenizer, parameters, card.step or 0, model.model_id)
-
-
-def _parameters(card: Card) -> dict:
-    """Return what a checkpoint can be told, with its defaults: as in the signature of its logged model."""
-    if isinstance(card, SqlCard | SummarizerCard):
-        return DEFAULTS | card.generation
-    return {"threshold": None} if isinstance(card, ClassifierCard) else {}
 
 
 def _check_whole(folder: Path, uri: str) -> None:

@@ -34,6 +34,7 @@ class Card:
         columns: what the rows of training call the task's columns.
         compute_dtype: what training computed in; `trained_in` says it for older files too.
         epoch, step: of the checkpoint; the step is in logged models only.
+        generation: parameters over those of `generation.DEFAULTS`, of a model that writes.
         metrics: of the last evaluation.
         sample: held-out rows to check a reloaded model with; empty in a logged model's metadata.
         unknown: what else the file has, of another version; it is written again as it was.
@@ -54,6 +55,7 @@ class Card:
     epoch: float | None = None
     step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
     sample: list[dict[str, Any]] = field(default_factory=list)
     unknown: dict[str, Any] = field(default_factory=dict)
 
@@ -128,7 +130,6 @@ class SqlCard(Card):
 
     prompt: str
     dialect: str = "sqlite"  # All data was, once.
-    generation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trained_in(self) -> str:
@@ -182,16 +183,13 @@ class ClassifierCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class SummarizerCard(Card):
-    """What the card of a summarizer says besides.
-
-    Attributes:
-        generation: parameters over those of `generation.DEFAULTS`.
-    """
+    """What the card of a summarizer says besides."""
 
     task = SUMMARIZATION
     kinds = card_fields.EVERY | card_fields.SUMMARIZER
 
     prompt: str
-    columns: dict[str, str] = field()  # In every file, unlike the other tasks'.
     long_texts: Long
-    generation: dict[str, Any]
+    # In every file, unlike the other tasks'.
+    columns: dict[str, str] = field()
+    generation: dict[str, Any] = field()

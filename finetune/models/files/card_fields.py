@@ -61,6 +61,7 @@ EVERY = {
     "base_config": either(NULL, mapped(ANY)),
     "columns": mapped(text(least=1)),
     "metrics": mapped(NUMBER),
+    "generation": GENERATION,
     "run_id": either(NULL, matching(r"[A-Za-z0-9_-]{1,256}", "the id of a run")),
     "epoch": either(NULL, number(0, 1e9)),
     "step": whole(0, 2**62),
@@ -68,7 +69,6 @@ EVERY = {
 SQL = {
     "prompt": PROMPT,
     "dialect": matching(r"[a-z0-9_]{0,40}", "the name of a dialect"),
-    "generation": GENERATION,
     "sample": listed(fields({"prompt_ids": listed(whole(0, 2**31), 1)}), 1),
 }
 CLASSIFIER = {
@@ -83,6 +83,5 @@ SUMMARIZER = {
     "prompt": PROMPT,
     "columns": fields({"article": text(least=1), "summary": text(least=1)}),
     "long_texts": LONG,
-    "generation": GENERATION,
     "sample": listed(fields({"article": text()}), 1),
 }
