@@ -8,7 +8,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from finetune import InputError, console, screen
@@ -17,17 +16,15 @@ from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
 from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import check_rights, logging_into, refuse_deleted
-from finetune.logged_models.writing.classifier_models import log_classifier
-from finetune.logged_models.writing.onnx_export import check_packages, export_onnx
-from finetune.logged_models.writing.sql_models import log_adapter
-from finetune.logged_models.writing.summarizer_models import log_summarizer
+from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
+from finetune.logged_models.writing.onnx_export import check_packages
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import CARD, CLASSIFICATION, MEND, SUMMARIZATION, TEXT_TO_SQL, load_card
+from finetune.models.card import CARD, MEND, load_card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
-from finetune.models.prompts import Prompt
+from finetune.models.trained import kind_of
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
@@ -101,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     check_numbers(checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     with logging_into(run):
-        parity = log_and_check(flags, run, checkpoint, why, flags.name)
+        parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
         if flags.export:
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
         tracking.log_messages(run.info.run_id)
@@ -113,25 +110,26 @@ def main(arguments: list[str] | None = None) -> None:
 
 def check_flags_of_task(flags, task: str) -> None:
     """Raise InputError for flags that the task does not have, or whose packages are missing."""
-    if flags.export and task != CLASSIFICATION:
+    forms = kind_of(task).forms
+    if flags.export and ONNX not in forms:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
-    if flags.mode == "merged" and task != SUMMARIZATION:
+    if flags.mode not in forms:
         raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
     if flags.export:
         check_packages()
 
 
-def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None = None) -> bool:
+def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: str) -> bool:
     """Log a checkpoint under a name, unless it is there, and say whether it reloads to the same answers.
 
     Args:
         why: it is this checkpoint.
-        kind: `ONNX` for an exported classifier.
+        form: `adapter`, `merged`, or `ONNX` for an exported classifier.
     """
     run_id = run.info.run_id
     clear_left(run, name)
-    model_id = log_once(flags, run, checkpoint, why, name, kind)
-    tolerance, shown = MERGED if kind == ONNX else EXACT, f" of model {model_id} ({why})"
+    model_id = log_once(run, checkpoint, why, name, form)
+    tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
     parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
     if flags.replace and parity:
         clear_older(run, name, model_id)
@@ -144,22 +142,15 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: 
     return parity
 
 
-def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None) -> str:
+def log_once(run: Run, checkpoint: Path, why: str, name: str, form: str) -> str:
     """Log a checkpoint under a name, and return the id of its model; the newest one may be this already."""
-    task, place = load_card(checkpoint)["task"], f"runs:/{run.info.run_id}/{name}"
-    if found := find_logged(run, name, digest_of(checkpoint, kind or flags.mode)):
+    place = f"runs:/{run.info.run_id}/{name}"
+    if found := find_logged(run, name, digest_of(checkpoint, form)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
     logger.info(f"logging {checkpoint} ({why})", extra=DETAIL)
-    if kind == ONNX:
-        with tempfile.TemporaryDirectory() as folder:
-            model_id = log_classifier(run, checkpoint, name, export_onnx(checkpoint, Path(folder)))
-    elif task == CLASSIFICATION:
-        model_id = log_classifier(run, checkpoint, name)
-    else:
-        log = log_adapter if task == TEXT_TO_SQL else partial(log_summarizer, mode=flags.mode)
-        model_id = log(run, checkpoint, name)
-        link_scorecard(run, checkpoint, model_id)
+    model_id = log_checkpoint(run, checkpoint, name, form)
+    link_scorecard(run, checkpoint, model_id)
     logger.info(f"{place} is model {model_id} ({why})")
     return model_id
 
@@ -212,7 +203,7 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
             f"{RECORD} of run {run_id} is damaged: it has {len(expected)} answers, and the card {len(actual)} rows to"
             " ask; delete that artifact, and the checkpoint is asked instead."
         )
-    if card["task"] == CLASSIFICATION:
+    if kind_of(card["task"]).checked_by == "scores":
         pairs = zip(expected, actual, strict=True)
         same = sum(len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance) for a, b in pairs)
         what = f"texts have the trained model's scores to {tolerance:g}"
@@ -233,13 +224,11 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
 
 def replay(model: str, card: dict) -> list[list]:
     """Return greedy token ids, or scores, for the card's sample, from predict.py in a process of its own."""
-    options, pick = ["--token-ids"], lambda row: row["token_ids"]
-    if card["task"] == CLASSIFICATION:
-        rows, options, pick = [{"text": text} for text in card["sample"]], [], lambda row: list(row["scores"].values())
-    elif card["task"] == TEXT_TO_SQL:
-        rows = [{name: row[name] for name in Prompt(card["prompt"]).variables} for row in card["sample"]]
-    else:
-        rows = card["sample"]
+    kind = kind_of(card["task"])
+    # A text is a row by itself.
+    sample = [row if isinstance(row, dict) else {kind.columns[0]: row} for row in card["sample"]]
+    rows = [{name: row[name] for name in kind.columns if name in row} for row in sample]
+    options = ["--token-ids"] if kind.checked_by == "token_ids" else []
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
         file.flush()
@@ -253,7 +242,8 @@ def replay(model: str, card: dict) -> list[list]:
             f"the reload check could not load {model} (see above); where the base does not fit here, use"
             " --no-reload-check."
         )
-    return [pick(json.loads(line)) for line in done.stdout.splitlines()]
+    found = [json.loads(line)[kind.checked_by] for line in done.stdout.splitlines()]
+    return [list(answer.values()) if isinstance(answer, dict) else answer for answer in found]
 
 
 if __name__ == "__main__":

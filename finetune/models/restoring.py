@@ -1,6 +1,7 @@
 """Base and adapter as they were in training; a base that is gone or is another one is refused."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import InputError
@@ -14,6 +15,35 @@ from finetune.models.files.schemas import reason
 import torch
 from peft import PeftModel
 from transformers import BitsAndBytesConfig
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a trained model is restored, where not all is to be as in training.
+
+    Attributes:
+        base_model: folder or Hub id in place of the recorded base.
+        precision: `nf4`, `bf16` or `fp32` in place of the recorded quantisation.
+        compute_dtype: one of `PREDICTION_DTYPES`.
+        with_adapter: False for the base alone.
+        merged: adapter and base in one plain model, of a decoder.
+        long_texts: `truncate` or `window` in place of what was recorded.
+    """
+
+    base_model: str | None = None
+    precision: str | None = None
+    compute_dtype: str = "recorded"
+    with_adapter: bool = True
+    merged: bool = False
+    long_texts: str | None = None
+
+
+AS_TRAINED = Loading()
+
+
+def recorded(card: dict, loading: Loading) -> dict:
+    """Return a card of a model that is to read long texts as `loading` says."""
+    return card | {"long_texts": loading.long_texts or card["long_texts"]}
 
 
 def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from finetune import InputError, stopping
 from finetune.logged_models.checkpoint_files import PROGRESS
 from finetune.logged_models.writing.sql_models import build_skeleton
-from finetune.models.card import CARD, TEXT_TO_SQL
+from finetune.models.bases.quantization import KINDS
+from finetune.models.card import CARD
 from finetune.permissions import share_files
 from finetune.runs import tracking
 from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in
@@ -165,7 +166,7 @@ class CheckpointCallback(TrainerCallback):
             return
         model = model and not stopping.requested()  # The grace time is for the state.
         try:
-            if model and self.card["task"] == TEXT_TO_SQL and running.delivery.skeleton is None:
+            if model and KINDS[self.card["task"]] == "decoder" and running.delivery.skeleton is None:
                 running.delivery.skeleton = build_skeleton(self.card, folder)
         except Exception as error:  # Callbacks never raise into training.
             logger.warning(f"{folder.name} does not become a model ({error}); log it with log_model.py.")

@@ -120,7 +120,7 @@ def recorded_dtype(card: dict) -> torch.dtype:
     """
     if "compute_dtype" in card:
         return DTYPES[card["compute_dtype"]]
-    if card["task"] == "text-to-sql":
+    if KINDS[card["task"]] == "decoder":
         return torch.bfloat16
     return getattr(torch, (card["quantization"] or {}).get("bnb_4bit_compute_dtype", "float32"))
 
