@@ -19,9 +19,9 @@ from finetune.console import Parser
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
-from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.generation import BATCH_SIZE
 from finetune.models.restoring import Loading
+from finetune.predicting.flags import add_loading_flags
 from finetune.reports import figures
 from finetune.reports.classifier_scorecard import classifier_scorecard
 from finetune.reports.sql_scorecard import compare, log_scorecard
@@ -168,20 +168,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
     parser.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
-    parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
-    parser.add_argument(
-        "--precision",
-        choices=("nf4", "bf16", "fp32"),
-        metavar="TYPE",
-        help="weights: nf4, bf16, fp32; default: as trained",
-    )
-    parser.add_argument(
-        "--compute-dtype",
-        choices=PREDICTION_DTYPES,
-        default="auto",
-        metavar="TYPE",
-        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
-    )
+    add_loading_flags(parser)
     parser.add_argument(
         "--long-texts",
         choices=("truncate", "window"),

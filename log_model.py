@@ -40,6 +40,36 @@ EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weigh
 
 def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
+    flags = parse(arguments)
+    tracking.connect()
+    if flags.sync:
+        refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
+        console.print_result(lifecycle.sync(flags.run, flags.sync))
+        return
+    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
+    check_rights(run)
+    checkpoint, why = find_checkpoint(run, flags.checkpoint)
+    card = load_card(checkpoint)
+    check_flags_of_task(flags, card["task"])
+    if "sample" not in card:
+        raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
+    recorded_answers(run.info.run_id)
+    check_adapter(checkpoint)
+    check_numbers(checkpoint)
+    uri = f"runs:/{run.info.run_id}/{flags.name}"
+    with logging_into(run):
+        parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
+        if flags.export:
+            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        tracking.log_messages(run.info.run_id)
+    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
+        console.print_result(printed)
+    if not parity:
+        sys.exit(1)
+
+
+def parse(arguments: list[str] | None):
+    """Return the flags, the model's name checked."""
     parser = Parser(description=__doc__)
     parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     parser.add_argument(
@@ -80,32 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     flags = parser.parse_args(arguments)
     check_name(flags.name)
-
-    tracking.connect()
-    if flags.sync:
-        refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
-        console.print_result(lifecycle.sync(flags.run, flags.sync))
-        return
-    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
-    check_rights(run)
-    checkpoint, why = find_checkpoint(run, flags.checkpoint)
-    card = load_card(checkpoint)
-    check_flags_of_task(flags, card["task"])
-    if "sample" not in card:
-        raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
-    recorded_answers(run.info.run_id)
-    check_adapter(checkpoint)
-    check_numbers(checkpoint)
-    uri = f"runs:/{run.info.run_id}/{flags.name}"
-    with logging_into(run):
-        parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
-        if flags.export:
-            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
-        tracking.log_messages(run.info.run_id)
-    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
-        console.print_result(printed)
-    if not parity:
-        sys.exit(1)
+    return flags
 
 
 def check_flags_of_task(flags, task: str) -> None:

@@ -16,7 +16,6 @@ from finetune import InputError, console
 from finetune.console import Parser
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.uris import name_last
-from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.card import CARD
 from finetune.models.documents import SUFFIXES as DOCUMENTS
 from finetune.models.generation import BATCH_SIZE
@@ -28,7 +27,7 @@ from finetune.predicting import spark
 from finetune.predicting.databases.database import Database, open_database
 from finetune.predicting.databases.dialogue import Dialogue
 from finetune.predicting.databases.roles import check_role
-from finetune.predicting.flags import check_database_flags, check_spark_flags, check_task_flags
+from finetune.predicting.flags import add_loading_flags, check_database_flags, check_spark_flags, check_task_flags
 from finetune.predicting.input_rows import asked
 from finetune.predicting.output_columns import Columns, look_through
 from finetune.predicting.stdin_lines import STDIN, Lines
@@ -211,20 +210,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--encoding", default="utf-8", help="encoding of the file of --input")
     parser.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
-    parser.add_argument("--base-model", metavar="FOLDER", help="folder of the base model, where it has moved")
-    parser.add_argument(
-        "--precision",
-        choices=("nf4", "bf16", "fp32"),
-        metavar="TYPE",
-        help="weights: nf4, bf16, fp32; default: as trained",
-    )
-    parser.add_argument(
-        "--compute-dtype",
-        choices=PREDICTION_DTYPES,
-        default="auto",
-        metavar="TYPE",
-        help="bf16, fp16, fp32; recorded: as trained",
-    )
+    add_loading_flags(parser)
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
     parser.add_argument(

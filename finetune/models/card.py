@@ -1,7 +1,9 @@
 """What the card of a model says, whatever its task and whichever version wrote it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from string import Template
+from typing import NamedTuple
 
 from finetune import InputError
 from finetune.models.files.schemas import (
@@ -69,22 +71,50 @@ GENERATED = {
 }  # fmt: skip
 GENERATION = fields({}, GENERATED, strict=True)
 LABELS = fields({"task": one_of("multilabel", "binary", "multiclass"), "names": listed(text(), 1, 10**5)})
-OF_TASK: dict[str, dict[str, Kind]] = {
-    "text-to-sql": {"prompt": PROMPT},
-    "classification": {
-        "labels": LABELS, "pooling": one_of("mean", "cls"), "long_texts": LONG,
-        "thresholds": either(NULL, listed(number(0, 1), 1)),
-    },
-    "summarization": {
-        "prompt": PROMPT, "long_texts": LONG, "generation": GENERATION,
-        "columns": fields({"article": text(least=1), "summary": text(least=1)}),
-    },
+
+
+def _check_labels(card: dict, where: Path | str) -> None:
+    labels, thresholds = card["labels"], card["thresholds"]
+    names, binary = labels["names"], labels["task"] == "binary"
+    if len(set(names)) != len(names) or (binary and len(names) != 2):
+        raise InputError(f"{where} is damaged: the names of its labels are {shown(names)}; {MEND}.")
+    if thresholds is not None and len(thresholds) != (1 if binary else len(names)):
+        raise InputError(f"{where} is damaged: {len(thresholds)} thresholds for {len(names)} labels; {MEND}.")
+
+
+def _check_questions(card: dict, where: Path | str) -> None:
+    for row in card.get("sample", ()):
+        check(row, {name: text() for name in Template(card["prompt"]).get_identifiers()}, f"{where}, sample,", MEND,
+              others=lambda *_: True)  # fmt: skip
+
+
+class OfTask(NamedTuple):
+    """What the card of a task has besides: its fields, the kind of its sample's rows, and how they go together."""
+
+    fields: dict[str, Kind]
+    sample: Kind
+    check: Callable[[dict, Path | str], None]
+
+
+OF_TASK = {
+    "text-to-sql": OfTask({"prompt": PROMPT}, fields({"prompt_ids": listed(whole(0, 2**31), 1)}), _check_questions),
+    "classification": OfTask(
+        {
+            "labels": LABELS, "pooling": one_of("mean", "cls"), "long_texts": LONG,
+            "thresholds": either(NULL, listed(number(0, 1), 1)),
+        },
+        text(),
+        _check_labels,
+    ),
+    "summarization": OfTask(
+        {
+            "prompt": PROMPT, "long_texts": LONG, "generation": GENERATION,
+            "columns": fields({"article": text(least=1), "summary": text(least=1)}),
+        },
+        fields({"article": text()}),
+        lambda card, where: None,
+    ),
 }  # fmt: skip
-SAMPLE = {
-    "text-to-sql": fields({"prompt_ids": listed(whole(0, 2**31), 1)}),
-    "classification": text(),
-    "summarization": fields({"article": text()}),
-}
 # Not in the cards of every version, or not of every model.
 OPTIONAL = {
     "base_fingerprint": either(NULL, matching(r"[0-9a-f]{16,64}", "a digest")),
@@ -107,30 +137,12 @@ def check_card(card: object, where: Path | str) -> dict:
         InputError: it is none, or a field has a value that training does not write.
     """
     card = check(card, {"task": EVERY["task"]}, where, MEND, others=lambda *_: True)
-    task = card["task"]
-    known = OPTIONAL | {"sample": listed(SAMPLE[task], 1)}
-    known = {name: kind for name, kind in known.items() if name not in OF_TASK[task]}
-    check(card, EVERY | OF_TASK[task], where, MEND, known, others=lambda *_: True)
-    if task == "classification":
-        _check_labels(card, where)
-    elif task == "text-to-sql":
-        _check_questions(card, where)
+    task = OF_TASK[card["task"]]
+    known = OPTIONAL | {"sample": listed(task.sample, 1)}
+    known = {name: kind for name, kind in known.items() if name not in task.fields}
+    check(card, EVERY | task.fields, where, MEND, known, others=lambda *_: True)
+    task.check(card, where)
     return card
-
-
-def _check_labels(card: dict, where: Path | str) -> None:
-    labels, thresholds = card["labels"], card["thresholds"]
-    names, binary = labels["names"], labels["task"] == "binary"
-    if len(set(names)) != len(names) or (binary and len(names) != 2):
-        raise InputError(f"{where} is damaged: the names of its labels are {shown(names)}; {MEND}.")
-    if thresholds is not None and len(thresholds) != (1 if binary else len(names)):
-        raise InputError(f"{where} is damaged: {len(thresholds)} thresholds for {len(names)} labels; {MEND}.")
-
-
-def _check_questions(card: dict, where: Path | str) -> None:
-    for row in card.get("sample", ()):
-        check(row, {name: text() for name in Template(card["prompt"]).get_identifiers()}, f"{where}, sample,", MEND,
-              others=lambda *_: True)  # fmt: skip
 
 
 def load_card(folder: Path) -> dict:

@@ -50,7 +50,7 @@ class SqlWriter:
         in. Weights of `bf16` and `fp32` compute in their own type unless told otherwise.
 
         Args:
-            card: of a logged model, which does not have it beside the adapter.
+            card: in place of the folder's; a logged writer has none beside its adapter.
 
         Raises:
             InputError: when the base is gone or is not the one the adapter was trained on, or no memory for merging.

@@ -1,8 +1,27 @@
 """Flags of predict.py that do not go together, or not with the task of the model."""
 
 from finetune import InputError
+from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.documents import SUFFIXES as DOCUMENTS
 from finetune.predicting.tasks import Task
+
+
+def add_loading_flags(parser) -> None:
+    """Declare how a model is restored, where not all is to be as in training: the first three fields of `Loading`."""
+    parser.add_argument("--base-model", metavar="FOLDER", help="folder of the base model, where it has moved")
+    parser.add_argument(
+        "--precision",
+        choices=("nf4", "bf16", "fp32"),
+        metavar="TYPE",
+        help="weights: nf4, bf16, fp32; default: as trained",
+    )
+    parser.add_argument(
+        "--compute-dtype",
+        choices=PREDICTION_DTYPES,
+        default="auto",
+        metavar="TYPE",
+        help="bf16, fp16, fp32; auto: what is fast here; recorded: as trained",
+    )
 
 
 def check_spark_flags(flags) -> None:

@@ -40,16 +40,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path, loading: Loading = AS_TRAINED, card: dict | None = None) -> "Classifier":
-        """Return the classifier of a checkpoint's or logged model's folder, its base restored as it was trained.
-
-        What is not quantised computes in float32.
-
-        Args:
-            card: in place of the one in the folder.
-
-        Raises:
-            InputError: when the base is gone or is not the one the adapter was trained on.
-        """
+        """Return the classifier of a folder, as `SqlWriter.load` does; what is not quantised computes in float32."""
         card = recorded(card or load_card(folder), loading)
         tokenizer = load_tokenizer(str(folder), kind="encoder")
         if (folder / FILE).is_file():

@@ -38,16 +38,7 @@ class Summarizer:
 
     @classmethod
     def load(cls, folder: Path, loading: Loading = AS_TRAINED, card: dict | None = None) -> "Summarizer":
-        """Return the summarizer of a checkpoint's or logged model's folder, its base restored as it was trained.
-
-        What is not quantised computes in float32.
-
-        Args:
-            card: in place of the one in the folder.
-
-        Raises:
-            InputError: when the base is gone or is not the one the adapter was trained on.
-        """
+        """Return the summarizer of a folder, as `SqlWriter.load` does; what is not quantised computes in float32."""
         card = recorded(card or load_card(folder), loading)
         if loading.precision == "bf16":
             raise InputError("--precision bf16: a summarizer's base is nf4 or fp32.")
