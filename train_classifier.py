@@ -12,7 +12,7 @@ from finetune import InputError, console, resuming
 from finetune.models.bases.loading import load_encoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
 from finetune.models.card import CLASSIFICATION, ClassifierCard
-from finetune.models.classifier.classifier import Classifier, load_classifier
+from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import TASKS, Labels
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
@@ -359,7 +359,7 @@ def finish(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, datas
     scorecard.log("test", run_id, best, datasets["test"])
     tell(scorecard, f"test, best model (step {best})")
     if last != best:
-        scorecard = classifier_scorecard(load_classifier(checkpoints[last]), splits["test"])
+        scorecard = classifier_scorecard(Classifier.load(checkpoints[last]), splits["test"])
     scorecard.log("test_last", run_id, last, datasets["test"])
     tell(scorecard, f"test, last model (step {last})")
 

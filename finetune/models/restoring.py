@@ -1,20 +1,52 @@
 """Base and adapter as they were in training; a base that is gone or is another one is refused."""
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from finetune import InputError
 from finetune.models.bases.configs import changed_fields
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.memory import memory_limit
 from finetune.models.bases.quantization import from_record
-from finetune.models.card import Card
+from finetune.models.card import Card, ClassifierCard, Long, SummarizerCard
 from finetune.models.files.adapter_files import check_adapter, check_fit, check_numbers
 from finetune.models.files.schemas import reason
 
 import torch
 from peft import PeftModel
 from transformers import BitsAndBytesConfig
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a trained model is restored, where not all is to be as in training.
+
+    Attributes:
+        base_model: folder or Hub id in place of the recorded base.
+        precision: `nf4`, `bf16` or `fp32` in place of the recorded quantisation.
+        compute_dtype: one of `PREDICTION_DTYPES`.
+        with_adapter: False for the base alone.
+        merged: adapter and base in one plain model, of a decoder.
+        long_texts: `truncate` or `window` in place of what was recorded.
+    """
+
+    base_model: str | None = None
+    precision: str | None = None
+    compute_dtype: str = "recorded"
+    with_adapter: bool = True
+    merged: bool = False
+    long_texts: Long | None = None
+
+
+AS_TRAINED = Loading()
+Reader = TypeVar("Reader", ClassifierCard, SummarizerCard)  # of what can be too long
+
+
+def recorded(card: Reader, loading: Loading) -> Reader:
+    """Return a card of a model that is to read long texts as `loading` says."""
+    return replace(card, long_texts=loading.long_texts or card.long_texts)
 
 
 def find_base(card: Card, base_model: str | None) -> tuple[str, str | None]:

@@ -14,6 +14,7 @@ from finetune.models.bases.quantization import to_record
 from finetune.models.card import CARD, MEND, Card
 from finetune.models.files.inside import inside, is_numbered
 from finetune.models.files.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
+from finetune.models.trained import kind_of
 from finetune.runs.sending import uploads
 from finetune.runs.sending.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header
 
@@ -65,7 +66,7 @@ def find_checkpoint(run: Run, which: str) -> tuple[Path, str]:
     if which == "best":
         return _best(run, steps, last)
     known, expected = {str(step): path for step, path in steps.items()}, f"steps {', '.join(map(str, steps))}"
-    if Card.read(last).task == "classification":
+    if kind_of(Card.read(last).task).by_epoch:
         epochs = {f"{Card.read(path).epoch or 0:g}": path for path in steps.values()}
         known, expected = known | epochs, f"{expected} or epochs {', '.join(epochs)}"
     if which not in known:

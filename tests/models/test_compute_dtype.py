@@ -12,12 +12,13 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune import InputError
-from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.opening import open_model
 from finetune.logged_models.writing.sql_models import build_skeleton
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
 from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, Card
+from finetune.models.restoring import Loading
 from finetune.training.adapters import add_adapter
 from finetune.training.flags.recorded_flags import begun_in
 from finetune.training.flags.script_parser import ScriptParser
@@ -304,7 +305,7 @@ def test_a_model_computes_in_what_this_machine_is_fast_at_and_says_so(bfloat16_c
     assert "near ties" not in caplog.text
     assert "needs a GPU" in call(predict.main, bfloat16_checkpoint, *one, "--compute-dtype", "fp16")
     logged = open_model(str(bfloat16_checkpoint))
-    model = load_model(logged, None, None, compute_dtype="auto")[0]
+    model = logged.load(Loading(compute_dtype="auto")).model
     assert model.get_input_embeddings().weight.dtype == torch.float32
 
 
@@ -313,7 +314,7 @@ def test_precision_chooses_the_weights_and_compute_dtype_the_arithmetic(bfloat16
     logged = open_model(str(bfloat16_checkpoint))
 
     def load(precision, compute_dtype):
-        weights = load_model(logged, None, precision, False, compute_dtype=compute_dtype)[0].state_dict()
+        weights = logged.load(Loading(None, precision, compute_dtype, with_adapter=False)).model.state_dict()
         return weights["model.layers.0.mlp.up_proj.weight"]
 
     assert load("bf16", "auto").dtype == torch.bfloat16  # As it was asked for.

@@ -12,7 +12,7 @@ import log_model
 import predict
 import train_classifier
 from finetune.models.card import Card
-from finetune.models.classifier.classifier import load_classifier
+from finetune.models.classifier.classifier import Classifier
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
 from finetune.runs.sending import delivery
@@ -99,7 +99,7 @@ def test_the_exact_files_of_a_checkpoint(classifier_run):
 
 def test_only_the_encoder_is_quantised_and_the_head_travels_with_the_adapter(classifier_run):
     checkpoint = classifier_run["folder"] / classifier_run["id"] / "checkpoint-40"
-    model = load_classifier(checkpoint).model
+    model = Classifier.load(checkpoint).model
     quantised = [name for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)]
     assert len(quantised) == 2 * 6  # query, key, value, output and both of the MLP, in each layer
     assert all(name.endswith("base_layer") for name in quantised)  # and each has an adapter
@@ -171,7 +171,7 @@ print(json.dumps(model.predict(texts, params={{"threshold": 1.0}})["labels"].tol
     # The same scores as predict.py gives, whatever shares the batch.
     card = Card.read(Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint")))
     assert card.thresholds is not None
-    found = load_classifier(
+    found = Classifier.load(
         Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint"))
     ).score([BOTH])
     np.testing.assert_allclose(list(one[0]["scores"].values()), found[0], atol=1e-5)

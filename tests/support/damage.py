@@ -12,14 +12,11 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
-from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.opening import open_model
 from finetune.models.bases.loading import load_decoder, load_encoder, load_encoder_decoder, load_tokenizer
 from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, Card
-from finetune.models.classifier.classifier import load_classifier
 from finetune.models.classifier.encoder import EncoderClassifier
-from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
-from finetune.models.summarizer.summarizer import load_summarizer
 from finetune.rows.sql_rows import prompt_token_ids
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter
@@ -81,15 +78,10 @@ def _task_card(task: str, tokenizer) -> dict:
 def answer(folder: Path) -> None:
     """Open a checkpoint or a logged model, load it and predict once."""
     logged = open_model(str(folder))
-    parameters = {"max_new_tokens": 2}
-    if logged.card.task == CLASSIFICATION:
-        classifier = load_classifier(logged.adapter)
-        classifier.decide(classifier.score(["read our page with care"]))
-    elif logged.card.task == SUMMARIZATION:
-        load_summarizer(logged.adapter).summarize(["It rained all day."], **parameters)
-    else:
-        model, tokenizer = load_model(logged, None, None)
-        generate_all(model, tokenizer, [tokenizer("CREATE TABLE a (b TEXT)")["input_ids"]], **parameters)
+    row = {"text": "read our page with care", "article": "It rained all day.", "question": "How many?"}
+    row["context"] = "CREATE TABLE a (b TEXT)"
+    model = logged.load()
+    model.answer(model.encode([row]), **({} if model.checked_by == "scores" else {"max_new_tokens": 2}))
 
 
 def damage(path: Path, random: Random) -> str:

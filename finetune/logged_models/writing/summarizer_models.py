@@ -37,11 +37,11 @@ def merge(checkpoint: Path, folder: Path) -> Path:
     return folder
 
 
-def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter", model_id: str | None = None) -> str:
+def log_summarizer(run: Run, checkpoint: Path, name: str, form: str = "adapter") -> str:
     """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
 
     Args:
-        mode: `adapter`, with a reference to the base, or `merged`: one plain model that needs no base.
+        form: `adapter`, with a reference to the base, or `merged`: one plain model that needs no base.
     """
     card = SummarizerCard.read(checkpoint)
     parameters = DEFAULTS | card.generation | {"batch_size": 16}
@@ -60,5 +60,5 @@ def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter",
             signature,
             pd.DataFrame({"article": [card.sample[0]["article"]]}),
             requirements(("datasets", "nupunkt", "beautifulsoup4")),
-            {MERGED: merge(checkpoint, Path(scratch) / MERGED)} if mode == "merged" else None,
+            {MERGED: merge(checkpoint, Path(scratch) / MERGED)} if form == MERGED else None,
         )

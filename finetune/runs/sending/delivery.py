@@ -189,7 +189,7 @@ class Delivery:
                 model_id = model.model_id
             elif model.name == folder.name:
                 self.client.delete_logged_model(model.model_id)  # Cut off while it was logged.
-        model_id = model_id or log_checkpoint(run, folder, folder.name, self.skeleton)
+        model_id = model_id or log_checkpoint(run, folder, folder.name, skeleton=self.skeleton)
         loss = self._losses.get(step)
         if loss and step not in (self._points or {}).get("validation_loss", {}):
             link_scores(run, folder, model_id, loss, dataset)
