@@ -10,21 +10,19 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.logged_models.opening import LoggedModel, load_model, open_model
+from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
-from finetune.models.bases.quantization import PREDICTION_DTYPES
-from finetune.models.card import CLASSIFICATION, SUMMARIZATION
-from finetune.models.classifier.classifier import load_classifier
+from finetune.models.card import ClassifierCard, SqlCard
 from finetune.models.generation import BATCH_SIZE
-from finetune.models.prompts import Prompt
-from finetune.models.summarizer.summarizer import load_summarizer
+from finetune.models.restoring import Loading
+from finetune.predicting.flags import add_loading_flags
 from finetune.reports import figures
 from finetune.reports.classifier_scorecard import classifier_scorecard
 from finetune.reports.sql_scorecard import compare, log_scorecard
@@ -53,28 +51,32 @@ def main(arguments: list[str] | None = None) -> None:
     tracking.connect()
     rows = load(flags)
     logged = open_model(name_last(flags.uri))
-    rows = name_columns(rows, flags, logged)
+    match logged.card.task:
+        case "text-to-sql":
+            score(score_sql, QUESTIONS, flags, logged, rows)
+        case "classification":
+            score(score_classifier, TEXTS, flags, logged, rows)
+        case "summarization":
+            score(score_summarizer, SUMMARIES, flags, logged, rows)
+
+
+def score(score_rows: Callable, columns: tuple[str, ...], flags, logged: LoggedModel, rows: list[dict]) -> None:
+    """Score a model by its task's own function, once rows and run are known to be good for it."""
+    rows = name_columns(rows, columns, flags, logged)
     flags.run = run_of(logged) if flags.log else None
-    if logged.card["task"] == CLASSIFICATION:
-        score_classifier(flags, logged, rows)
-    elif logged.card["task"] == SUMMARIZATION:
-        score_summarizer(flags, logged, rows)
-    else:
-        score_sql(flags, logged, rows)
+    score_rows(flags, logged, rows)
 
 
 def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
     refuse_sql_flags(flags)
-    what, names = f"the rows of {flags.dataset}", list(logged.card["labels"]["names"])
+    assert isinstance(logged.card, ClassifierCard)  # Asked above.
+    what, names = f"the rows of {flags.dataset}", list(logged.card.labels.names)
     columns = names if not {"labels", "label"} & set(rows[0]) and set(names) <= set(rows[0]) else None
     rows, _ = spell_out(complete_rows(rows, ("text",), what), names, columns, what)
-    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
-    card = classifier.card
-    window = (flags.long_texts or card["long_texts"]) == "window"
-    texts = LabelledTexts.encode(
-        rows, classifier.labels, classifier.tokenizer, card["max_length"], window, str(flags.dataset)
-    )
+    classifier = logged.load(loading(flags))
+    limits = classifier.card.max_length, classifier.card.long_texts == "window"
+    texts = LabelledTexts.encode(rows, classifier.labels, classifier.tokenizer, *limits, str(flags.dataset))
     scorecard = classifier_scorecard(classifier, texts, flags.batch_size)
     result = {"name": flags.name, "rows": len(rows)} | scorecard.metrics
     console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
@@ -87,8 +89,7 @@ def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Summarise the articles with base and adapter; log and print the scorecard."""
     refuse_sql_flags(flags)
     full = complete_rows(rows, SUMMARIES, f"the rows of {flags.dataset}")
-    summarizer = load_summarizer(logged.adapter, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
-    summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
+    summarizer = logged.load(loading(flags))
     scorecard = summary_scorecard(summarizer, full, flags.batch_size)
     result = {"name": flags.name, "rows": len(full)} | scorecard.metrics
     console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
@@ -103,15 +104,15 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
     if flags.long_texts:
         raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
-    dialect = flags.dialect or logged.card.get("dialect", "sqlite")
+    assert isinstance(logged.card, SqlCard)  # Asked above.
+    dialect = flags.dialect or logged.card.dialect
     rows, skipped = clean(rows, flags, dialect)
-    prompt = Prompt(logged.card["prompt"])
-    model, tokenizer = load_model(logged, flags.base_model, flags.precision, compute_dtype=flags.compute_dtype)
+    writer = logged.load(loading(flags))
     sets = {flags.name: rows}
     if distractor_columns:
         sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0, dialect=dialect)
     options = flags.batch_size, dialect, flags.unwrap
-    cards = {name: compare(model, tokenizer, prompt, part, *options) for name, part in sets.items()}
+    cards = {name: compare(writer, part, *options) for name, part in sets.items()}
     for name, card in cards.items():
         console.print_result(json.dumps({"name": name} | card.metrics) if flags.json else card.format(name))
     if flags.log:
@@ -123,10 +124,14 @@ def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     refuse_no_change([card.changed for card in cards.values()])
 
 
-def name_columns(rows: list[dict], flags, logged: LoggedModel) -> list[dict]:
+def loading(flags) -> Loading:
+    """Return how the model is restored."""
+    return Loading(flags.base_model, flags.precision, flags.compute_dtype, long_texts=flags.long_texts)
+
+
+def name_columns(rows: list[dict], required: tuple[str, ...], flags, logged: LoggedModel) -> list[dict]:
     """Return the rows under the names that the model's task has for their columns."""
-    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
-    given, trained = parse_columns(flags.column, required), logged.card.get("columns")
+    given, trained = parse_columns(flags.column, required), logged.card.columns
     return read_columns(rows, required, given, f"the rows of {flags.dataset}", trained)[0]
 
 
@@ -166,20 +171,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
     parser.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
     parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
-    parser.add_argument("--base-model", help="folder of the base model, where it has moved since training")
-    parser.add_argument(
-        "--precision",
-        choices=("nf4", "bf16", "fp32"),
-        metavar="TYPE",
-        help="weights: nf4, bf16, fp32; default: as trained",
-    )
-    parser.add_argument(
-        "--compute-dtype",
-        choices=PREDICTION_DTYPES,
-        default="auto",
-        metavar="TYPE",
-        help="bf16, fp16, fp32; auto: what this machine is fast at; recorded: as in training",
-    )
+    add_loading_flags(parser)
     parser.add_argument(
         "--long-texts",
         choices=("truncate", "window"),
@@ -243,10 +235,10 @@ def run_of(logged: LoggedModel) -> Run:
     Raises:
         InputError: it is not in this store, was deleted, or may not be written.
     """
-    if not logged.card.get("run_id"):
+    if not logged.card.run_id:
         raise InputError(f"the model does not say of which run it is, to log the scores there. {NO_LOG}")
     try:
-        run = tracking.find_run(logged.card["run_id"])
+        run = tracking.find_run(logged.card.run_id)
     except InputError as error:
         raise InputError(f"the scores cannot be logged: {error} {NO_LOG}") from error
     check_rights(run, f" {NO_LOG}")

@@ -8,7 +8,6 @@ import logging
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from finetune import InputError, console, screen
@@ -17,17 +16,15 @@ from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
 from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import check_rights, logging_into, refuse_deleted
-from finetune.logged_models.writing.classifier_models import log_classifier
-from finetune.logged_models.writing.onnx_export import check_packages, export_onnx
-from finetune.logged_models.writing.sql_models import log_adapter
-from finetune.logged_models.writing.summarizer_models import log_summarizer
+from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
+from finetune.logged_models.writing.onnx_export import check_packages
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import CARD, CLASSIFICATION, MEND, SUMMARIZATION, TEXT_TO_SQL, load_card
+from finetune.models.card import CARD, MEND, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
-from finetune.models.prompts import Prompt
+from finetune.models.trained import kind_of
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
@@ -43,6 +40,36 @@ EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weigh
 
 def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
+    flags = parse(arguments)
+    tracking.connect()
+    if flags.sync:
+        refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
+        console.print_result(lifecycle.sync(flags.run, flags.sync))
+        return
+    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
+    check_rights(run)
+    checkpoint, why = find_checkpoint(run, flags.checkpoint)
+    card = Card.read(checkpoint)
+    check_flags_of_task(flags, card.task)
+    if not card.sample:
+        raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
+    recorded_answers(run.info.run_id)
+    check_adapter(checkpoint)
+    check_numbers(checkpoint)
+    uri = f"runs:/{run.info.run_id}/{flags.name}"
+    with logging_into(run):
+        parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
+        if flags.export:
+            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        tracking.log_messages(run.info.run_id)
+    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
+        console.print_result(printed)
+    if not parity:
+        sys.exit(1)
+
+
+def parse(arguments: list[str] | None):
+    """Return the flags, the model's name checked."""
     parser = Parser(description=__doc__)
     parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     parser.add_argument(
@@ -83,55 +110,31 @@ def main(arguments: list[str] | None = None) -> None:
     )
     flags = parser.parse_args(arguments)
     check_name(flags.name)
-
-    tracking.connect()
-    if flags.sync:
-        refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
-        console.print_result(lifecycle.sync(flags.run, flags.sync))
-        return
-    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
-    check_rights(run)
-    checkpoint, why = find_checkpoint(run, flags.checkpoint)
-    card = load_card(checkpoint)
-    check_flags_of_task(flags, card["task"])
-    if "sample" not in card:
-        raise InputError(f"{checkpoint / CARD} is damaged: sample is missing; {MEND}.")
-    recorded_answers(run.info.run_id)
-    check_adapter(checkpoint)
-    check_numbers(checkpoint)
-    uri = f"runs:/{run.info.run_id}/{flags.name}"
-    with logging_into(run):
-        parity = log_and_check(flags, run, checkpoint, why, flags.name)
-        if flags.export:
-            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
-        tracking.log_messages(run.info.run_id)
-    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
-        console.print_result(printed)
-    if not parity:
-        sys.exit(1)
+    return flags
 
 
 def check_flags_of_task(flags, task: str) -> None:
     """Raise InputError for flags that the task does not have, or whose packages are missing."""
-    if flags.export and task != CLASSIFICATION:
+    forms = kind_of(task).forms
+    if flags.export and ONNX not in forms:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
-    if flags.mode == "merged" and task != SUMMARIZATION:
+    if flags.mode not in forms:
         raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
     if flags.export:
         check_packages()
 
 
-def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None = None) -> bool:
+def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: str) -> bool:
     """Log a checkpoint under a name, unless it is there, and say whether it reloads to the same answers.
 
     Args:
         why: it is this checkpoint.
-        kind: `ONNX` for an exported classifier.
+        form: `adapter`, `merged`, or `ONNX` for an exported classifier.
     """
     run_id = run.info.run_id
     clear_left(run, name)
-    model_id = log_once(flags, run, checkpoint, why, name, kind)
-    tolerance, shown = MERGED if kind == ONNX else EXACT, f" of model {model_id} ({why})"
+    model_id = log_once(run, checkpoint, why, name, form)
+    tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
     parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
     if flags.replace and parity:
         clear_older(run, name, model_id)
@@ -144,22 +147,15 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, kind: 
     return parity
 
 
-def log_once(flags, run: Run, checkpoint: Path, why: str, name: str, kind: str | None) -> str:
+def log_once(run: Run, checkpoint: Path, why: str, name: str, form: str) -> str:
     """Log a checkpoint under a name, and return the id of its model; the newest one may be this already."""
-    task, place = load_card(checkpoint)["task"], f"runs:/{run.info.run_id}/{name}"
-    if found := find_logged(run, name, digest_of(checkpoint, kind or flags.mode)):
+    place = f"runs:/{run.info.run_id}/{name}"
+    if found := find_logged(run, name, digest_of(checkpoint, form)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
     logger.info(f"logging {checkpoint} ({why})", extra=DETAIL)
-    if kind == ONNX:
-        with tempfile.TemporaryDirectory() as folder:
-            model_id = log_classifier(run, checkpoint, name, export_onnx(checkpoint, Path(folder)))
-    elif task == CLASSIFICATION:
-        model_id = log_classifier(run, checkpoint, name)
-    else:
-        log = log_adapter if task == TEXT_TO_SQL else partial(log_summarizer, mode=flags.mode)
-        model_id = log(run, checkpoint, name)
-        link_scorecard(run, checkpoint, model_id)
+    model_id = log_checkpoint(run, checkpoint, name, form)
+    link_scorecard(run, checkpoint, model_id)
     logger.info(f"{place} is model {model_id} ({why})")
     return model_id
 
@@ -200,7 +196,7 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
         tolerance: by how much the score of a classifier may differ; tokens are the same or not.
         shown: which model that is.
     """
-    card = load_card(checkpoint)
+    card = Card.read(checkpoint)
     recorded, lead = recorded_answers(run_id), None
     if recorded and checkpoint.name == f"checkpoint-{recorded['step']}":
         expected, lead = recorded["token_ids" if "token_ids" in recorded else "scores"], recorded.get("margins")
@@ -212,7 +208,7 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
             f"{RECORD} of run {run_id} is damaged: it has {len(expected)} answers, and the card {len(actual)} rows to"
             " ask; delete that artifact, and the checkpoint is asked instead."
         )
-    if card["task"] == CLASSIFICATION:
+    if kind_of(card.task).checked_by == "scores":
         pairs = zip(expected, actual, strict=True)
         same = sum(len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance) for a, b in pairs)
         what = f"texts have the trained model's scores to {tolerance:g}"
@@ -231,17 +227,12 @@ def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, show
     return parity == "pass"
 
 
-def replay(model: str, card: dict) -> list[list]:
+def replay(model: str, card: Card) -> list[list]:
     """Return greedy token ids, or scores, for the card's sample, from predict.py in a process of its own."""
-    options, pick = ["--token-ids"], lambda row: row["token_ids"]
-    if card["task"] == CLASSIFICATION:
-        rows, options, pick = [{"text": text} for text in card["sample"]], [], lambda row: list(row["scores"].values())
-    elif card["task"] == TEXT_TO_SQL:
-        rows = [{name: row[name] for name in Prompt(card["prompt"]).variables} for row in card["sample"]]
-    else:
-        rows = card["sample"]
+    kind = kind_of(card.task)
+    options = ["--token-ids"] if kind.checked_by == "token_ids" else []
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in rows))
+        file.write("".join(json.dumps(row) + "\n" for row in card.inputs))
         file.flush()
         script = str(Path(__file__).parent / "predict.py")
         # As in training: in another type near ties may fall otherwise.
@@ -253,7 +244,8 @@ def replay(model: str, card: dict) -> list[list]:
             f"the reload check could not load {model} (see above); where the base does not fit here, use"
             " --no-reload-check."
         )
-    return [pick(json.loads(line)) for line in done.stdout.splitlines()]
+    found = [json.loads(line)[kind.checked_by] for line in done.stdout.splitlines()]
+    return [list(answer.values()) if isinstance(answer, dict) else answer for answer in found]
 
 
 if __name__ == "__main__":

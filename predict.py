@@ -6,51 +6,45 @@ finds the clauses of a whole document with --split-sentences, a summarizer takes
 run only with --execute, as a query that cannot write.
 """
 
-import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.logged_models.opening import LoggedModel, load_model, load_tokenizer_of, open_model
+from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.uris import name_last
-from finetune.models.bases.quantization import PREDICTION_DTYPES
-from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION
-from finetune.models.classifier.classifier import check_threshold, load_classifier
-from finetune.models.classifier.scoring import warn_of_long_texts
+from finetune.models.card import CARD, SqlCard
 from finetune.models.documents import SUFFIXES as DOCUMENTS
-from finetune.models.documents import Sentence, read_document, split_sentences
-from finetune.models.generation import BATCH_SIZE, Generation, generate_all
+from finetune.models.generation import BATCH_SIZE
 from finetune.models.parameters import parse_parameters
-from finetune.models.prompts import Prompt
-from finetune.models.summarizer.articles import warn_of_long_articles
-from finetune.models.summarizer.summarizer import load_summarizer
+from finetune.models.restoring import Loading
+from finetune.models.sql_writer import SqlWriter
+from finetune.models.trained import TrainedModel
 from finetune.predicting import spark
-from finetune.predicting.clause_report import clause_report
-from finetune.predicting.databases.database import open_database
+from finetune.predicting.databases.database import Database, open_database
 from finetune.predicting.databases.dialogue import Dialogue
 from finetune.predicting.databases.roles import check_role
-from finetune.predicting.flags import check_database_flags, check_spark_flags, check_task_flags
-from finetune.predicting.input_rows import asked, check_length, check_schema_length, read_questions, read_texts
+from finetune.predicting.flags import add_loading_flags, check_database_flags, check_spark_flags, check_task_flags
+from finetune.predicting.input_rows import asked
 from finetune.predicting.output_columns import Columns, look_through
 from finetune.predicting.stdin_lines import STDIN, Lines
 from finetune.predicting.streams import OUTPUT_SUFFIXES, Writer, as_json, check_output
+from finetune.predicting.tasks import Task
+from finetune.predicting.tasks.articles import Articles
+from finetune.predicting.tasks.questions import Questions
+from finetune.predicting.tasks.texts import Texts
 from finetune.progress_line import Progress
-from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns
+from finetune.rows.files.columns import Names, parse_columns
 from finetune.runs import tracking
 
-import pyarrow as pa
-
-logger = logging.getLogger(__name__)
 BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory at a time
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Open the model and do what it was trained for."""
+    """Open the model, read the rows, and answer them."""
     flags = parse(arguments)
     if not os.path.isfile(Path(flags.uri) / CARD):  # A checkpoint on this disk needs no store, and makes none.
         tracking.connect()
@@ -59,157 +53,110 @@ def main(arguments: list[str] | None = None) -> None:
     if database and flags.execute:
         check_role(database, flags.trust_role)
     logged = open_model(flags.uri)
-    if database:
-        database.dialect = logged.card.get("dialect", "sqlite")
-    task = logged.card["task"]
+    if database and isinstance(logged.card, SqlCard):
+        database.dialect = logged.card.dialect
+    task = open_task(flags, logged, database)
     check_task_flags(flags, task)
-    flags.names = name_columns(flags, logged)
+    flags.names = name_columns(flags, logged, task)
     given = parse_parameters(flags.param, logged.parameters)
-    if "batch_size" in given and flags.engine is None:
-        raise InputError(f"--param batch_size={given['batch_size']}: give it as --batch-size {given['batch_size']}.")
-    parameters = logged.parameters | given
     if flags.engine == "spark":
         # Workers keep the recorded type: they need not all be fast at the same.
         computed = None if flags.compute_dtype == "auto" else flags.compute_dtype
         config = {"base_model": flags.base_model, "precision": flags.precision, "compute_dtype": computed}
-        console.print_result(spark.predict(flags.uri, logged, flags.input, flags.output, given, config))
-    elif task == CLASSIFICATION:
-        classify(flags, logged, parameters)
-    elif task == SUMMARIZATION:
-        summarize(flags, logged, parameters)
+        console.print_result(spark.predict(flags.uri, logged, task, flags.input, flags.output, given, config))
+        return
+    if "batch_size" in given:
+        raise InputError(f"--param batch_size={given['batch_size']}: give it as --batch-size {given['batch_size']}.")
+    parameters = {name: value for name, value in (logged.parameters | given).items() if name != "batch_size"}
+    task.check(parameters)
+    # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
+    rows, columns = look_ahead(task, flags)
+    restored = (flags.base_model, flags.precision, flags.compute_dtype, not flags.no_adapter, flags.merge)
+    model = logged.load(Loading(*restored, flags.long_texts))
+    if database and (flags.execute or flags.interactive):
+        hold_dialogue(flags, model, database, rows, parameters)
     else:
-        write_queries(flags, logged, parameters, database)
+        answer_rows(flags, task, model, rows, columns, parameters)
 
 
-def name_columns(flags, logged: LoggedModel) -> Names:
+def open_task(flags, logged: LoggedModel, database: Database | None) -> Task:
+    """Return what there is to do for the task of a model alone."""
+    match task := logged.card.task:
+        case "text-to-sql":
+            return Questions(flags, logged, database)
+        case "classification":
+            return Texts(flags, logged)
+        case "summarization":
+            return Articles(flags, logged)
+    raise AssertionError(f"no model card has the task {task}")
+
+
+def name_columns(flags, logged: LoggedModel, task: Task) -> Names:
     """Return what the rows call the columns that the model reads."""
-    required = {CLASSIFICATION: TEXTS, SUMMARIZATION: SUMMARIES}.get(logged.card["task"], QUESTIONS)
-    has_schema = flags.database or flags.context is not None
-    needed = {TEXTS: TEXTS, SUMMARIES: ("article",)}.get(required, ("question",) if has_schema else QUESTIONS[:2])
-    read = (*needed, "context") if not flags.database else needed
-    given = {name: column for name, column in parse_columns(flags.column, required).items() if name in read}
+    read = task.needed if flags.database else (*task.needed, "context")
+    given = {name: column for name, column in parse_columns(flags.column, task.columns).items() if name in read}
     is_document = given and flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
     if given and (is_document or flags.text is not None or flags.question is not None):
         raise InputError("--column is for rows of --input or stdin, not for a document, --text or --question.")
-    return Names(required, needed, given, logged.card.get("columns"))
+    return Names(task.columns, task.needed, given, logged.card.columns)
 
 
-def write_queries(flags, logged: LoggedModel, parameters: dict, database) -> None:
-    """Answer questions with SQL, and run it where that was asked for."""
-    flags.context = database.statements if database else flags.context
-    prompt = Prompt(logged.card["prompt"])
-    tokenizer, limit = load_tokenizer_of(logged, flags.base_model)
-    if database:
-        schema = prompt.render({"question": "", "context": flags.context})
-        check_schema_length(tokenizer(schema)["input_ids"], limit, logged.card["max_length"])
-    check = partial(check_length, tokenizer, limit, prompt)
-    # Reads the input before the model is loaded: bad input fails at once. A dialogue waits for the model.
-    rows, columns = look_ahead(lambda: read_questions(flags, prompt.variables, check), flags, prompt.variables)
-    options = (flags.base_model, flags.precision, not flags.no_adapter, flags.merge, flags.compute_dtype)
-    model, tokenizer = load_model(logged, *options)
-    if flags.execute or flags.interactive:
-        layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
-        limits = (flags.max_rows, flags.timeout, flags.retries)
-        dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
-        dialogue.hold((asked(row, flags) for row in rows), partial(write_sql, model, tokenizer, prompt, parameters))
-        return
-    predicted, seen = pa.schema({"sql": pa.string(), "ended": pa.bool_()}), 0
+def hold_dialogue(flags, writer: SqlWriter, database: Database, rows: Iterator[dict], parameters: dict) -> None:
+    """Answer questions one after the other with SQL, and with its result where that was asked for."""
+    layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
+    limits = (flags.max_rows, flags.timeout, flags.retries)
+    dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
+    dialogue.hold((asked(row, flags) for row in rows), partial(write_sql, writer, parameters))
+
+
+def write_sql(writer: SqlWriter, parameters: dict, context: str, question: str) -> str:
+    """Return the SQL for one question about one schema."""
+    (answer,) = writer.answer(writer.encode([{"question": question, "context": context}]), **parameters)
+    return answer["sql"]
+
+
+def answer_rows(
+    flags, task: Task, model: TrainedModel, rows: Iterator[dict], columns: Columns, parameters: dict
+) -> None:
+    """Answer rows chunk by chunk, as they come; print the answers, or write them beside their rows."""
+    predicted, seen, is_one = task.predicted(model), 0, flags.question is not None or flags.text is not None
     with (
         Writer(flags.output, columns, predicted) as writer,
-        Progress("questions", flags.rows, "answered", quiet=flags.question is not None) as progress,
+        Progress(task.words[0], flags.rows, task.words[1], quiet=is_one) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
-            prompts = [tokenizer(prompt.render(asked(row, flags)))["input_ids"] for row in chunk]
-            warn_of_long_prompts(prompts, model, parameters["max_new_tokens"])
-            answers = generate_all(model, tokenizer, prompts, batch_size=flags.batch_size, **parameters)
-            found = [columns.add(row, {"sql": a.text, "ended": a.ended}) for row, a in zip(chunk, answers, strict=True)]
-            lines = [format_answer(row, a, flags, columns) for row, a in zip(found, answers, strict=True)]
-            writer.write(found, lines)
+            encoded = model.encode([task.read(row) for row in chunk])
+            task.look_at(model, encoded, parameters)
+            answers = model.answer(encoded, flags.batch_size, **parameters)
+            kept = task.keep(model, list(zip(chunk, answers, strict=True)))
+            found = [columns.add(row, {name: answer[name] for name in predicted.names}) for row, answer in kept]
+            writer.write(found, [show(row, answer, model, flags, columns) for row, answer in kept])
             seen += len(chunk)
             progress.update(seen)
+    task.end(model, seen)
 
 
-def classify(flags, logged: LoggedModel, parameters: dict) -> None:
-    """Find the labels of texts, or the clauses of a document that have one."""
-    document = read_document(flags.input) if flags.split_sentences else None
-    check_threshold(logged.card, parameters["threshold"])
-    if document:
-        sentences = [asdict(sentence) for sentence in split_sentences(document)]
-        rows, columns = iter(sentences), Columns(output=flags.output)
-        columns.look_at(sentences or [asdict(Sentence("", 0, 0, 1))])
-    else:
-        rows, columns = look_ahead(lambda: read_texts(flags, "text"), flags, ["text"])
-    classifier = load_classifier(logged.adapter, flags.base_model, flags.precision, flags.compute_dtype)
-    classifier.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
-    scores_type = pa.struct([(name, pa.float64()) for name in classifier.labels.scored])
-    predicted = pa.schema({"labels": pa.list_(pa.string()), "scores": scores_type})
-    seen, flagged, long_texts = 0, [], 0
-    with (
-        Writer(flags.output, columns, predicted) as writer,
-        Progress("texts", flags.rows, "read", quiet=flags.text is not None) as progress,
-    ):
-        for chunk in chunks(rows, flags, columns):
-            encoded = classifier.encode([flags.names.read(row)["text"] for row in chunk])
-            scores = classifier.score(encoded, flags.batch_size)
-            decided = classifier.decide(scores, parameters["threshold"])
-            found = list(zip(chunk, classifier.name(scores, decided), strict=True))
-            if document:
-                found = [pair for pair, on in zip(found, decided.any(axis=1), strict=True) if on]
-                flagged += [row | named for row, named in found]
-            shown = [as_json(columns.add(*pair)) if flags.json else format_labels(*pair, document) for pair in found]
-            writer.write([columns.add(*pair) for pair in found], shown)
-            seen, long_texts = seen + len(chunk), long_texts + encoded.long_texts
-            progress.update(seen)
-    card = classifier.card
-    warn_of_long_texts(long_texts, seen, card["max_length"], card["long_texts"] == "window", "texts")
-    if document:
-        logger.info(f"{len(flagged)} of {seen} sentences flagged")
-    if document and flags.report:
-        flags.report.write_text(clause_report(document, flagged, seen, flags.input.name, flags.uri), encoding="utf-8")
-        logger.info(f"the report is {flags.report}")
+def show(row: dict, answer: dict, model: TrainedModel, flags, columns: Columns) -> str:
+    """Return a row's answer as a line: of a document's sentence with its place and its text."""
+    if flags.json:
+        return as_json(columns.add(row, {n: v for n, v in answer.items() if flags.token_ids or n != "token_ids"}))
+    line = model.line(answer)
+    return f"{row['line']}:{row['start']}-{row['end']}\t{line}\t{row['text']}" if flags.split_sentences else line
 
 
-def summarize(flags, logged: LoggedModel, parameters: dict) -> None:
-    """Write a summary of each article."""
-    is_document = flags.input is not None and flags.input.suffix.lower() in DOCUMENTS
-    if is_document:
-        document = [{"article": read_document(flags.input)}]
-        rows, columns = iter(document), Columns(output=flags.output)
-        columns.look_at(document)
-    else:
-        rows, columns = look_ahead(lambda: read_texts(flags, "article"), flags, ["article"])
-    options = (flags.base_model, flags.precision, not flags.no_adapter, flags.compute_dtype)
-    summarizer = load_summarizer(logged.adapter, *options)
-    summarizer.card |= {"long_texts": flags.long_texts} if flags.long_texts else {}
-    parameters.pop("batch_size", None)
-    predicted = pa.schema({"summary": pa.string(), "ended": pa.bool_()})
-    seen, long_articles = 0, 0
-    with (
-        Writer(flags.output, columns, predicted) as writer,
-        Progress("articles", flags.rows, "summarised", quiet=flags.text is not None) as progress,
-    ):
-        for chunk in chunks(rows, flags, columns):
-            articles = summarizer.encode([flags.names.read(row)["article"] for row in chunk])
-            summaries = summarizer.summarize(articles, flags.batch_size, **parameters)
-            pairs = list(zip(chunk, summaries, strict=True))
-            found = [columns.add(row, {"summary": s.text, "ended": s.ended}) for row, s in pairs]
-            lines = [format_answer(row, s, flags, columns) for row, s in zip(found, summaries, strict=True)]
-            writer.write(found, lines)
-            seen, long_articles = seen + len(chunk), long_articles + articles.long_articles
-            progress.update(seen)
-    card = summarizer.card
-    warn_of_long_articles(long_articles, seen, card["max_length"], card["long_texts"] == "window", "articles")
-
-
-def look_ahead(read: Callable[[], Iterator[dict]], flags, needed: list[str]) -> tuple[Iterator[dict], Columns]:
+def look_ahead(task: Task, flags) -> tuple[Iterator[dict], Columns]:
     """Return the rows, and their columns: of all rows of a file, of the first ones of what is not all there yet."""
+    columns = Columns(output=flags.output)
+    if task.document is not None:
+        columns.look_at(task.document or [task.blank])
+        return iter(task.document), columns
     if flags.input is not None:
-        columns = look_through(read, flags.input, flags.encoding, flags.output, needed)
+        columns = look_through(task.rows, flags.input, flags.encoding, flags.output, list(task.blank))
         flags.rows = columns.seen
-        return read(), columns
-    rows, columns = read(), Columns(output=flags.output)
+        return task.rows(), columns
+    rows = task.rows()
     first = [] if flags.interactive else list(islice(rows, chunk_size(flags) if flags.output else 1))
-    columns.look_at(first or [dict.fromkeys(needed, "")])
+    columns.look_at(first or [task.blank])
     return chain(first, rows), columns
 
 
@@ -263,20 +210,7 @@ def parse(arguments: list[str] | None):
     parser.add_argument("--encoding", default="utf-8", help="encoding of the file of --input")
     parser.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet file for the answers")
     parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
-    parser.add_argument("--base-model", metavar="FOLDER", help="folder of the base model, where it has moved")
-    parser.add_argument(
-        "--precision",
-        choices=("nf4", "bf16", "fp32"),
-        metavar="TYPE",
-        help="weights: nf4, bf16, fp32; default: as trained",
-    )
-    parser.add_argument(
-        "--compute-dtype",
-        choices=PREDICTION_DTYPES,
-        default="auto",
-        metavar="TYPE",
-        help="bf16, fp16, fp32; recorded: as trained",
-    )
+    add_loading_flags(parser)
     parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
     parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
     parser.add_argument(
@@ -306,35 +240,6 @@ def parse(arguments: list[str] | None):
     if console.stdout_is_closed() and flags.output is None:
         raise InputError("stdout is closed, and the answers go there; give a file with --output.")
     return flags
-
-
-def format_answer(row: dict, answer: Generation, flags, columns: Columns) -> str:
-    """Return an answer as a line."""
-    if not flags.json:
-        return " ".join(answer.text.split())
-    return as_json(columns.add(row, {"token_ids": answer.token_ids}) if flags.token_ids else row)
-
-
-def format_labels(row: dict, named: dict, document: str | None) -> str:
-    """Return the labels of a text as a line, of a document's sentence with its line and characters."""
-    scores = named["scores"]
-    shown = [f"{name} {scores[name]:.2f}" if name in scores else name for name in named["labels"]]
-    labels = ", ".join(shown) or "none"
-    return f"{row['line']}:{row['start']}-{row['end']}\t{labels}\t{row['text']}" if document else labels
-
-
-def write_sql(model, tokenizer, prompt: Prompt, parameters: dict, context: str, question: str) -> str:
-    """Return the SQL for one question about one schema."""
-    ids = tokenizer(prompt.render({"question": question, "context": context}))["input_ids"]
-    return generate_all(model, tokenizer, [ids], **parameters)[0].text
-
-
-def warn_of_long_prompts(prompts: list[list[int]], model, max_new_tokens: int) -> None:
-    """Warn where prompt and answer together exceed the positions that the base knows."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    too_long = sum(len(ids) + max_new_tokens > limit for ids in prompts) if limit else 0
-    if too_long:
-        logger.warning(f"{too_long} prompts with {max_new_tokens} new tokens exceed the base's {limit} positions.")
 
 
 if __name__ == "__main__":

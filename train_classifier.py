@@ -4,15 +4,15 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from finetune import InputError, console, resuming
 from finetune.models.bases.loading import load_encoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
-from finetune.models.card import CLASSIFICATION, load_card
-from finetune.models.classifier.classifier import Classifier, load_classifier
+from finetune.models.card import CLASSIFICATION, ClassifierCard
+from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import TASKS, Labels
 from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
@@ -187,7 +187,7 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
         compute_loss_func=weighting.loss,
     )
-    trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
+    trainer.validation, trainer.labels = splits["validation"], labels
     if flags.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
     plan = preflight(trainer, flags)
@@ -196,14 +196,14 @@ def main(arguments: list[str] | None = None) -> None:
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
-        card["run_id"] = run_id
-        resuming.attach(trainer, card, flags, origin)
+        card = replace(card, run_id=run_id)
+        resuming.attach(trainer, card, flags, origin, lambda: trainer.found)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, weighting, leaks, card)
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         if args.process_index == 0:
-            finish(trainer, run_id, splits, datasets)
+            finish(trainer, card, splits, datasets)
     console.print_result(run_id)
 
 
@@ -242,13 +242,13 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
 class ClassifierTrainer(Trainer):
     """Trainer that evaluates as the logged model predicts: whole texts, one score over the whole split.
 
-    Set `validation`, `labels` and `card` before training; the thresholds that an evaluation chooses are put
-    into the card, which travels in the checkpoint that follows.
+    Set `validation` and `labels` before training. What the last evaluation found, thresholds and metrics, is in
+    `found`; it goes into the card of the checkpoint that follows.
     """
 
     validation: LabelledTexts
     labels: Labels
-    card: dict
+    found: dict = {}
     control: TrainerControl
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
@@ -263,8 +263,8 @@ class ClassifierTrainer(Trainer):
         actual, scores = self.validation.actual, to_scores(logits, self.labels)
         loss = self.compute_loss_func({"logits": torch.from_numpy(logits)}, torch.from_numpy(actual))
         found = score_labels(self.labels, scores, decide_crossfitted(scores, self.labels, actual), actual)
-        self.card["thresholds"] = None if self.labels.task == "multiclass" else choose_thresholds(scores, actual)
-        self.card["metrics"] = found
+        thresholds = None if self.labels.task == "multiclass" else choose_thresholds(scores, actual)
+        self.found = {"thresholds": thresholds, "metrics": found}
         metrics = {"eval_loss": loss.item()} | {f"eval_{name}": found[name] for name in METRICS[self.labels.task]}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -299,54 +299,54 @@ def check_metric(args: ClassifierTrainingArguments, labels: Labels) -> None:
         )
 
 
-def make_card(flags, revision, quantization, labels: Labels, columns: dict, held_out: LabelledTexts) -> dict:
+def make_card(flags, revision, quantization, labels: Labels, columns: dict, held_out: LabelledTexts) -> ClassifierCard:
     """Return what travels in every checkpoint: enough to restore the model, and texts to check it with."""
     with_label, without = (np.flatnonzero(held_out.actual.any(axis=1) == any_) for any_ in (True, False))
     sample = [*with_label[: RELOAD_CHECK_ROWS // 2], *without[: RELOAD_CHECK_ROWS // 2]]
-    return start_card(CLASSIFICATION, flags, revision, quantization) | {
-        "labels": {"task": labels.task, "names": list(labels.names)},
-        "columns": columns,
-        "pooling": flags.pooling,
-        "long_texts": flags.long_texts,
-        "thresholds": None,
-        "metrics": {},
-        "sample": [held_out.texts[index] for index in sample],
-    }
+    return ClassifierCard(
+        **start_card(flags, revision, quantization),
+        labels=labels,
+        columns=columns,
+        pooling=flags.pooling,
+        long_texts=flags.long_texts,
+        thresholds=None,
+        sample=[{"text": held_out.texts[index]} for index in sample],
+    )
 
 
-def log_setup(flags, args, lora, rows, splits, weighting, leaks, card) -> dict:
+def log_setup(flags, args, lora, rows, splits, weighting, leaks, card: ClassifierCard) -> dict:
     """Log what the run is made of: parameters, data sets, labels; return the data sets."""
     columns = ("text", "labels" if "labels" in rows.parts["train"][0] else "label")
     data = {f"{name}_rows": len(split.texts) for name, split in splits.items()}
     data["leak_share"] = leaks["share"]
     tracking.log_dict(leaks, "leak_report.json")
     data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
-    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, rows.parts, columns, data)
-    names = card["labels"]["names"][-splits["train"].actual.shape[1] :]
+    datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, rows.parts, columns, data)
+    names = card.labels.names[-splits["train"].actual.shape[1] :]
     counts = {
         part: dict(zip(names, split.actual.sum(axis=0).astype(int).tolist(), strict=True))
         for part, split in splits.items()
     }
     weights = dict(zip(names, weighting.weights.tolist(), strict=True))
-    tracking.log_dict({"labels": card["labels"], "rows": counts, "weights": weights}, "labels.json")
+    tracking.log_dict({"labels": card.values()["labels"], "rows": counts, "weights": weights}, "labels.json")
     return datasets
 
 
-def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict) -> None:
+def finish(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, datasets: dict) -> None:
     """Score the best model on validation, the best and the last on test; log scores, figures, reload check."""
-    state, labels = trainer.state, trainer.labels
+    state, labels, run_id = trainer.state, trainer.labels, card.run_id
     figure = classifier_figures.learning_curves(state.log_history, f"eval_{MAIN_METRIC[labels.task]}")
     figures.log_figure(figure, "learning_curves")
     checkpoints = checkpoints_in(Path(trainer.args.output_dir))
     last = max(checkpoints)
     best = final_step(trainer)
-    cards = {step: load_card(checkpoints[step]) for step in (best, last)}
+    cards = {step: ClassifierCard.read(checkpoints[step]) for step in (best, last)}
     model = trainer.accelerator.unwrap_model(trainer.model)
     classifier = Classifier(model, trainer.processing_class, cards[best])
-    expected = classifier.score(trainer.card["sample"]).tolist()
+    expected = classifier.score([row["text"] for row in card.sample]).tolist()
     figures.log_reload_check(best, scores=expected)
-    if cards[best]["thresholds"]:
-        tracking.log_dict(dict(zip(labels.scored, cards[best]["thresholds"], strict=True)), "thresholds.json")
+    if thresholds := cards[best].thresholds:
+        tracking.log_dict(dict(zip(labels.scored, thresholds, strict=True)), "thresholds.json")
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
@@ -359,7 +359,7 @@ def finish(trainer: ClassifierTrainer, run_id: str, splits: dict, datasets: dict
     scorecard.log("test", run_id, best, datasets["test"])
     tell(scorecard, f"test, best model (step {best})")
     if last != best:
-        scorecard = classifier_scorecard(load_classifier(checkpoints[last]), splits["test"])
+        scorecard = classifier_scorecard(Classifier.load(checkpoints[last]), splits["test"])
     scorecard.log("test_last", run_id, last, datasets["test"])
     tell(scorecard, f"test, last model (step {last})")
 

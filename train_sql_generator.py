@@ -7,16 +7,17 @@ import logging
 import math
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from finetune import InputError, console, resuming
 from finetune.models.bases.attention import can_pack
 from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
-from finetune.models.card import TEXT_TO_SQL
-from finetune.models.generation import generate_all, margins
+from finetune.models.card import TEXT_TO_SQL, SqlCard
+from finetune.models.generation import margins
 from finetune.models.prompts import Prompt
+from finetune.models.sql_writer import SqlWriter
 from finetune.reports import figures
 from finetune.reports.sql_scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
 from finetune.rows.distractors import distract
@@ -192,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
         data_collator=collator,
         processing_class=tokenizer,
     )
-    trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
+    trainer.card, trainer.score_rows = card, splits["validation"].rows[: flags.score_rows]
     trainer.dialect = flags.dialect
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
@@ -201,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
-        card["run_id"] = run_id
+        card = replace(card, run_id=run_id)
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
@@ -217,10 +218,10 @@ class SqlTrainer(Trainer):
     """Trainer that takes the packs of a batch one after the other, and can select by answering held-out questions.
 
     With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
-    over the processes. Set `prompt`, `score_rows` and their `dialect` before training.
+    over the processes. Set `card`, `score_rows` and their `dialect` before training.
     """
 
-    prompt: Prompt
+    card: SqlCard
     dialect: str
     score_rows: list[dict]
 
@@ -248,9 +249,8 @@ class SqlTrainer(Trainer):
         """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
         metrics = super().evaluate(*args, **kwargs)
         if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
-            model = self.accelerator.unwrap_model(self.model)
-            about = self.prompt, self.score_rows
-            verdicts = answer_rows(model, self.processing_class, *about, dialect=self.dialect).verdicts
+            writer = SqlWriter(self.accelerator.unwrap_model(self.model), self.processing_class, self.card)
+            verdicts = answer_rows(writer, self.score_rows, dialect=self.dialect).verdicts
             score = {"eval_exec_accuracy": summarize(verdicts)["exec_accuracy"]}
             self.log(score)
             metrics |= score
@@ -328,24 +328,25 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     check_writable(args.output_dir)
 
 
-def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, held_out: list[dict]) -> dict:
+def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, held_out: list[dict]) -> SqlCard:
     """Return what travels in every checkpoint: enough to restore the model, and prompts to check it with."""
-    return start_card(TEXT_TO_SQL, flags, revision, quantization) | {
-        "prompt": prompt.text,
-        "columns": columns,
-        "dialect": flags.dialect,
-        "sample": [
+    return SqlCard(
+        **start_card(flags, revision, quantization),
+        prompt=prompt.text,
+        columns=columns,
+        dialect=flags.dialect,
+        sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
         ],
-    }
+    )
 
 
-def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: dict) -> dict:
+def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
     parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
-    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
-    tracking.log_text(card["prompt"], "prompts/text_to_sql.txt")
+    datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
+    tracking.log_text(card.prompt, "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
     if findings["skipped"]:
@@ -368,24 +369,21 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
     sets = {"validation": rows, "validation_distractors": distracted}
     if not distractor_columns:
         sets.pop("validation_distractors")
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return {
-        name: compare(model, trainer.processing_class, trainer.prompt, questions, dialect=trainer.dialect)
-        for name, questions in sets.items()
-        if questions
-    }
+    writer = SqlWriter(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, trainer.card)
+    return {name: compare(writer, questions, dialect=trainer.dialect) for name, questions in sets.items() if questions}
 
 
-def finish(trainer: SqlTrainer, card: dict, validation, scorecards: dict[str, Scorecard]) -> None:
+def finish(trainer: SqlTrainer, card: SqlCard, validation, scorecards: dict[str, Scorecard]) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
     figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
     if not is_sharded():
-        prompts = [row["prompt_ids"] for row in card["sample"]]
-        expected = [answer.token_ids for answer in generate_all(trainer.model, trainer.processing_class, prompts)]
+        prompts = [row["prompt_ids"] for row in card.sample]
+        written = SqlWriter(trainer.model, trainer.processing_class, card).write(prompts)
+        expected = [answer.token_ids for answer in written]
         lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
         figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
     for name, scorecard in scorecards.items():
-        log_scorecard(scorecard, name, card["run_id"], trainer.state.global_step, validation)
+        log_scorecard(scorecard, name, card.run_id, trainer.state.global_step, validation)
         logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))
         if not scorecard.changed:
             logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")

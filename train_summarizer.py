@@ -4,13 +4,13 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from finetune import InputError, console, resuming
 from finetune.models.bases.loading import load_encoder_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
-from finetune.models.card import SUMMARIZATION
+from finetune.models.card import SUMMARIZATION, SummarizerCard
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.articles import warn_of_long_articles
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     card = make_card(flags, args, revision, quantization, prompt, data["columns"], splits["validation"].rows)
     # The Trainer counts the start token too, and would warn of max_new_tokens beside its own limit.
     args.generation_max_length = flags.max_target_length + 1
-    model.generation_config.update(**DEFAULTS | card["generation"] | {"max_new_tokens": None})
+    model.generation_config.update(**DEFAULTS | card.generation | {"max_new_tokens": None})
 
     evaluated = longest_first(splits["validation"])
     rouge = RougeEvaluation(tokenizer, evaluated)
@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
-        card["run_id"] = run_id
+        card = replace(card, run_id=run_id)
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, leaks, data, card)
@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
         summarizer, scorecards = score(trainer, card, parts, flags.score_rows)
         if args.process_index == 0:
-            finish(trainer, card, summarizer, scorecards, datasets)
+            finish(trainer, summarizer, scorecards, datasets)
     console.print_result(run_id)
 
 
@@ -229,23 +229,24 @@ def check_flags(flags: Flags, args: SummarizerTrainingArguments) -> None:
     check_writable(args.output_dir)
 
 
-def make_card(flags, args, revision, quantization, prompt, columns: dict[str, str], held_out: list[dict]) -> dict:
+def make_card(flags, args, revision, quantization, prompt, columns: dict, held_out: list[dict]) -> SummarizerCard:
     """Return what travels in every checkpoint: enough to restore the model, and articles to check it with."""
     beams = args.generation_num_beams or 1
-    return start_card(SUMMARIZATION, flags, revision, quantization) | {
-        "prompt": prompt.text,
-        "columns": columns,
-        "long_texts": flags.long_texts,
-        "generation": {"max_new_tokens": flags.max_target_length, "num_beams": beams, "no_repeat_ngram_size": 0},
-        "sample": [{"article": row["article"]} for row in held_out[:RELOAD_CHECK_ROWS]],
-    }
+    return SummarizerCard(
+        **start_card(flags, revision, quantization),
+        prompt=prompt.text,
+        columns=columns,
+        long_texts=flags.long_texts,
+        generation={"max_new_tokens": flags.max_target_length, "num_beams": beams, "no_repeat_ngram_size": 0},
+        sample=[{"article": row["article"]} for row in held_out[:RELOAD_CHECK_ROWS]],
+    )
 
 
-def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, data: dict, card: dict) -> dict:
+def log_setup(flags, args, lora, rows: Rows, splits, report, leaks: dict, data: dict, card: SummarizerCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
-    datasets = tracking.log_begin(card["run_id"], args, flags, lora, card, rows, parts, COLUMNS, data)
-    tracking.log_text(card["prompt"], "prompts/summarize.txt")
+    datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
+    tracking.log_text(card.prompt, "prompts/summarize.txt")
     tracking.log_dict(leaks, "leak_report.json")
     figures.log_audit(report, format_audit(report))
     lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
@@ -253,7 +254,7 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, leaks: dict, 
     return datasets
 
 
-def score(trainer: SummaryTrainer, card: dict, parts: dict[str, list[dict]], limit: int) -> tuple:
+def score(trainer: SummaryTrainer, card: SummarizerCard, parts: dict[str, list[dict]], limit: int) -> tuple:
     """Return the trained summarizer, and scorecards of base and adapter on the first rows of each part."""
     trainer.model.generation_config.max_length = None  # The Trainer's evaluations leave one behind.
     summarizer = Summarizer(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, card)
@@ -262,14 +263,14 @@ def score(trainer: SummaryTrainer, card: dict, parts: dict[str, list[dict]], lim
     return summarizer, {name: summary_scorecard(summarizer, rows, batch_size) for name, rows in parts.items()}
 
 
-def finish(trainer: SummaryTrainer, card: dict, summarizer: Summarizer, scorecards: dict, datasets: dict) -> None:
+def finish(trainer: SummaryTrainer, summarizer: Summarizer, scorecards: dict, datasets: dict) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
     figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
     step, batch_size = final_step(trainer), trainer.args.per_device_eval_batch_size
-    expected = summarizer.summarize([row["article"] for row in card["sample"]], batch_size)
+    expected = summarizer.summarize([row["article"] for row in summarizer.card.sample], batch_size)
     figures.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
     for name, scorecard in scorecards.items():
-        scorecard.log(name, card["run_id"], step, datasets[name])
+        scorecard.log(name, summarizer.card.run_id, step, datasets[name])
         title = f"{name}, step {step}"
         logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
         if not scorecard.changed:

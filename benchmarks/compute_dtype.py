@@ -18,11 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.opening import open_model
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, bfloat16_speedup
-from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
+from finetune.models.restoring import Loading
 from finetune.rows.files.reading import read_rows
 from finetune.rows.packing import PackingCollator
 from finetune.rows.sql_rows import encode_rows
@@ -64,13 +64,12 @@ def answer(model: str, rows: int, compute_dtype: str, trained_in: str) -> dict:
         trained_in: what the card is to say.
     """
     logged = open_model(model)
-    logged = replace(logged, card=logged.card | {"compute_dtype": trained_in})
-    loaded, tokenizer = load_model(logged, None, None, compute_dtype=compute_dtype)
-    prompt = Prompt(logged.card["prompt"])
+    logged = replace(logged, card=replace(logged.card, compute_dtype=trained_in))
+    writer = logged.load(Loading(compute_dtype=compute_dtype))
     questions = [row for row in read_rows(DATA) if row["split"] == "test"][:rows]
-    prompts = [tokenizer(prompt.render(row))["input_ids"] for row in questions]
+    prompts = writer.encode(questions)
     start = time.perf_counter()
-    answers = generate_all(loaded, tokenizer, prompts, batch_size=32)
+    answers = writer.write(prompts, batch_size=32)
     return {"seconds": time.perf_counter() - start, "tokens": [one.token_ids for one in answers]}
 
 

@@ -68,7 +68,7 @@ def run_arm(flags) -> dict:
             model=get_peft_model(model, lora), args=args, train_dataset=train.dataset(), processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer, **padding), compute_loss_func=weighting.loss,
         )  # fmt: skip
-        trainer.validation, trainer.labels, trainer.card = parts["validation"], labels, {}
+        trainer.validation, trainer.labels = parts["validation"], labels
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start

@@ -16,9 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from finetune.logged_models.opening import load_model, open_model
-from finetune.models.generation import generate_all
-from finetune.models.prompts import Prompt
+from finetune.logged_models.opening import open_model
+from finetune.models.restoring import Loading
+from finetune.models.sql_writer import SqlWriter
 from finetune.rows.files.reading import read_rows
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_in
@@ -41,9 +41,9 @@ def train(folder: str, *flags: str) -> str:
     return str(found[max(found)])
 
 
-def one_by_one(model, tokenizer, prompts: list[list[int]]) -> list:
+def one_by_one(writer: SqlWriter, prompts: list[list[int]]) -> list:
     """Answer single questions as predict.py does: names are guessed from the prompt."""
-    return [generate_all(model, tokenizer, [ids])[0] for ids in prompts]
+    return [writer.write([ids])[0] for ids in prompts]
 
 
 def main() -> None:
@@ -58,18 +58,16 @@ def main() -> None:
         if flags.model:
             tracking.connect()
         logged = open_model(flags.model or train(folder))
-        model, tokenizer = load_model(logged, None, None)
-        merged, _ = load_model(logged, None, None, merged=True)
-    prompt = Prompt(logged.card["prompt"])
+        writer, merged = logged.load(), logged.load(Loading(merged=True))
     rows = [row for row in read_rows(DATA) if row["split"] == "test"][: flags.rows]
-    prompts = [tokenizer(prompt.render(row))["input_ids"] for row in rows]
+    prompts = writer.encode(rows)
     size = flags.batch_size
     arms = {
-        "one by one": lambda: generate_all(model, tokenizer, prompts, batch_size=1),
-        f"batches of {size}": lambda: generate_all(model, tokenizer, prompts, batch_size=size),
-        "merged, one by one": lambda: generate_all(merged, tokenizer, prompts, batch_size=1),
-        f"merged, batches of {size}": lambda: generate_all(merged, tokenizer, prompts, batch_size=size),
-        "merged, single questions, guesses": lambda: one_by_one(merged, tokenizer, prompts),
+        "one by one": lambda: writer.write(prompts, batch_size=1),
+        f"batches of {size}": lambda: writer.write(prompts, batch_size=size),
+        "merged, one by one": lambda: merged.write(prompts, batch_size=1),
+        f"merged, batches of {size}": lambda: merged.write(prompts, batch_size=size),
+        "merged, single questions, guesses": lambda: one_by_one(merged, prompts),
     }
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     answers = {}

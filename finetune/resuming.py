@@ -6,7 +6,7 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,13 +17,13 @@ from finetune import InputError, screen, stopping
 from finetune.logged_models.checkpoint_files import FOLDER_TAG, STATE, TASK_TAG
 from finetune.logged_models.last_run import find_last, is_last
 from finetune.models.bases.configs import changed_fields
-from finetune.models.card import load_card
+from finetune.models.card import Card
 from finetune.models.files.adapter_files import check_adapter
+from finetune.models.files.replacing import replace_file
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
 from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
 from finetune.runs.sending import journal, uploads
-from finetune.runs.sending.delivery import replace
 from finetune.runs.trackers import check_trackers
 from finetune.training import callbacks
 from finetune.training.checkpoint_state import check_state
@@ -207,11 +207,12 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
         stopping.in_training(False)
 
 
-def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
+def attach(trainer: Trainer, card: Card, flags, origin: Origin, found: Callable[[], dict] = dict) -> None:
     """Give a trainer the callbacks of every training, in the order that they need.
 
     Args:
         card: goes into each checkpoint.
+        found: returns fields of the card that training finds out, as they are when a checkpoint is saved.
 
     Raises:
         InputError: when the base is not the one that the checkpoint was trained on.
@@ -226,7 +227,7 @@ def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
         callbacks.RowOrderCallback(),
         callbacks.TimeLimitCallback(seconds, progress),
         progress,
-        callbacks.CardCallback(card),  # Closes a checkpoint: everything in it is written before.
+        callbacks.CardCallback(card, found),  # Closes a checkpoint: everything in it is written before.
     ]
     for shown in (PrinterCallback, TqdmCallback):
         trainer.remove_callback(shown)
@@ -311,7 +312,7 @@ def _find_start(run: Run, moved: str | None, folder: Path) -> str | None:
         return None
     start = known[max(known)]
     try:
-        load_card(start)
+        Card.read(start)
         check_adapter(start)
         check_state(start)
         _move_best(start)
@@ -327,7 +328,7 @@ def _move_best(checkpoint: Path) -> None:
         best = str(checkpoint.parent / f"checkpoint-{state['best_global_step']}")
     if state.get("best_model_checkpoint") != best:
         state["best_model_checkpoint"] = best
-        replace(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
+        replace_file(checkpoint / STATE, json.dumps(state, indent=2, sort_keys=True) + "\n")
 
 
 def _note_resume(args: TrainingArguments, origin: Origin) -> None:
@@ -354,19 +355,22 @@ def _note_resume(args: TrainingArguments, origin: Origin) -> None:
     logger.info(f"Resumed: {note}")
 
 
-def _check_base(card: dict, origin: Origin) -> None:
+def _check_base(card: Card, origin: Origin) -> None:
     if origin.checkpoint is None:
         return
-    before = load_card(Path(origin.checkpoint))
+    before = Card.read(Path(origin.checkpoint))
     for name in ("base_fingerprint", "base_revision", "quantization", "compute_dtype", "prompt"):
-        if name in before and _comparable(before[name]) != _comparable(card.get(name)):
+        then, now = getattr(before, name, None), getattr(card, name, None)
+        is_known = then is not None or name in ("base_revision", "quantization")  # An older file may not say it.
+        if is_known and _comparable(then) != _comparable(now):
             raise InputError(
-                f"run {before['run_id']} cannot be resumed: its checkpoint was trained with another"
-                f" {name.replace('_', ' ')} ({str(before[name])[:80]}, now {str(card.get(name))[:80]})."
+                f"run {before.run_id} cannot be resumed: its checkpoint was trained with another"
+                f" {name.replace('_', ' ')} ({str(then)[:80]}, now {str(now)[:80]})."
             )
-    source = card["base_model"], card["base_revision"]
-    if changed := changed_fields(before.get("base_config", card["base_config"]), *source, in_training=True):
-        raise InputError(f"run {before['run_id']} cannot be resumed: its base's configuration was changed: {changed}.")
+    source = card.base_model, card.base_revision
+    recorded = card.base_config if before.base_config is None else before.base_config
+    if changed := changed_fields(recorded or {}, *source, in_training=True):
+        raise InputError(f"run {before.run_id} cannot be resumed: its base's configuration was changed: {changed}.")
 
 
 def _comparable(value):

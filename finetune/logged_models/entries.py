@@ -18,7 +18,7 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import step_of
-from finetune.models.card import load_card
+from finetune.models.card import Card
 from finetune.permissions import share_files
 
 import mlflow
@@ -85,9 +85,9 @@ def log_saved(run: Run, checkpoint: Path, name: str, digest: str, save: Callable
         digest: of what is logged.
         save: writes an MLflow model to the folder that it is given, which does not exist.
     """
-    card, client = load_card(checkpoint), mlflow.MlflowClient()
+    card, client = Card.read(checkpoint), mlflow.MlflowClient()
     tags = {CHECKPOINT_TAG: digest, PROCESS_TAG: this_process(), ATTEMPT_TAG: secrets.token_hex(8)}
-    tags |= {"epoch": f"{card['epoch']:g}"} if "epoch" in card else {}
+    tags |= {"epoch": f"{card.epoch:g}"} if card.epoch is not None else {}
     guarded = _guarded(run, name, tags[ATTEMPT_TAG]) if ready_models(run, name) else nullcontext()
     with guarded, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from finetune import InputError
-from finetune.models.card import GENERATED, check_card
+from finetune.models.card import Card
+from finetune.models.files.card_fields import GENERATED
 from finetune.models.files.schemas import NULL, check, either, number, reason, text, whole
 
 import yaml
@@ -17,7 +18,7 @@ MEND = "log the model again with log_model.py"
 PARAMETERS = GENERATED | {"batch_size": whole(1, 10**6), "threshold": either(NULL, number(0, 1))}
 
 
-def read_model(folder: Path, key: str, uri: str) -> tuple[Model, dict, dict]:
+def read_model(folder: Path, key: str, uri: str) -> tuple[Model, Card, dict]:
     """Return a logged model, its card, and its parameters with their defaults.
 
     Args:
@@ -51,4 +52,4 @@ def read_model(folder: Path, key: str, uri: str) -> tuple[Model, dict, dict]:
     check(parameters, {}, f"{path}, signature,", MEND, PARAMETERS, lambda *_: True)
     if model.model_id is not None:
         check({"model_id": model.model_id}, {"model_id": text(256, 1)}, path, MEND)
-    return model, check_card(card, path), parameters
+    return model, Card.parse(card, path), parameters

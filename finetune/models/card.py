@@ -1,142 +1,195 @@
-"""What the card of a model says, whatever its task and whichever version wrote it."""
+"""The card of a model: what travels in each checkpoint and logged model, and is enough to restore it.
 
+It is read and written here alone, whatever its task and whichever version wrote it.
+"""
+
+import dataclasses
+import json
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from string import Template
+from typing import Any, ClassVar, Literal, Self
 
 from finetune import InputError
-from finetune.models.files.schemas import (
-    ANY,
-    FLAG,
-    MODULE,
-    NULL,
-    NUMBER,
-    Kind,
-    check,
-    either,
-    fields,
-    listed,
-    mapped,
-    matching,
-    number,
-    one_of,
-    read_json,
-    shown,
-    text,
-    whole,
-)
+from finetune.models.classifier.labels import Labels
+from finetune.models.files import card_fields
+from finetune.models.files.replacing import replace_file
+from finetune.models.files.schemas import Kind, check, one_of, read_json, shown, text
 
 CARD = "finetune.json"
 MEND = "take another checkpoint, or one that was logged (`log_model.py RUN --checkpoint STEP`)"
 # The tasks of model cards.
 TASKS = TEXT_TO_SQL, CLASSIFICATION, SUMMARIZATION = "text-to-sql", "classification", "summarization"
-DTYPE = one_of("bfloat16", "float16", "float32", "uint8")
+Long = Literal["truncate", "window"]
+SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
-def _is_prompt(value: object) -> bool:
-    template = Template(value) if isinstance(value, str) and len(value) < 10**6 else Template("$")
-    return template.is_valid() and bool(template.get_identifiers())
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What the cards of all tasks say; a field with a default is not in the files of every version.
 
-
-def _is_place(value: object) -> bool:
-    if not isinstance(value, str) or not 0 < len(value) < 4096 or not value.isprintable():
-        return False
-    return all(len(part.encode()) <= 255 for part in value.split("/"))
-
-
-PROMPT = ("a text with a $variable", _is_prompt)
-QUANTIZATION = fields(
-    {},
-    {
-        "quant_method": one_of("bitsandbytes"), "_load_in_8bit": FLAG, "_load_in_4bit": FLAG, "load_in_4bit": FLAG,
-        "load_in_8bit": FLAG, "llm_int8_threshold": number(0, 1e6),
-        "llm_int8_skip_modules": either(NULL, listed(MODULE)), "llm_int8_enable_fp32_cpu_offload": FLAG,
-        "llm_int8_has_fp16_weight": FLAG, "bnb_4bit_quant_type": one_of("nf4", "fp4"),
-        "bnb_4bit_use_double_quant": FLAG, "bnb_4bit_compute_dtype": DTYPE, "bnb_4bit_quant_storage": DTYPE,
-    },
-)  # fmt: skip
-EVERY = {
-    "task": one_of(*TASKS),
-    "base_model": ("a folder or a Hub id", _is_place),
-    "base_revision": either(NULL, matching(r"[A-Za-z0-9_-][A-Za-z0-9_./-]{0,199}", "a commit")),
-    "quantization": either(NULL, QUANTIZATION),
-    "max_length": whole(1, 10**7),
-}
-LONG = one_of("truncate", "window")
-# Of generation: as in `generation.DEFAULTS`, and what a summarizer adds.
-GENERATED = {
-    "max_new_tokens": whole(1, 10**6), "num_beams": whole(1, 1000), "no_repeat_ngram_size": whole(0, 10**4),
-    "do_sample": FLAG, "temperature": number(0, 1e6), "top_p": number(0, 1), "repetition_penalty": number(0, 1e6),
-}  # fmt: skip
-GENERATION = fields({}, GENERATED, strict=True)
-LABELS = fields({"task": one_of("multilabel", "binary", "multiclass"), "names": listed(text(), 1, 10**5)})
-OF_TASK: dict[str, dict[str, Kind]] = {
-    "text-to-sql": {"prompt": PROMPT},
-    "classification": {
-        "labels": LABELS, "pooling": one_of("mean", "cls"), "long_texts": LONG,
-        "thresholds": either(NULL, listed(number(0, 1), 1)),
-    },
-    "summarization": {
-        "prompt": PROMPT, "long_texts": LONG, "generation": GENERATION,
-        "columns": fields({"article": text(least=1), "summary": text(least=1)}),
-    },
-}  # fmt: skip
-SAMPLE = {
-    "text-to-sql": fields({"prompt_ids": listed(whole(0, 2**31), 1)}),
-    "classification": text(),
-    "summarization": fields({"article": text()}),
-}
-# Not in the cards of every version, or not of every model.
-OPTIONAL = {
-    "base_fingerprint": either(NULL, matching(r"[0-9a-f]{16,64}", "a digest")),
-    "compute_dtype": one_of("bf16", "fp16", "fp32"),
-    "base_config": either(NULL, mapped(ANY)),
-    "columns": mapped(text(least=1)),
-    "dialect": matching(r"[a-z0-9_]{0,40}", "the name of a dialect"),
-    "metrics": mapped(NUMBER),
-    "generation": GENERATION,
-    "run_id": either(NULL, matching(r"[A-Za-z0-9_-]{1,256}", "the id of a run")),
-    "epoch": either(NULL, number(0, 1e9)),
-    "step": whole(0, 2**62),
-}
-
-
-def check_card(card: object, where: Path | str) -> dict:
-    """Return a card as it was read.
-
-    Raises:
-        InputError: it is none, or a field has a value that training does not write.
+    Attributes:
+        base_config: fields of the base's configuration, None where that was not recorded.
+        base_fingerprint: of the weights in a folder, None for a base of the Hub.
+        columns: what the rows of training call the task's columns.
+        compute_dtype: what training computed in; `trained_in` says it for older files too.
+        epoch, step: of the checkpoint; the step is in logged models only.
+        generation: parameters over those of `generation.DEFAULTS`, of a model that writes.
+        metrics: of the last evaluation.
+        sample: held-out rows to check a reloaded model with; empty in a logged model's metadata.
+        unknown: what else the file has, of another version; it is written again as it was.
     """
-    card = check(card, {"task": EVERY["task"]}, where, MEND, others=lambda *_: True)
-    task = card["task"]
-    known = OPTIONAL | {"sample": listed(SAMPLE[task], 1)}
-    known = {name: kind for name, kind in known.items() if name not in OF_TASK[task]}
-    check(card, EVERY | OF_TASK[task], where, MEND, known, others=lambda *_: True)
-    if task == "classification":
-        _check_labels(card, where)
-    elif task == "text-to-sql":
-        _check_questions(card, where)
-    return card
+
+    task: ClassVar[str]
+    kinds: ClassVar[dict[str, Kind]]
+
+    base_model: str
+    base_revision: str | None
+    quantization: dict[str, Any] | None
+    max_length: int
+    base_fingerprint: str | None = None
+    base_config: dict[str, Any] | None = None
+    compute_dtype: str | None = None
+    columns: dict[str, str] | None = None
+    run_id: str = ""
+    epoch: float | None = None
+    step: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
+    sample: list[dict[str, Any]] = field(default_factory=list)
+    unknown: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return the card of a checkpoint or of a logged model's folder, of this class or of the task's.
+
+        Raises:
+            InputError: there is none, it is damaged, or it is another task's.
+        """
+        return cls.parse(read_json(folder / CARD, MEND), folder / CARD)
+
+    def write(self, folder: Path) -> None:
+        """Write the card into a folder, in place of one that is there."""
+        replace_file(folder / CARD, json.dumps(self.values(), indent=2))
+
+    @classmethod
+    def parse(cls, values: object, where: Path | str) -> Self:
+        """Return the card that a JSON object is.
+
+        Raises:
+            InputError: it is none, a field has a value that training does not write, or it is another task's.
+        """
+        classes = {kind.task: kind for kind in Card.__subclasses__()}
+        found = check(values, {"task": one_of(*classes)}, where, MEND, others=lambda *_: True)
+        kind = classes[found["task"]]
+        if not issubclass(kind, cls):
+            raise InputError(f"{where} is the card of a model for {kind.task}, expected one for {cls.task}.")
+        required = {name: kind.kinds[name] for name in kind._required()}
+        check(found, required, where, MEND, kind.kinds, others=lambda *_: True)
+        names = {known.name for known in dataclasses.fields(kind)} - {"unknown"}
+        unknown = {name: value for name, value in found.items() if name not in {*names, "task"}}
+        # Null in one that may be missing says no more than that it is.
+        known = {name: found[name] for name in names & found.keys() if name in required or found[name] is not None}
+        return kind(**kind._take(known, where), unknown=unknown)
+
+    def values(self) -> dict[str, Any]:
+        """Return the card as a JSON object: without what is not known, but for what every file has."""
+        found = {known.name: getattr(self, known.name) for known in dataclasses.fields(self)}
+        unknown, required = found.pop("unknown"), self._required()
+        found = {name: value for name, value in found.items() if name in required or value not in (None, "", {}, [])}
+        return {"task": self.task} | found | unknown
+
+    @property
+    def trained_in(self) -> str:
+        """The type that training computed in: `bf16`, `fp16` or `fp32`."""
+        # Cards from before it stood there name it for 4-bit layers.
+        return self.compute_dtype or SHORT[(self.quantization or {}).get("bnb_4bit_compute_dtype", "float32")]
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """The sample as rows to ask the model with."""
+        return self.sample
+
+    @classmethod
+    def _required(cls) -> list[str]:
+        known = dataclasses.fields(cls)
+        return [one.name for one in known if one.default is MISSING and one.default_factory is MISSING]
+
+    @classmethod
+    def _take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
+        """Return fields as the class has them, from the file's; raise InputError where they do not go together."""
+        return values
 
 
-def _check_labels(card: dict, where: Path | str) -> None:
-    labels, thresholds = card["labels"], card["thresholds"]
-    names, binary = labels["names"], labels["task"] == "binary"
-    if len(set(names)) != len(names) or (binary and len(names) != 2):
-        raise InputError(f"{where} is damaged: the names of its labels are {shown(names)}; {MEND}.")
-    if thresholds is not None and len(thresholds) != (1 if binary else len(names)):
-        raise InputError(f"{where} is damaged: {len(thresholds)} thresholds for {len(names)} labels; {MEND}.")
+@dataclass(frozen=True, kw_only=True)
+class SqlCard(Card):
+    """What the card of a text-to-SQL model says besides; its sample has the ids of each prompt, `prompt_ids`."""
+
+    task = TEXT_TO_SQL
+    kinds = card_fields.EVERY | card_fields.SQL
+
+    prompt: str
+    dialect: str = "sqlite"  # All data was, once.
+
+    @property
+    def trained_in(self) -> str:
+        """The type that training computed in; once that was bfloat16 wherever a decoder was trained."""
+        return self.compute_dtype or "bf16"
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """The sample as rows to ask the model with: what its prompt has."""
+        return [{name: row[name] for name in Template(self.prompt).get_identifiers()} for row in self.sample]
+
+    @classmethod
+    def _take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
+        variables = {name: text() for name in Template(values["prompt"]).get_identifiers()}
+        for row in values.get("sample", ()):
+            check(row, variables, f"{where}, sample,", MEND, others=lambda *_: True)
+        return values
 
 
-def _check_questions(card: dict, where: Path | str) -> None:
-    for row in card.get("sample", ()):
-        check(row, {name: text() for name in Template(card["prompt"]).get_identifiers()}, f"{where}, sample,", MEND,
-              others=lambda *_: True)  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class ClassifierCard(Card):
+    """What the card of a classifier says besides.
 
-
-def load_card(folder: Path) -> dict:
-    """Return the model card of a checkpoint or of a logged model's folder.
-
-    Raises:
-        InputError: there is none, or it is damaged.
+    Attributes:
+        thresholds: one for each output; None before the first evaluation, and where classes exclude each other.
     """
-    return check_card(read_json(folder / CARD, MEND), folder / CARD)
+
+    task = CLASSIFICATION
+    kinds = card_fields.EVERY | card_fields.CLASSIFIER
+
+    labels: Labels
+    pooling: Literal["mean", "cls"]
+    long_texts: Long
+    thresholds: list[float] | None
+
+    def values(self) -> dict[str, Any]:
+        """Return the card as a JSON object."""
+        return super().values() | {"labels": {"task": self.labels.task, "names": list(self.labels.names)}}
+
+    @classmethod
+    def _take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
+        labels = Labels(values["labels"]["task"], tuple(values["labels"]["names"]))
+        names, thresholds = labels.names, values["thresholds"]
+        if len(set(names)) != len(names) or (labels.task == "binary" and len(names) != 2):
+            raise InputError(f"{where} is damaged: the names of its labels are {shown(list(names))}; {MEND}.")
+        if thresholds is not None and len(thresholds) != labels.outputs:
+            raise InputError(f"{where} is damaged: {len(thresholds)} thresholds for {len(names)} labels; {MEND}.")
+        rows = [{"text": row} if isinstance(row, str) else row for row in values.get("sample", ())]
+        return values | {"labels": labels, "sample": rows}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummarizerCard(Card):
+    """What the card of a summarizer says besides."""
+
+    task = SUMMARIZATION
+    kinds = card_fields.EVERY | card_fields.SUMMARIZER
+
+    prompt: str
+    long_texts: Long
+    # In every file, unlike the other tasks'.
+    columns: dict[str, str] = field()
+    generation: dict[str, Any] = field()

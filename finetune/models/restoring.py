@@ -1,13 +1,16 @@
 """Base and adapter as they were in training; a base that is gone or is another one is refused."""
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from finetune import InputError
 from finetune.models.bases.configs import changed_fields
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.memory import memory_limit
 from finetune.models.bases.quantization import from_record
+from finetune.models.card import Card, ClassifierCard, Long, SummarizerCard
 from finetune.models.files.adapter_files import check_adapter, check_fit, check_numbers
 from finetune.models.files.schemas import reason
 
@@ -16,7 +19,37 @@ from peft import PeftModel
 from transformers import BitsAndBytesConfig
 
 
-def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
+@dataclass(frozen=True)
+class Loading:
+    """How a trained model is restored, where not all is to be as in training.
+
+    Attributes:
+        base_model: folder or Hub id in place of the recorded base.
+        precision: `nf4`, `bf16` or `fp32` in place of the recorded quantisation.
+        compute_dtype: one of `PREDICTION_DTYPES`.
+        with_adapter: False for the base alone.
+        merged: adapter and base in one plain model, of a decoder.
+        long_texts: `truncate` or `window` in place of what was recorded.
+    """
+
+    base_model: str | None = None
+    precision: str | None = None
+    compute_dtype: str = "recorded"
+    with_adapter: bool = True
+    merged: bool = False
+    long_texts: Long | None = None
+
+
+AS_TRAINED = Loading()
+Reader = TypeVar("Reader", ClassifierCard, SummarizerCard)  # of what can be too long
+
+
+def recorded(card: Reader, loading: Loading) -> Reader:
+    """Return a card of a model that is to read long texts as `loading` says."""
+    return replace(card, long_texts=loading.long_texts or card.long_texts)
+
+
+def find_base(card: Card, base_model: str | None) -> tuple[str, str | None]:
     """Return folder or Hub id of the base, and its revision.
 
     Args:
@@ -25,13 +58,13 @@ def find_base(card: dict, base_model: str | None) -> tuple[str, str | None]:
     Raises:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
-    source, revision = base_model or card["base_model"], None if base_model else card["base_revision"]
-    if os.path.isdir(source) and card.get("base_fingerprint") and fingerprint(Path(source)) != card["base_fingerprint"]:
+    source, revision = base_model or card.base_model, None if base_model else card.base_revision
+    if os.path.isdir(source) and card.base_fingerprint and fingerprint(Path(source)) != card.base_fingerprint:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
         )
-    changed = changed_fields(card["base_config"], source) if os.path.isdir(source) and "base_config" in card else ""
+    changed = changed_fields(card.base_config, source) if os.path.isdir(source) and card.base_config is not None else ""
     if changed:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its configuration was changed: {changed}."
@@ -57,7 +90,7 @@ def unpack_weights(base: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module
     return (base.dequantize() if getattr(base, "is_loaded_in_4bit", False) else base).to(dtype)
 
 
-def restored_quantization(card: dict, precision: str | None, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
+def restored_quantization(card: Card, precision: str | None, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """Return how the base was quantised in training, or None for an unquantised base.
 
     Args:
@@ -67,9 +100,9 @@ def restored_quantization(card: dict, precision: str | None, compute_dtype: torc
     Raises:
         InputError: for nf4 where the base was not quantised in training.
     """
-    if precision == "nf4" and card["quantization"] is None:
+    if precision == "nf4" and card.quantization is None:
         raise InputError("--precision nf4: this adapter was trained on an unquantised base; leave the flag out.")
-    return from_record(card["quantization"], compute_dtype) if precision in (None, "nf4") else None
+    return from_record(card.quantization, compute_dtype) if precision in (None, "nf4") else None
 
 
 def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftModel:

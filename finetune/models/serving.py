@@ -7,9 +7,11 @@ numbers (`inputs` and `instances` of its server).
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from finetune import InputError
 from finetune.models.parameters import check_parameters
+from finetune.models.restoring import Loading
 
 import mlflow
 import numpy as np
@@ -37,6 +39,15 @@ def refusals() -> Iterator[None]:
         for flag, way in IN_PYTHON.items():
             message = message.replace(flag, way)
         raise MlflowException(message, error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def restore(kind, context):
+    """Return the model of a class that MLflow's context has the files of, as its `model_config` says."""
+    config = context.model_config or {}
+    computed = config.get("compute_dtype") or "recorded"
+    with refusals():
+        loading = Loading(config.get("base_model"), config.get("precision"), computed)
+        return kind.load(Path(context.artifacts["checkpoint"]), loading)
 
 
 def refuse_no_texts(values: list, what: str) -> list[str]:

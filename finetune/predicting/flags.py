@@ -1,8 +1,27 @@
 """Flags of predict.py that do not go together, or not with the task of the model."""
 
 from finetune import InputError
-from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
+from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.documents import SUFFIXES as DOCUMENTS
+from finetune.predicting.tasks import Task
+
+
+def add_loading_flags(parser) -> None:
+    """Declare how a model is restored, where not all is to be as in training: the first three fields of `Loading`."""
+    parser.add_argument("--base-model", metavar="FOLDER", help="folder of the base model, where it has moved")
+    parser.add_argument(
+        "--precision",
+        choices=("nf4", "bf16", "fp32"),
+        metavar="TYPE",
+        help="weights: nf4, bf16, fp32; default: as trained",
+    )
+    parser.add_argument(
+        "--compute-dtype",
+        choices=PREDICTION_DTYPES,
+        default="auto",
+        metavar="TYPE",
+        help="bf16, fp16, fp32; auto: what is fast here; recorded: as trained",
+    )
 
 
 def check_spark_flags(flags) -> None:
@@ -22,37 +41,18 @@ def check_spark_flags(flags) -> None:
         )
 
 
-# What a model of each task does, and the flags that are for it alone.
-TASK_FLAGS = {
-    TEXT_TO_SQL: (
-        "writes SQL",
-        (
-            "question",
-            "context",
-            "database",
-            "tables",
-            "execute",
-            "interactive",
-            "csv",
-            "csv_safe",
-            "trust_role",
-            "merge",
-        ),
-    ),
-    CLASSIFICATION: ("classifies texts", ("split_sentences", "report")),
-    SUMMARIZATION: ("summarises articles", ()),
-}
+# Flags that not every task has.
+TASK_FLAGS = (
+    "question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role", "merge",
+    "split_sentences", "report", "text", "long_texts", "no_adapter", "token_ids",
+)  # fmt: skip
 
 
-def check_task_flags(flags, task: str) -> None:
+def check_task_flags(flags, task: Task) -> None:
     """Raise InputError for a flag that the model's task does not have."""
-    foreign = [name for other, (_, names) in TASK_FLAGS.items() if other != task for name in names]
-    foreign += ["text", "long_texts"] if task == TEXT_TO_SQL else []
-    foreign += ["no_adapter", "token_ids"] if task == CLASSIFICATION else []
-    for name in foreign:
-        if getattr(flags, name):
-            does = TASK_FLAGS[task][0]
-            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {does}; it has no such flag.")
+    for name in TASK_FLAGS:
+        if name not in task.own and getattr(flags, name):
+            raise InputError(f"--{name.replace('_', '-')}: the model {flags.uri} {task.does}; it has no such flag.")
     if flags.engine == "spark":  # Its paths are Spark's to look at.
         return
     if flags.split_sentences and flags.input is None:
@@ -61,8 +61,8 @@ def check_task_flags(flags, task: str) -> None:
         raise InputError("--report is for a document; it needs --split-sentences.")
     if flags.text is not None and flags.input is not None:
         raise InputError("give --text or --input, not both.")
-    classifies = task == CLASSIFICATION
-    if classifies and flags.input and not flags.split_sentences and flags.input.suffix.lower() in DOCUMENTS:
+    by_sentences = "split_sentences" in task.own and not flags.split_sentences
+    if by_sentences and flags.input and flags.input.suffix.lower() in DOCUMENTS:
         raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
 
 

@@ -5,24 +5,22 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.logged_models.opening import LoggedModel
-from finetune.models.card import CLASSIFICATION, TEXT_TO_SQL
 from finetune.models.files.schemas import reason
-from finetune.models.prompts import Prompt
 from finetune.predicting.output_columns import free_name
+from finetune.predicting.tasks import Task
 from finetune.redaction import redact
 
 import mlflow
 
 logger = logging.getLogger(__name__)
 FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-LABELS = "labels array<string>, scores map<string, double>"
 # Of CSV as other programs write it: a quote in a text is doubled, a text may have several lines.
 CSV = {"header": True, "escape": '"'}
 READ_CSV = CSV | {"multiLine": True}
 WRITE_CSV = CSV | {"ignoreLeadingWhiteSpace": False, "ignoreTrailingWhiteSpace": False}
 
 
-def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters: dict, config: dict) -> str:
+def predict(uri: str, logged: LoggedModel, task: Task, source: str, target: str, parameters: dict, config: dict) -> str:
     """Read rows with Spark, add what the model says of them, write them as a folder; return its path.
 
     The session is Spark's own: where it runs is said by spark-defaults.conf, spark-submit or PYSPARK_SUBMIT_ARGS.
@@ -44,59 +42,45 @@ def predict(uri: str, logged: LoggedModel, source: str, target: str, parameters:
     kinds = [FORMATS.get(Path(path).suffix) for path in (source, target)]
     if None in kinds:
         raise InputError(f"--engine spark: {source} and {target} have to end in .jsonl, .json, .csv or .parquet.")
-    if logged.card["task"] == TEXT_TO_SQL and any(config.values()):
+    if any(config.values()) and not task.served().is_configured:
         raise InputError("--engine spark loads the base of a text-to-SQL model as it was logged; leave the flags out.")
     spark = SparkSession.builder.appName("predict").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     try:
-        return redact(_predict(spark, uri, logged, source, target, kinds, parameters, config))
+        return redact(_predict(spark, uri, logged, task, source, target, kinds, parameters, config))
     except AnalysisException as error:
         raise InputError(f"--engine spark: {reason(error)}.") from error
     finally:
         spark.stop()
 
 
-def _predict(spark, uri, logged, source, target, kinds, parameters, config) -> str:
+def _predict(spark, uri, logged, task, source, target, kinds, parameters, config) -> str:
     from pyspark.sql import functions as sql
 
     rows = spark.read.load(source, format=kinds[0], **(READ_CSV if kinds[0] == "csv" else {}))
     workers = spark.sparkContext.defaultParallelism
     rows = rows.repartition(max(workers, rows.rdd.getNumPartitions()))  # A small file would go to one worker.
-    task = logged.card["task"]
-    if task == TEXT_TO_SQL:
-        pieces = _pieces(Prompt(logged.card["prompt"]))
-        needed = [name for name, is_column in pieces if is_column]
-    else:
-        needed = ["text" if task == CLASSIFICATION else "article"]
-        pieces = [(needed[0], True)]
+    served = task.served()
+    needed = [name for name, is_column in served.given if is_column]
     if missing := [name for name in needed if name not in rows.columns]:
         raise InputError(f"the rows of {source} have no column {', '.join(missing)}; they have {rows.columns}.")
-    given = sql.concat(*(sql.col(text) if is_column else sql.lit(text) for text, is_column in pieces))
-    kind = LABELS if task == CLASSIFICATION else "string"
+    given = sql.concat(*(sql.col(text) if is_column else sql.lit(text) for text, is_column in served.given))
     config = {name: value for name, value in config.items() if value} or None
     if uri.startswith("runs:/") and logged.model_id:  # Not one that is being logged meanwhile.
         uri = f"models:/{logged.model_id}"
     model = mlflow.pyfunc.spark_udf(
-        spark, uri, result_type=kind, env_manager="local", params=parameters, model_config=config
+        spark, uri, result_type=served.type, env_manager="local", params=parameters, model_config=config
     )
     taken = [name.lower() for name in rows.columns]  # Spark does not look at the letter case.
-    if task == CLASSIFICATION:
-        answer, names = free_name("found", taken), ("labels", "scores")
-        parts = [sql.col(answer)[name].alias(free_name(name, taken)) for name in names]
-        found = rows.withColumn(answer, model(given)).select("*", *parts).drop(answer)
-    elif task == TEXT_TO_SQL:
-        found = rows.withColumn(free_name("sql", taken), model(given))
+    answered = model(sql.struct(given.alias(needed[0])) if served.is_named else given)
+    if len(served.answers) == 1:
+        found = rows.withColumn(free_name(served.answers[0], taken), answered)
     else:
-        found = rows.withColumn(free_name("summary", taken), model(sql.struct(given.alias("article"))))
+        whole = free_name("found", taken)
+        parts = [sql.col(whole)[name].alias(free_name(name, taken)) for name in served.answers]
+        found = rows.withColumn(whole, answered).select("*", *parts).drop(whole)
     if kinds[1] == "csv":
         found = found.select(*(sql.to_json(name).alias(name) if "<" in kind else name for name, kind in found.dtypes))
     logger.info(f"Spark at {spark.sparkContext.master}: {rows.rdd.getNumPartitions()} partitions")
     found.write.save(target, format=kinds[1], **(WRITE_CSV if kinds[1] == "csv" else {}))
     return target
-
-
-def _pieces(prompt: Prompt) -> list[tuple[str, bool]]:
-    """Return the model's input as texts and columns, in order: (text, False) or (column, True)."""
-    marks = {name: f"\x00{name}\x00" for name in prompt.variables}
-    parts = prompt.model_input(marks).split("\x00")
-    return [(part, index % 2 == 1) for index, part in enumerate(parts) if part]

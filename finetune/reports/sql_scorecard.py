@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from io import StringIO
 
 from finetune import InputError
-from finetune.models.generation import BATCH_SIZE, Generation, generate_all
-from finetune.models.prompts import Prompt
+from finetune.models.generation import BATCH_SIZE, Generation
+from finetune.models.sql_writer import SqlWriter
 from finetune.progress_line import Progress, advance
 from finetune.reports import figures
 from finetune.reports.sharing import own_share, share_out
-from finetune.rows.sql_rows import prompt_token_ids
 from finetune.runs import tracking
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 
@@ -176,9 +175,7 @@ def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
 
 
 def answer_rows(
-    model,
-    tokenizer,
-    prompt: Prompt,
+    writer: SqlWriter,
     rows: list[dict],
     batch_size: int = BATCH_SIZE,
     dialect: str = "sqlite",
@@ -188,11 +185,10 @@ def answer_rows(
 
     Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
     """
-    prompts = [prompt_token_ids(tokenizer, prompt, row) for row in rows]
-    longest = max(len(tokenizer(row["answer"])["input_ids"]) for row in rows)
+    prompts = writer.encode(rows)
+    longest = max(len(writer.tokenizer(row["answer"])["input_ids"]) for row in rows)
     start = time.perf_counter()
-    options = {"batch_size": batch_size, "max_new_tokens": longest + 32}
-    found = share_out(prompts, lambda mine: generate_all(model, tokenizer, mine, **options))
+    found = share_out(prompts, lambda mine: writer.write(mine, batch_size, max_new_tokens=longest + 32))
     seconds = time.perf_counter() - start
     texts = [unwrap(generation.text) if is_unwrapped else generation.text for generation in found]
     changed = sum(generation.text != text for generation, text in zip(found, texts, strict=True))
@@ -206,9 +202,7 @@ def answer_rows(
 
 
 def compare(
-    model,
-    tokenizer,
-    prompt: Prompt,
+    writer: SqlWriter,
     rows: list[dict],
     batch_size: int = BATCH_SIZE,
     dialect: str = "sqlite",
@@ -217,15 +211,15 @@ def compare(
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
     Args:
-        model: a PeftModel.
+        writer: of a PeftModel.
         dialect: of schemas, gold and answers, as sqlglot names it.
         is_unwrapped: fences and prefixes around an answer are taken off.
     """
     options = batch_size, dialect, is_unwrapped
     with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
-        after = answer_rows(model, tokenizer, prompt, rows, *options)
-        with model.disable_adapter():
-            before = answer_rows(model, tokenizer, prompt, rows, *options)
+        after = answer_rows(writer, rows, *options)
+        with writer.model.disable_adapter():
+            before = answer_rows(writer, rows, *options)
     return Scorecard(rows, before, after)
 
 

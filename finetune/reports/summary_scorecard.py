@@ -165,7 +165,7 @@ def summary_scorecard(summarizer: Summarizer, rows: list[dict], batch_size: int 
     articles = [row["article"] for row in rows]
     both, before = hasattr(summarizer.model, "disable_adapter"), None
     # Nobody knows of how many pieces long articles are.
-    total = (1 + both) * own_share(articles) if summarizer.card["long_texts"] == "truncate" else None
+    total = (1 + both) * own_share(articles) if summarizer.card.long_texts == "truncate" else None
     with Progress("articles, by adapter and base" if both else "articles", total, "summarised"):
         after = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
         if both:

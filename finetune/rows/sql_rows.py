@@ -4,16 +4,12 @@ from collections import Counter
 
 from finetune import InputError
 from finetune.models.prompts import Prompt
+from finetune.models.sql_writer import prompt_token_ids
 from finetune.rows.packing import IGNORED
 from finetune.rows.supervision import Supervision
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-
-
-def prompt_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, row: dict) -> list[int]:
-    """Return the ids of a rendered prompt, special tokens as the tokenizer adds them by itself."""
-    return tokenizer(prompt.render(row))["input_ids"]
 
 
 def encode_rows(

@@ -4,15 +4,17 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import FOLDER_TAG, STATE, step_of
 from finetune.models.bases.configs import read_config
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.quantization import to_record
-from finetune.models.card import CARD, MEND, load_card
+from finetune.models.card import CARD, MEND, Card
 from finetune.models.files.inside import inside, is_numbered
 from finetune.models.files.schemas import ANY, NULL, check, either, listed, mapped, number, read_json, text, whole
+from finetune.models.trained import kind_of
 from finetune.runs.sending import uploads
 from finetune.runs.sending.spool import HEADER, OFFLINE, OFFLINE_TAG, SPOOL, read_header
 
@@ -23,15 +25,14 @@ logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
 
 
-def start_card(task: str, flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
-    """Return what the card of every task has: enough to restore the base as it was trained.
+def start_card(flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict[str, Any]:
+    """Return fields that the card of every task has: enough to restore the base as it was trained.
 
     Args:
         flags: with `base_model`, `compute_dtype` and `max_length`.
     """
     is_folder = os.path.isdir(flags.base_model)
     return {
-        "task": task,
         "base_model": str(Path(flags.base_model).resolve()) if is_folder else flags.base_model,
         "base_revision": revision,
         "base_fingerprint": fingerprint(Path(flags.base_model)) if is_folder else None,
@@ -65,8 +66,8 @@ def find_checkpoint(run: Run, which: str) -> tuple[Path, str]:
     if which == "best":
         return _best(run, steps, last)
     known, expected = {str(step): path for step, path in steps.items()}, f"steps {', '.join(map(str, steps))}"
-    if load_card(last)["task"] == "classification":
-        epochs = {f"{load_card(path).get('epoch') or 0:g}": path for path in steps.values()}
+    if kind_of(Card.read(last).task).by_epoch:
+        epochs = {f"{Card.read(path).epoch or 0:g}": path for path in steps.values()}
         known, expected = known | epochs, f"{expected} or epochs {', '.join(epochs)}"
     if which not in known:
         raise InputError(
@@ -153,7 +154,7 @@ def _owner(path: Path) -> str | None:
     except InputError:
         return ""
     try:
-        return load_card(path).get("run_id", "")
+        return Card.read(path).run_id
     except InputError as error:
         logger.debug(f"{path}: {error}")
         return None

@@ -1,7 +1,6 @@
 """The one MLflow run of a training: how it begins, goes on and ends, whatever becomes of the server meanwhile."""
 
 import fcntl
-import json
 import logging
 import os
 import re
@@ -12,10 +11,11 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from finetune import InputError
-from finetune.models.card import CARD, load_card
+from finetune.models.card import CARD, Card
 from finetune.models.files.inside import inside
 from finetune.redaction import redact, redact_values
 from finetune.runs import environment, trackers, tracking
@@ -160,9 +160,9 @@ def rename_cards(folder: Path, run_id: str) -> None:
     """Write the id that MLflow gave to an offline run into its checkpoints."""
     for path in folder.glob(f"checkpoint-*/{CARD}"):
         try:
-            card = load_card(inside(folder, path.parent.name, str(folder)))
-            if card.get("run_id") != run_id:
-                delivery.replace(path, json.dumps(card | {"run_id": run_id}, indent=2))
+            card = Card.read(inside(folder, path.parent.name, str(folder)))
+            if card.run_id != run_id:
+                replace(card, run_id=run_id).write(path.parent)
         except InputError as error:
             logger.warning(f"{path} does not get the run's id: {error}")
 

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from finetune import PACKAGE, InputError, screen
 from finetune.logged_models.checkpoint_files import TASK_TAG
 from finetune.logged_models.refusals import is_refused, why_deleted
+from finetune.models.card import Card
 from finetune.models.files.schemas import reason
 from finetune.redaction import redact, redact_values, shorten
 from finetune.rows.loading import Rows
@@ -178,7 +179,7 @@ def log_metrics(
 
 
 def log_begin(
-    run_id: str, args: TrainingArguments, flags, lora: LoraConfig, card: dict, source: Rows,
+    run_id: str, args: TrainingArguments, flags, lora: LoraConfig, card: Card, source: Rows,
     parts: dict[str, list[dict]], columns: tuple[str, ...], data: dict,
 ) -> dict[str, Dataset]:  # fmt: skip
     """Log what a training is made of: parameters, task, and the rows of each part as data sets; return these.
@@ -192,9 +193,9 @@ def log_begin(
     groups = {
         "script": {name: value for name, value in asdict(flags).items() if name != "verbose"},
         "lora": lora.to_dict(),
-        "quantization": card["quantization"] or {},
+        "quantization": card.quantization or {},
         "data": {"source": source.source, "split_by": source.split_by, **sizes, **data},
-        "base": {"revision": card["base_revision"]},
+        "base": {"revision": card.base_revision},
     }
     contexts = {"train": "training", "validation": "validation", "test": "test"}
     datasets = {
@@ -202,7 +203,7 @@ def log_begin(
         for name, rows in parts.items()
     }
     log_parameters(groups, training=args.to_dict())
-    set_tag(TASK_TAG, card["task"])
+    set_tag(TASK_TAG, card.task)
     return datasets
 
 

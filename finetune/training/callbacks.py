@@ -1,16 +1,17 @@
 """What every training does beside the Trainer's own work: cards, row order, limits, checkpoints in MLflow, a guard."""
 
-import json
 import logging
 import math
 import re
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from finetune import InputError, stopping
 from finetune.logged_models.checkpoint_files import PROGRESS
 from finetune.logged_models.writing.sql_models import build_skeleton
-from finetune.models.card import CARD, TEXT_TO_SQL
+from finetune.models.card import Card, SqlCard
 from finetune.permissions import share_files
 from finetune.runs import tracking
 from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in
@@ -29,19 +30,22 @@ class CardCallback(TrainerCallback):
     """Writes the model card into every checkpoint: base, revision, quantisation, prompt, run id.
 
     With it a checkpoint alone is enough to restore the model it came from.
+
+    Args:
+        found: returns fields of the card that training has found out.
     """
 
-    def __init__(self, card: dict):
-        self.card = card
+    def __init__(self, card: Card, found: Callable[[], dict] = dict):
+        self.card, self.found = card, found
 
     def on_save(self, args, state, control, **kwargs):
         """Write the card of the checkpoint that has just been saved."""
         if state.is_world_process_zero:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            card = self.card | {"epoch": state.epoch}
+            card = replace(self.card, epoch=state.epoch, **self.found())
             share_files(folder)
             # Written last: a checkpoint without its card was cut off while it was saved.
-            (folder / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
+            card.write(folder)
 
 
 class RowOrderCallback(TrainerCallback):
@@ -141,7 +145,7 @@ class CheckpointCallback(TrainerCallback):
         log_checkpoints: `all`; `best`: only the best so far becomes a model; `none`.
     """
 
-    def __init__(self, log_checkpoints: str, card: dict):
+    def __init__(self, log_checkpoints: str, card: Card):
         self.log_checkpoints, self.card = log_checkpoints, card
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -165,7 +169,7 @@ class CheckpointCallback(TrainerCallback):
             return
         model = model and not stopping.requested()  # The grace time is for the state.
         try:
-            if model and self.card["task"] == TEXT_TO_SQL and running.delivery.skeleton is None:
+            if model and isinstance(self.card, SqlCard) and running.delivery.skeleton is None:
                 running.delivery.skeleton = build_skeleton(self.card, folder)
         except Exception as error:  # Callbacks never raise into training.
             logger.warning(f"{folder.name} does not become a model ({error}); log it with log_model.py.")

@@ -128,7 +128,7 @@ def test_log_model_logs_the_newest_run_with_a_checkpoint(store, tmp_path, capsys
     ours(store, int(time.time()) + 60)  # Newer, and without a checkpoint.
     assert call(log_model.main, "last", "--no-reload-check") is None
     assert capsys.readouterr().out == f"runs:/{run.info.run_id}/model\n"
-    assert open_model(name_last("runs:/last/model")).card["task"] == "text-to-sql"
+    assert open_model(name_last("runs:/last/model")).card.task == "text-to-sql"
 
 
 def test_resuming_takes_the_newest_of_its_task_that_was_cut_off(store, tmp_path, monkeypatch):

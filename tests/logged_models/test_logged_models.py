@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import predict
 from finetune import InputError
@@ -22,7 +23,7 @@ def test_prompt_tokens_are_those_of_training_on_both_tokenizers(tiny_base, tmp_p
     check_prompt_parity(card, pipeline)
     for change in ("\n", " "):
         with pytest.raises(InputError, match="other tokens than training"):
-            check_prompt_parity(card | {"prompt": PROMPT.text + change}, pipeline)
+            check_prompt_parity(replace(card, prompt=PROMPT.text + change), pipeline)
 
 
 def test_only_the_adapter_of_the_skeleton_has_memory(tiny_base, tmp_path):

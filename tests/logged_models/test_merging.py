@@ -3,9 +3,9 @@
 import json
 
 import predict
-from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.opening import open_model
 from finetune.models import restoring
-from finetune.models.prompts import Prompt
+from finetune.models.restoring import Loading
 
 import bitsandbytes as bnb
 import pytest
@@ -16,11 +16,12 @@ from conftest import call, demo_rows
 @torch.inference_mode()
 def test_merged_weights_compute_what_base_and_adapter_compute_in_float32(trained_run):
     logged = open_model(str(trained_run["folder"] / trained_run["id"] / "checkpoint-24"))
-    merged, tokenizer = load_model(logged, None, None, merged=True)
+    writer = logged.load(Loading(merged=True))
+    merged = writer.model
     assert not any(isinstance(module, bnb.nn.Linear4bit) for module in merged.modules())
     assert {weight.dtype for weight in merged.parameters()} == {torch.float32}
-    model = load_model(logged, None, None, compute_dtype="fp32")[0]
-    ids = torch.tensor([tokenizer(Prompt(logged.card["prompt"]).render(demo_rows("test")[0]))["input_ids"]])
+    model = logged.load(Loading(compute_dtype="fp32")).model
+    ids = torch.tensor(writer.encode(demo_rows("test")[:1]))
     torch.testing.assert_close(merged(ids).logits, model(ids).logits, atol=1e-3, rtol=0)
     with model.disable_adapter():
         assert (merged(ids).logits - model(ids).logits).abs().max() > 0.5

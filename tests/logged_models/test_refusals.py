@@ -9,7 +9,7 @@ import predict
 from finetune import InputError
 from finetune.logged_models import refusals
 from finetune.logged_models.entries import logged_models
-from finetune.logged_models.opening import open_model
+from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.runs import tracking
 from finetune.runs.checkpoints import folder_of
 
@@ -46,8 +46,7 @@ def no_work(monkeypatch):
     def fail(*arguments, **options):
         raise AssertionError("the base was loaded")
 
-    for name in ("load_model", "load_classifier", "load_summarizer"):
-        monkeypatch.setattr(evaluate_model, name, fail)
+    monkeypatch.setattr(LoggedModel, "load", fail)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What a model computes in: chosen for the machine, kept by a run and by its 4-bit weights."""
 
-import json
 import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import predict
@@ -12,12 +12,23 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune import InputError
-from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.opening import open_model
 from finetune.logged_models.writing.sql_models import build_skeleton
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
-from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, load_card
+from finetune.models.card import (
+    CARD,
+    CLASSIFICATION,
+    SUMMARIZATION,
+    TEXT_TO_SQL,
+    Card,
+    ClassifierCard,
+    SqlCard,
+    SummarizerCard,
+)
+from finetune.models.classifier.labels import Labels
+from finetune.models.restoring import Loading
 from finetune.training.adapters import add_adapter
 from finetune.training.flags.recorded_flags import begun_in
 from finetune.training.flags.script_parser import ScriptParser
@@ -196,8 +207,8 @@ def test_what_was_taken_stands_in_the_run_and_its_card(trained_run):
     assert run.data.params["quantization.bnb_4bit_compute_dtype"] == full
     assert (run.data.params["bf16"], run.data.params["fp16"]) == ("False", "False")
     checkpoint = trained_run["folder"] / trained_run["id"] / "checkpoint-24"
-    assert load_card(checkpoint)["compute_dtype"] == name
-    skeleton = build_skeleton(load_card(checkpoint), checkpoint).model
+    assert Card.read(checkpoint).compute_dtype == name
+    skeleton = build_skeleton(Card.read(checkpoint), checkpoint).model
     assert skeleton.get_input_embeddings().weight.dtype == DTYPES[name]
     adapter = load_file(checkpoint / "adapter_model.safetensors")
     assert {weight.dtype for weight in adapter.values()} == {torch.float32}
@@ -210,9 +221,13 @@ def test_plain_mlflow_is_told_the_type_of_training(logged_model):
 
 def test_cards_and_runs_from_before_had_bfloat16_for_sql_and_on_a_gpu():
     nf4 = {"bnb_4bit_compute_dtype": "bfloat16"}
-    assert recorded_dtype({"task": TEXT_TO_SQL, "quantization": None}) == torch.bfloat16
-    assert recorded_dtype({"task": CLASSIFICATION, "quantization": nf4}) == torch.bfloat16
-    assert recorded_dtype({"task": SUMMARIZATION, "quantization": None}) == torch.float32
+    base = {"base_model": "base", "base_revision": None, "max_length": 8}
+    labels = Labels("binary", ("no", "yes"))
+    classes = {"labels": labels, "pooling": "mean", "long_texts": "window", "thresholds": None}
+    summaries = {"prompt": "$article", "long_texts": "window", "columns": {}, "generation": {}}
+    assert recorded_dtype(SqlCard(**base, quantization=None, prompt="$question")) == torch.bfloat16
+    assert recorded_dtype(ClassifierCard(**base, quantization=nf4, **classes)) == torch.bfloat16
+    assert recorded_dtype(SummarizerCard(**base, quantization=None, **summaries)) == torch.float32
     assert begun_in({}, {}, TEXT_TO_SQL) == "bf16"
     logged = {"quantization.bnb_4bit_compute_dtype": "float32"}
     assert begun_in({"use_cpu": True}, logged, CLASSIFICATION) == "fp32"
@@ -286,9 +301,9 @@ def bfloat16_checkpoint(trained_run, tmp_path):
     for path in folder.iterdir():
         (copy / path.name).symlink_to(path)
     (copy / CARD).unlink()
-    card = load_card(folder)
-    card |= {"compute_dtype": "bf16", "quantization": card["quantization"] | {"bnb_4bit_compute_dtype": "bfloat16"}}
-    (copy / CARD).write_text(json.dumps(card))
+    card = Card.read(folder)
+    quantization = card.quantization | {"bnb_4bit_compute_dtype": "bfloat16"}
+    replace(card, compute_dtype="bf16", quantization=quantization).write(copy)
     return copy
 
 
@@ -304,7 +319,7 @@ def test_a_model_computes_in_what_this_machine_is_fast_at_and_says_so(bfloat16_c
     assert "near ties" not in caplog.text
     assert "needs a GPU" in call(predict.main, bfloat16_checkpoint, *one, "--compute-dtype", "fp16")
     logged = open_model(str(bfloat16_checkpoint))
-    model = load_model(logged, None, None, compute_dtype="auto")[0]
+    model = logged.load(Loading(compute_dtype="auto")).model
     assert model.get_input_embeddings().weight.dtype == torch.float32
 
 
@@ -313,7 +328,7 @@ def test_precision_chooses_the_weights_and_compute_dtype_the_arithmetic(bfloat16
     logged = open_model(str(bfloat16_checkpoint))
 
     def load(precision, compute_dtype):
-        weights = load_model(logged, None, precision, False, compute_dtype=compute_dtype)[0].state_dict()
+        weights = logged.load(Loading(None, precision, compute_dtype, with_adapter=False)).model.state_dict()
         return weights["model.layers.0.mlp.up_proj.weight"]
 
     assert load("bf16", "auto").dtype == torch.bfloat16  # As it was asked for.
@@ -340,9 +355,9 @@ def test_a_run_from_before_goes_on_in_bfloat16_where_that_is_slow_too(
     del record["settings"]["compute_dtype"]
     record["settings"]["fp16"] = False
     mlflow.MlflowClient().log_dict(run_id, record, "arguments.json")
-    card = load_card(tmp_path / "old" / run_id / "checkpoint-2")
-    del card["compute_dtype"]
-    (tmp_path / "old" / run_id / "checkpoint-2" / CARD).write_text(json.dumps(card))
+    checkpoint = tmp_path / "old" / run_id / "checkpoint-2"
+    replace(Card.read(checkpoint), compute_dtype=None).write(checkpoint)
+    assert '"compute_dtype"' not in (checkpoint / CARD).read_text()
 
     products(1.0, 20.0)
     assert "--compute-dtype bf16 -> fp32: this would change what is trained" in call(
@@ -355,4 +370,4 @@ def test_a_run_from_before_goes_on_in_bfloat16_where_that_is_slow_too(
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert history(run_id)["loss"] == history(whole)["loss"]
-    assert load_card(tmp_path / "old" / run_id / "checkpoint-4")["compute_dtype"] == "bf16"
+    assert Card.read(tmp_path / "old" / run_id / "checkpoint-4").compute_dtype == "bf16"

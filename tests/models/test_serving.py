@@ -114,7 +114,7 @@ def without_base(monkeypatch):
         folder = Path(mlflow.artifacts.download_artifacts(uri))
         for path in folder.rglob("*"):
             if path.name == "MLmodel" or path.name == "finetune.json":
-                base = open_model(uri).card["base_model"]
+                base = open_model(uri).card.base_model
                 path.write_text(path.read_text().replace(base, "/gone/base"))
         return str(folder)
 

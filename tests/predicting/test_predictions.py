@@ -9,6 +9,7 @@ from pathlib import Path
 
 import predict
 from finetune import InputError
+from finetune.logged_models.opening import LoggedModel
 from finetune.predicting.output_columns import Columns, look_through
 from finetune.predicting.streams import Writer
 from finetune.rows.files.reading import stream_rows
@@ -336,7 +337,7 @@ def test_rows_of_parquet_are_shown_as_json(logged_classifier, tmp_path, capsys):
 
 def test_a_row_that_cannot_be_answered_is_found_before_the_model_is_loaded(logged_classifier, tmp_path, monkeypatch):
     source = jsonl(tmp_path / "in.jsonl", [{"text": "a"}] * 3000 + [{"text": " "}])
-    monkeypatch.setattr(predict, "load_classifier", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(LoggedModel, "load", lambda *_: pytest.fail("the model was loaded"))
     refused = call(predict.main, logged_classifier["uri"], "--input", source, "--output", tmp_path / "out.csv")
     assert "row 3001 of" in refused
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

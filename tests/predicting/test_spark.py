@@ -41,7 +41,7 @@ def test_two_workers_write_the_sql_that_predict_writes(logged_model, tmp_path, c
     assert done.stdout == f"{target}\n", done.stderr[-3000:]
     assert "local-cluster[2,1,1500]: 2 partitions" in done.stderr
     assert len(list(target.glob("part-*"))) == 2
-    precision = open_model(logged_model["uri"]).card["compute_dtype"]  # Plain MLflow loads the base so, unquantised.
+    precision = open_model(logged_model["uri"]).card.compute_dtype  # Plain MLflow loads the base so, unquantised.
     assert call(predict.main, *flags, "--precision", precision, "--json", "--batch-size", 1) is None
     expected = {row["question"]: row["predicted_sql"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
     written = read_parts(target)

@@ -11,6 +11,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
+from finetune.logged_models.opening import LoggedModel
 from finetune.models.bases.loading import load_config
 from finetune.runs.lifecycle import rename_cards
 from finetune.training.flags.script_parser import ScriptParser
@@ -418,8 +419,7 @@ def test_unknown_generation_parameters(logged_model):
 
 def test_impossible_parameters_of_other_tasks(logged_classifier, logged_summarizer, monkeypatch):
     """All before the model is loaded."""
-    for name in ("load_classifier", "load_summarizer"):
-        monkeypatch.setattr(predict, name, lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(LoggedModel, "load", lambda *_: pytest.fail("the model was loaded"))
     for value in ("high", "2", "-0.1", "nan", "true", ""):
         done = call(predict.main, logged_classifier["uri"], "--text", "a", "--param", f"threshold={value}")
         refused(done, f"--param threshold={value}: threshold is ", "expected a number from 0 to 1")
@@ -431,7 +431,7 @@ def test_impossible_parameters_of_other_tasks(logged_classifier, logged_summariz
 
 
 def test_questions_and_schemas_that_are_empty(logged_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(LoggedModel, "load", lambda *_: pytest.fail("the model was loaded"))
     for question, context in (("", "c"), (" ", "c"), ("q", ""), ("q", "\n")):
         where = "question" if context == "c" else "context"
         one = call(predict.main, logged_model["uri"], "--question", question, "--context", context)
@@ -450,7 +450,7 @@ def test_questions_and_schemas_that_are_empty(logged_model, tmp_path, monkeypatc
 def test_prompts_that_are_longer_than_the_positions_of_the_base(logged_model, sqlite_database, tmp_path, monkeypatch):
     """With --database too, where the question makes it so long; before the model is loaded."""
     limit = load_config(str(DEMO_BASE), None).max_position_embeddings
-    monkeypatch.setattr(predict, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(LoggedModel, "load", lambda *_: pytest.fail("the model was loaded"))
     many = f"CREATE TABLE t ({', '.join(f'column_{number} INTEGER' for number in range(limit))})"
     long = ("--question and --context: its prompt takes ", f"the base model has {limit} positions")
     refused(call(predict.main, logged_model["uri"], "--question", "q", "--context", many), *long)

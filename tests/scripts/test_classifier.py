@@ -11,8 +11,8 @@ import evaluate_model
 import log_model
 import predict
 import train_classifier
-from finetune.models.card import load_card
-from finetune.models.classifier.classifier import load_classifier
+from finetune.models.card import Card
+from finetune.models.classifier.classifier import Classifier
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
 from finetune.runs.sending import delivery
@@ -99,7 +99,7 @@ def test_the_exact_files_of_a_checkpoint(classifier_run):
 
 def test_only_the_encoder_is_quantised_and_the_head_travels_with_the_adapter(classifier_run):
     checkpoint = classifier_run["folder"] / classifier_run["id"] / "checkpoint-40"
-    model = load_classifier(checkpoint).model
+    model = Classifier.load(checkpoint).model
     quantised = [name for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)]
     assert len(quantised) == 2 * 6  # query, key, value, output and both of the MLP, in each layer
     assert all(name.endswith("base_layer") for name in quantised)  # and each has an adapter
@@ -169,9 +169,9 @@ print(json.dumps(model.predict(texts, params={{"threshold": 1.0}})["labels"].tol
     assert several[2]["labels"] == []
     assert strict == [[], [], []]
     # The same scores as predict.py gives, whatever shares the batch.
-    card = load_card(Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint")))
-    assert card["thresholds"] is not None
-    found = load_classifier(
+    card = Card.read(Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint")))
+    assert card.thresholds is not None
+    found = Classifier.load(
         Path(mlflow.artifacts.download_artifacts(f"{logged_classifier['uri']}/artifacts/checkpoint"))
     ).score([BOTH])
     np.testing.assert_allclose(list(one[0]["scores"].values()), found[0], atol=1e-5)
@@ -392,7 +392,7 @@ def test_other_encoders_and_tasks(tmp_path, capsys, kind, task, change):
     metric = {"binary": "f1", "multiclass": "macro_f1"}[task]
     assert run.data.params["metric_for_best_model"] == metric
     assert run.data.metrics[f"test_{metric}"] > 0.8
-    assert load_card(tmp_path / "o" / run_id / "checkpoint-40")["labels"]["task"] == task
+    assert Card.read(tmp_path / "o" / run_id / "checkpoint-40").labels.task == task
     assert any("confusion" in a.path for a in mlflow.MlflowClient().list_artifacts(run_id, "figures"))
     uri = f"runs:/{run_id}/checkpoint-40"
     assert call(predict.main, uri, "--text", CLAUSES["Arbitration"], "--json") is None

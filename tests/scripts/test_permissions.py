@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import log_model
 from finetune.logged_models.entries import ready_models
+from finetune.models.card import Card
 from finetune.permissions import share_files
 from finetune.runs.sending import uploads
 from finetune.training.callbacks import CardCallback
@@ -15,6 +16,7 @@ import pytest
 from conftest import call
 from made_runs import make_run
 from safetensors.torch import save_file
+from spools import make_card
 from torch import zeros
 
 MODES = [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)]
@@ -63,7 +65,7 @@ def test_a_checkpoint_is_shared_when_its_card_is_written(umask, tmp_path):
         SimpleNamespace(output_dir=tmp_path),
         SimpleNamespace(is_world_process_zero=True, global_step=3, epoch=1.0),
     )
-    CardCallback({}).on_save(args, state, None)
+    CardCallback(Card.read(make_card(tmp_path / "before", "0"))).on_save(args, state, None)
     assert modes(folder) == {umask[1]}
     assert len([*folder.iterdir()]) == 2
 

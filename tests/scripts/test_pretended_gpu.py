@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import train_classifier
@@ -12,6 +13,7 @@ import train_summarizer
 from finetune import InputError, resuming
 from finetune.models.bases import attention, loading, memory
 from finetune.models.bases.attention import PACKED_SDPA
+from finetune.models.card import Card
 from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.training.checks import preflight as module
 from finetune.training.checks import trial_steps
@@ -79,12 +81,11 @@ def test_a_run_goes_on_whether_its_weights_were_packed_for_fsdp_or_not(tmp_path,
     quantization = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_quant_storage": "bfloat16"}
     path = make_card(tmp_path / "checkpoint-5", "1") / "finetune.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization": quantization}))
-    card, origin = json.loads(path.read_text()), SimpleNamespace(checkpoint=str(path.parent))
+    card, origin = Card.read(path.parent), SimpleNamespace(checkpoint=str(path.parent))
     monkeypatch.setattr(resuming, "changed_fields", lambda *_, **__: "")
-    card["base_config"] = {}
-    resuming._check_base(card | {"quantization": quantization | {"bnb_4bit_quant_storage": "uint8"}}, origin)
+    resuming._check_base(replace(card, quantization=quantization | {"bnb_4bit_quant_storage": "uint8"}), origin)
     with pytest.raises(InputError, match="another quantization"):
-        resuming._check_base(card | {"quantization": quantization | {"bnb_4bit_quant_type": "fp4"}}, origin)
+        resuming._check_base(replace(card, quantization=quantization | {"bnb_4bit_quant_type": "fp4"}), origin)
 
 
 def test_zero_3_is_refused(monkeypatch):

@@ -1,14 +1,19 @@
 """The rooms of the house: what each may use, how many modules it holds, and which of them travel with a model."""
 
 import ast
+import inspect
 from pathlib import Path
+
+from finetune.models.trained import kind_of
 
 import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "finetune"
+FIRST = {"encode": "rows", "answer": "encoded", "line": "answer"}
 # In the order of a script's main(): a room imports only from those before it.
 ROOMS = ("models", "rows", "logged_models", "runs", "training", "reports", "predicting")
+TASKS = {"text-to-sql", "classification", "summarization", "TEXT_TO_SQL", "CLASSIFICATION", "SUMMARIZATION"}
 TRAVELS = ("finetune", "finetune.progress_line", "finetune.redaction", "finetune.screen", "finetune.stopping")
 
 
@@ -58,3 +63,57 @@ def test_what_travels_uses_nothing_else():
 def test_no_room_holds_more_than_ten_modules():
     counts = {folder: len(set(folder.glob("*.py")) - {folder / "__init__.py"}) for folder in PACKAGE.rglob("*/")}
     assert {str(folder): count for folder, count in counts.items() if count > 10} == {}
+
+
+def names_a_task(node: ast.AST | None) -> bool:
+    """Say whether an expression or a pattern has the name of a task in it, as a text or as its constant."""
+    return node is not None and any(name in ast.unparse(node) for name in TASKS)
+
+
+def comparisons(source: str) -> int:
+    """Return in how many places code compares with a task's name: a comparison, a match or a table is one."""
+    count = 0
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare):
+            count += names_a_task(node)
+        elif isinstance(node, ast.Match):
+            count += any(names_a_task(case.pattern) for case in node.cases)
+        elif isinstance(node, ast.Dict):
+            count += any(names_a_task(key) for key in node.keys)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ('card["task"] == "classification"', 1), ("task != card.TEXT_TO_SQL", 1), ("task in (CLASSIFICATION, x)", 1),
+        ('{SUMMARIZATION: 1, "classification": 2}[task]', 1), ('start_card("classification")', 0), ("task == other", 0),
+        ('match task:\n case "classification" | "text-to-sql":\n  pass\n case "summarization":\n  pass', 1),
+    ],
+)  # fmt: skip
+def test_what_counts_as_a_comparison_with_the_name_of_a_task(source, expected):
+    assert comparisons(source) == expected
+
+
+def test_few_places_compare_with_the_name_of_a_task():
+    """What differs between tasks stands on their classes: a new task is a case more in each of these places."""
+    paths = [*ROOT.glob("*.py"), *PACKAGE.rglob("*.py")]
+    counts = {str(path.relative_to(ROOT)): comparisons(path.read_text()) for path in sorted(paths)}
+    found = {path: count for path, count in counts.items() if count}
+    assert sum(found.values()) <= 6, found
+
+
+@pytest.mark.parametrize("name", ["predict.py", "evaluate_model.py", "log_model.py"])
+def test_a_script_is_read_in_one_sitting_and_its_main_on_one_screen(name):
+    source = (ROOT / name).read_text()
+    (main,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    assert 150 <= len(source.splitlines()) <= 300
+    assert main.end_lineno - main.lineno < 50
+
+
+def test_all_models_have_the_same_four_names():
+    for kind in map(kind_of, ("text-to-sql", "classification", "summarization")):
+        assert kind.columns
+        assert "adapter" in kind.forms
+        for name in ("encode", "answer", "line"):
+            assert list(inspect.signature(getattr(kind, name)).parameters)[:2] == ["self", FIRST[name]]

@@ -21,9 +21,9 @@ import train_classifier
 import train_sql_generator
 import train_summarizer
 from finetune.logged_models.opening import open_model
+from finetune.models import sql_writer
 from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
-from finetune.reports import sql_scorecard
 
 import mlflow
 import pandas as pd
@@ -249,7 +249,7 @@ def test_plain_pyfunc_in_another_process_gives_the_sql_of_predict(logged_model, 
     assert done.returncode == 0, done.stderr[-2000:]
     expected = json.loads(done.stdout.splitlines()[-1])
     stdin = "".join(json.dumps(row) + "\n" for row in rows)
-    flags = ("--precision", open_model(logged_model["uri"]).card["compute_dtype"], "--batch-size", "1", "--json")
+    flags = ("--precision", open_model(logged_model["uri"]).card.compute_dtype, "--batch-size", "1", "--json")
     monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
     capsys.readouterr()
     assert call(predict.main, logged_model["uri"], *flags) is None
@@ -358,7 +358,7 @@ def test_unwrapped_answers_score_as_bare_ones_and_are_counted(logged_model, caps
 
     flags = ("--dataset", DEMO_DATA, "--max-rows", 8, "--distractor-columns", 0, "--json", "--name")
     assert call(evaluate_model.main, logged_model["uri"], *flags, "bare", "--no-log") is None
-    monkeypatch.setattr(sql_scorecard, "generate_all", wrapped)
+    monkeypatch.setattr(sql_writer, "generate_all", wrapped)
     assert call(evaluate_model.main, logged_model["uri"], *flags, "wrapped", "--no-log") is None
     assert call(evaluate_model.main, logged_model["uri"], *flags, "taken_off", "--unwrap") is None
     bare, refused, unwrapped = (json.loads(line) for line in capsys.readouterr().out.splitlines())

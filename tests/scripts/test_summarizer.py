@@ -12,7 +12,7 @@ import log_model
 import predict
 import train_sql_generator
 import train_summarizer
-from finetune.models.card import load_card
+from finetune.models.card import Card
 from finetune.runs.checkpoints import find_checkpoint
 from metrics.rouge.rouge import ROUGE
 
@@ -134,11 +134,11 @@ def test_wandb_has_the_same_metrics_settings_tables_and_figures(summarizer_run):
 
 def test_only_linear_layers_are_quantised_and_the_card_travels(summarizer_run):
     checkpoint = max((summarizer_run["folder"] / "outputs" / summarizer_run["id"]).glob("checkpoint-*"))
-    card = load_card(checkpoint)
-    assert (card["task"], card["run_id"]) == ("summarization", summarizer_run["id"])
-    assert card["generation"] == {"max_new_tokens": 40, "num_beams": 1, "no_repeat_ngram_size": 0}
-    assert card["columns"] == {"article": "article", "summary": "summary"}
-    assert len(card["sample"]) == 8
+    card = Card.read(checkpoint)
+    assert (card.task, card.run_id) == ("summarization", summarizer_run["id"])
+    assert card.generation == {"max_new_tokens": 40, "num_beams": 1, "no_repeat_ngram_size": 0}
+    assert card.columns == {"article": "article", "summary": "summary"}
+    assert len(card.sample) == 8
     assert "optimizer.pt" in {path.name for path in checkpoint.iterdir()}
 
 
@@ -415,6 +415,6 @@ def test_other_column_names_are_found_or_given(tiny_t5, tmp_path, capsys):
     assert json.loads(mlflow.get_run(run_id).data.params["data.columns"].replace("'", '"'))["article"] == "dialogue"
     assert mlflow.artifacts.load_dict(f"runs:/{run_id}/leak_report.json")["validation"]["nearly_equal"] == 0
     checkpoint = tmp_path / "outputs" / run_id / "checkpoint-1"
-    assert load_card(checkpoint)["generation"]["num_beams"] == 2
+    assert Card.read(checkpoint).generation["num_beams"] == 2
     assert call(predict.main, checkpoint, "--input", data, "--json") is None
     assert "dialogue" in json.loads(capsys.readouterr().out.splitlines()[0])

@@ -12,14 +12,11 @@ from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
-from finetune.logged_models.opening import load_model, open_model
+from finetune.logged_models.opening import open_model
 from finetune.models.bases.loading import load_decoder, load_encoder, load_encoder_decoder, load_tokenizer
-from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
-from finetune.models.classifier.classifier import load_classifier
+from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, Card
 from finetune.models.classifier.encoder import EncoderClassifier
-from finetune.models.generation import generate_all
 from finetune.models.prompts import Prompt
-from finetune.models.summarizer.summarizer import load_summarizer
 from finetune.rows.sql_rows import prompt_token_ids
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter
@@ -42,13 +39,15 @@ def make_checkpoint(task: str, base: Path, folder: Path) -> Path:
     flags = SimpleNamespace(base_model=str(base), max_length=64, compute_dtype="fp32")
     kind = {TEXT_TO_SQL: "decoder", CLASSIFICATION: "encoder", SUMMARIZATION: "encoder-decoder"}[task]
     tokenizer, name = load_tokenizer(str(base), kind=kind), {TEXT_TO_SQL: "CAUSAL_LM", CLASSIFICATION: "SEQ_CLS"}
-    card, model = start_card(task, flags, None, None), _base(task, base)
+    model = _base(task, base)
     lora = LoraConfig(task_type=name.get(task, "SEQ_2_SEQ_LM"), r=4, lora_alpha=8, target_modules="all-linear")
     torch.manual_seed(0)
     add_adapter(model, lora).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    card |= {"run_id": "0" * 32, "epoch": 1.0} | _task_card(task, tokenizer)
-    (folder / "finetune.json").write_text(json.dumps(card, indent=2))
+    card = (
+        start_card(flags, None, None) | {"task": task, "run_id": "0" * 32, "epoch": 1.0} | _task_card(task, tokenizer)
+    )
+    Card.parse(card, folder).write(folder)
     state = {"best_global_step": 5, "best_model_checkpoint": str(folder), "global_step": 5, "log_history": []}
     (folder / "trainer_state.json").write_text(json.dumps(state))
     return folder
@@ -66,7 +65,7 @@ def _task_card(task: str, tokenizer) -> dict:
     if task == CLASSIFICATION:
         labels = {"task": "multilabel", "names": ["one", "two"]}
         known = {"pooling": "mean", "long_texts": "truncate", "thresholds": [0.4, 0.5], "metrics": {"f1": 0.5}}
-        return {"labels": labels, **known, "sample": ["our site"]}
+        return {"labels": labels, **known, "sample": [{"text": "our site"}]}
     if task == SUMMARIZATION:
         known = {"generation": {"max_new_tokens": 4, "num_beams": 1, "no_repeat_ngram_size": 0}, "long_texts": "window"}
         columns = {"article": "article", "summary": "summary"}
@@ -79,15 +78,10 @@ def _task_card(task: str, tokenizer) -> dict:
 def answer(folder: Path) -> None:
     """Open a checkpoint or a logged model, load it and predict once."""
     logged = open_model(str(folder))
-    parameters = {"max_new_tokens": 2}
-    if logged.card["task"] == CLASSIFICATION:
-        classifier = load_classifier(logged.adapter)
-        classifier.decide(classifier.score(["read our page with care"]))
-    elif logged.card["task"] == SUMMARIZATION:
-        load_summarizer(logged.adapter).summarize(["It rained all day."], **parameters)
-    else:
-        model, tokenizer = load_model(logged, None, None)
-        generate_all(model, tokenizer, [tokenizer("CREATE TABLE a (b TEXT)")["input_ids"]], **parameters)
+    row = {"text": "read our page with care", "article": "It rained all day.", "question": "How many?"}
+    row["context"] = "CREATE TABLE a (b TEXT)"
+    model = logged.load()
+    model.answer(model.encode([row]), **({} if model.checked_by == "scores" else {"max_new_tokens": 2}))
 
 
 def damage(path: Path, random: Random) -> str:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from finetune.models.bases.loading import load_tokenizer
-from finetune.models.card import CARD
+from finetune.models.card import SqlCard
 from finetune.models.prompts import Prompt
 from finetune.rows.sql_rows import prompt_token_ids
 
@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 PROMPT = Prompt.load("text_to_sql")
 
 
-def make_checkpoint(folder: Path, base: Path, **fields) -> dict:
+def make_checkpoint(folder: Path, base: Path, **fields) -> SqlCard:
     """Save an adapter, the tokenizer and a card, as a training checkpoint has them."""
     tokenizer = load_tokenizer(str(base))
     model = get_peft_model(
@@ -28,17 +28,17 @@ def make_checkpoint(folder: Path, base: Path, **fields) -> dict:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     sample = [{key: row[key] for key in PROMPT.variables} for row in demo_rows("validation")[:4]]
-    card = {
-        "base_model": str(base),
-        "base_revision": None,
-        "task": "text-to-sql",
-        "compute_dtype": "bf16",
-        "quantization": None,
-        "max_length": 512,
-        "prompt": PROMPT.text,
-        "sample": [row | {"prompt_ids": prompt_token_ids(tokenizer, PROMPT, row)} for row in sample],
-    }
-    (folder / CARD).write_text(json.dumps(card | fields))
+    card = SqlCard(
+        base_model=str(base),
+        base_revision=None,
+        compute_dtype="bf16",
+        quantization=None,
+        max_length=512,
+        prompt=PROMPT.text,
+        sample=[row | {"prompt_ids": prompt_token_ids(tokenizer, PROMPT, row)} for row in sample],
+        **fields,
+    )
+    card.write(folder)
     return card
 
 

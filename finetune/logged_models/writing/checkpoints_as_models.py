@@ -5,20 +5,23 @@ from pathlib import Path
 from finetune.logged_models.writing.classifier_models import log_classifier
 from finetune.logged_models.writing.sql_models import log_adapter
 from finetune.logged_models.writing.summarizer_models import log_summarizer
-from finetune.models.card import CLASSIFICATION, SUMMARIZATION, load_card
+from finetune.models.card import Card
 
 from mlflow.entities import Run
 
 
-def log_checkpoint(run: Run, folder: Path, name: str, skeleton=None) -> str:
+def log_checkpoint(run: Run, folder: Path, name: str, form: str = "adapter", skeleton=None) -> str:
     """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
 
     Args:
+        form: one that the checkpoint's kind of model has: `forms` of its class.
         skeleton: of a decoder, built before; only the main thread may build one.
     """
-    task = load_card(folder)["task"]
-    if task == CLASSIFICATION:
-        return log_classifier(run, folder, name)
-    if task == SUMMARIZATION:
-        return log_summarizer(run, folder, name)
-    return log_adapter(run, folder, name, skeleton)
+    match task := Card.read(folder).task:
+        case "text-to-sql":
+            return log_adapter(run, folder, name, skeleton)
+        case "classification":
+            return log_classifier(run, folder, name, form)
+        case "summarization":
+            return log_summarizer(run, folder, name, form)
+    raise AssertionError(f"no model card has the task {task}")

@@ -1,9 +1,11 @@
 """Classifiers written into their run as MLflow models."""
 
+import tempfile
 from pathlib import Path
 
 from finetune.logged_models.writing.code_models import log_code_model, requirements
-from finetune.models.card import load_card
+from finetune.logged_models.writing.onnx_export import export_onnx
+from finetune.models.card import Card
 from finetune.models.classifier.onnx_model import FILE
 
 from mlflow.entities import Run
@@ -12,23 +14,24 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array, Map
 
 
-def log_classifier(run: Run, checkpoint: Path, name: str, exported: Path | None = None) -> str:
-    """Log a checkpoint as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
+def log_classifier(run: Run, checkpoint: Path, name: str, form: str = "adapter") -> str:
+    """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
 
     Args:
-        exported: an ONNX file to log in place of the adapter.
+        form: `adapter`, with a reference to the base, or `model.onnx`: one exported file in its place.
     """
     outputs = Schema([ColSpec(Array(DataType.string), "labels"), ColSpec(Map(DataType.double), "scores")])
     # Unnamed: one text, a list or a column `text` all fit; the model itself refuses another column. Of any type: of
     # null and numbers MLflow would make texts for a column of strings, and the model could not refuse them.
     parameters = [ParamSpec("threshold", DataType.double, None), ParamSpec("batch_size", DataType.long, 32)]
-    return log_code_model(
-        run,
-        checkpoint,
-        name,
-        "classifier/served.py",
-        ModelSignature(Schema([ColSpec(AnyType())]), outputs, ParamSchema(parameters)),
-        load_card(checkpoint)["sample"][:1],
-        requirements(("onnxruntime",) if exported else ()),
-        {FILE: exported} if exported else None,
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        return log_code_model(
+            run,
+            checkpoint,
+            name,
+            "classifier/served.py",
+            ModelSignature(Schema([ColSpec(AnyType())]), outputs, ParamSchema(parameters)),
+            Card.read(checkpoint).sample[:1],
+            requirements(("onnxruntime",) if form == FILE else ()),
+            {FILE: export_onnx(checkpoint, Path(scratch))} if form == FILE else None,
+        )

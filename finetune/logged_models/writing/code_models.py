@@ -4,13 +4,15 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from finetune import PACKAGE
 from finetune.logged_models.checkpoint_files import digest_of, served_files, step_of
 from finetune.logged_models.entries import log_saved
 from finetune.models.bases.loading import fingerprint
-from finetune.models.card import CARD, load_card
+from finetune.models.card import Card
 
 import mlflow
 from mlflow.entities import Run
@@ -18,6 +20,7 @@ from mlflow.models import ModelSignature
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
+C = TypeVar("C", bound=Card)
 TRAVELS = ("__init__.py", "progress_line.py", "redaction.py", "screen.py", "stopping.py")  # and the folder models
 
 
@@ -48,11 +51,7 @@ def log_code_model(
         example: input that fits the signature.
         instead: files or folders by the name they get, in place of the adapter.
     """
-    card = load_card(checkpoint)
-    card["step"] = step_of(checkpoint)
-    base = Path(card["base_model"])
-    if base.is_dir():
-        card["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base)
+    card = card_to_log(Card.read(checkpoint), checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
         package = copy_package(Path(scratch) / PACKAGE.name)
         served = Path(scratch) / "checkpoint"
@@ -62,7 +61,7 @@ def log_code_model(
                 shutil.copy(path, served)
         for file, source in (instead or {}).items():
             (shutil.copytree if source.is_dir() else shutil.copy)(source, served / file)
-        (served / CARD).write_text(json.dumps(card, indent=2), encoding="utf-8")
+        card.write(served)
 
         def save(folder: Path) -> None:
             mlflow.pyfunc.save_model(
@@ -74,10 +73,23 @@ def log_code_model(
                 signature=signature,
                 input_example=example,
                 pip_requirements=requirements,
-                metadata={METADATA_KEY: json.dumps({k: v for k, v in card.items() if k != "sample"})},
+                metadata={METADATA_KEY: metadata_of(card)},
             )
 
         return log_saved(run, checkpoint, name, digest_of(checkpoint, next(iter(instead or {}), "adapter")), save)
+
+
+def card_to_log(card: C, checkpoint: Path) -> C:
+    """Return a checkpoint's card as a logged model has it: with its step, and the fingerprint of a base in a folder."""
+    base, known = Path(card.base_model), card.base_fingerprint
+    return replace(
+        card, step=step_of(checkpoint), base_fingerprint=known or (fingerprint(base) if base.is_dir() else None)
+    )
+
+
+def metadata_of(card: Card) -> str:
+    """Return a card as it stands among the metadata of a logged model: without the sample."""
+    return json.dumps(replace(card, sample=[]).values())
 
 
 def requirements(others: tuple[str, ...] = ()) -> list[str]:

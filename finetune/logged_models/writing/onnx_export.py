@@ -5,8 +5,9 @@ import warnings
 from pathlib import Path
 
 from finetune import InputError
-from finetune.models.classifier.classifier import load_classifier
+from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.onnx_model import FILE
+from finetune.models.restoring import Loading
 
 import bitsandbytes as bnb
 import torch
@@ -28,7 +29,7 @@ def export_onnx(checkpoint: Path, folder: Path) -> Path:
     Merging into the NF4 weights would round the adapter away. So the weights are what NF4 stands for, in
     float32, and the adapter is added to those: the scores are those of the trained model.
     """
-    trained, plain = load_classifier(checkpoint), load_classifier(checkpoint, precision="fp32")
+    trained, plain = Classifier.load(checkpoint), Classifier.load(checkpoint, Loading(precision="fp32"))
     for name, module in trained.model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
             weight = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)

@@ -1,17 +1,16 @@
 """Text-to-SQL adapters written into their run, with a reference to the base in place of its weights."""
 
-import json
 import os
 from pathlib import Path
 from unittest.mock import patch
 
 from finetune import InputError
-from finetune.logged_models.checkpoint_files import digest_of, step_of
+from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import log_saved
-from finetune.logged_models.writing.code_models import METADATA_KEY, requirements
-from finetune.models.bases.loading import fingerprint, load_config, load_tokenizer
+from finetune.logged_models.writing.code_models import METADATA_KEY, card_to_log, metadata_of, requirements
+from finetune.models.bases.loading import load_config, load_tokenizer
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import load_card
+from finetune.models.card import SqlCard
 from finetune.models.files.adapter_files import check_adapter, check_fit
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
@@ -29,19 +28,19 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 
-def build_skeleton(card: dict, checkpoint: Path) -> transformers.Pipeline:
+def build_skeleton(card: SqlCard, checkpoint: Path) -> transformers.Pipeline:
     """Return a text-generation pipeline of base and adapter in which only the adapter has memory.
 
     The base is made from its configuration on the meta device, so a 7B base costs nothing here. The
     pipeline moves all to its device (meta); the adapter's tensors are put back afterwards.
     """
     tokenizer = load_tokenizer(str(checkpoint))
-    config = load_config(card["base_model"], card["base_revision"])
+    config = load_config(card.base_model, card.base_revision)
     with torch.device("meta"):
         base = AutoModelForCausalLM.from_config(config, dtype=recorded_dtype(card))
-    if not os.path.isdir(card["base_model"]):
+    if not os.path.isdir(card.base_model):
         # MLflow stores the repository under these names.
-        base.name_or_path = tokenizer.name_or_path = card["base_model"]
+        base.name_or_path = tokenizer.name_or_path = card.base_model
     check_adapter(checkpoint)
     model = PeftModel.from_pretrained(base, checkpoint, low_cpu_mem_usage=True, torch_device="cpu")
     check_fit(model, checkpoint)
@@ -59,14 +58,14 @@ def fill_in(model: PeftModel, checkpoint: Path) -> None:
         set_module_tensor_to_device(model, name if name in names else key, "cpu", value=tensor)
 
 
-def check_prompt_parity(card: dict, pipeline: transformers.Pipeline) -> None:
+def check_prompt_parity(card: SqlCard, pipeline: transformers.Pipeline) -> None:
     """Compare what the logged model would feed to the base with what training fed, token id by token id.
 
     Raises:
         InputError: at the first row of the card's sample where they differ.
     """
-    prompt = Prompt(card["prompt"])
-    for row in card["sample"]:
+    prompt = Prompt(card.prompt)
+    for row in card.sample:
         text = prompt.mlflow_template.format(prompt=prompt.model_input(row))
         fed = pipeline.preprocess(text)["input_ids"][0].tolist()
         if fed != row["prompt_ids"]:
@@ -88,22 +87,18 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
     Raises:
         InputError: when the prompt tokens would differ from training's (nothing is logged then).
     """
-    card = load_card(checkpoint)
+    card = card_to_log(SqlCard.read(checkpoint), checkpoint)
     if pipeline is None:
         pipeline = build_skeleton(card, checkpoint)
     else:
         check_adapter(checkpoint)
         fill_in(pipeline.model, checkpoint)
     check_prompt_parity(card, pipeline)
-    prompt, base_folder = Prompt(card["prompt"]), Path(card["base_model"])
-    metadata = {key: value for key, value in card.items() if key != "sample"}
-    metadata["step"] = step_of(checkpoint)
-    if base_folder.is_dir():
-        metadata["base_fingerprint"] = card.get("base_fingerprint") or fingerprint(base_folder)
+    prompt, base_folder = Prompt(card.prompt), Path(card.base_model)
 
     def save(folder: Path) -> None:
         # MLflow would ask the Hub for the newest commit, not the one that was trained on.
-        with patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card["base_revision"]):
+        with patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card.base_revision):
             mlflow.transformers.save_model(
                 pipeline,
                 str(folder),
@@ -111,9 +106,9 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
                 torch_dtype=recorded_dtype(card),
                 prompt_template=prompt.mlflow_template,
                 signature=_signature(),
-                input_example=prompt.model_input(card["sample"][0]),
+                input_example=prompt.model_input(card.sample[0]),
                 pip_requirements=requirements(),
-                metadata={METADATA_KEY: json.dumps(metadata)},
+                metadata={METADATA_KEY: metadata_of(card)},
                 base_model_path=str(base_folder) if base_folder.is_dir() else None,
             )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from finetune.logged_models.writing.code_models import log_code_model, requirements
 from finetune.models.bases.loading import load_encoder_decoder, load_tokenizer
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import load_card
+from finetune.models.card import SummarizerCard
 from finetune.models.generation import DEFAULTS
 from finetune.models.restoring import attach_adapter, find_base, restored_quantization
 from finetune.models.summarizer.summarizer import MERGED
@@ -26,10 +26,10 @@ def merge(checkpoint: Path, folder: Path) -> Path:
     Merging into the NF4 weights would round the adapter away, and the unquantised base is not the one that was
     trained on. So the weights are what NF4 stands for, in float32, and the adapter is added to those.
     """
-    card = load_card(checkpoint)
+    card = SummarizerCard.read(checkpoint)
     source, revision = find_base(card, None)
     base = load_encoder_decoder(source, revision, restored_quantization(card, None, recorded_dtype(card)))
-    if card["quantization"]:
+    if card.quantization:
         base = base.dequantize().float()
     merged = attach_adapter(base, checkpoint, source).merge_and_unload()
     merged.save_pretrained(folder)
@@ -37,14 +37,14 @@ def merge(checkpoint: Path, folder: Path) -> Path:
     return folder
 
 
-def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter", model_id: str | None = None) -> str:
+def log_summarizer(run: Run, checkpoint: Path, name: str, form: str = "adapter") -> str:
     """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
 
     Args:
-        mode: `adapter`, with a reference to the base, or `merged`: one plain model that needs no base.
+        form: `adapter`, with a reference to the base, or `merged`: one plain model that needs no base.
     """
-    card = load_card(checkpoint)
-    parameters = DEFAULTS | card["generation"] | {"batch_size": 16}
+    card = SummarizerCard.read(checkpoint)
+    parameters = DEFAULTS | card.generation | {"batch_size": 16}
     signature = ModelSignature(
         # Of any type: see `log_classifier`.
         Schema([ColSpec(AnyType(), "article")]),
@@ -58,7 +58,7 @@ def log_summarizer(run: Run, checkpoint: Path, name: str, mode: str = "adapter",
             name,
             "summarizer/served.py",
             signature,
-            pd.DataFrame({"article": [card["sample"][0]["article"]]}),
+            pd.DataFrame({"article": [card.sample[0]["article"]]}),
             requirements(("datasets", "nupunkt", "beautifulsoup4")),
-            {MERGED: merge(checkpoint, Path(scratch) / MERGED)} if mode == "merged" else None,
+            {MERGED: merge(checkpoint, Path(scratch) / MERGED)} if form == MERGED else None,
         )

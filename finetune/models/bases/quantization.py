@@ -6,6 +6,7 @@ import time
 from functools import cache
 
 from finetune import InputError
+from finetune.models.card import Card
 
 import bitsandbytes as bnb
 import torch
@@ -113,19 +114,12 @@ def warn_if_slow(dtype: torch.dtype) -> None:
         logger.warning(f"this CPU takes {slower:.1f} times as long for a product in bfloat16 as for one in float32.")
 
 
-def recorded_dtype(card: dict) -> torch.dtype:
-    """Return the type that the model of a card was trained in.
-
-    Cards from before it stood there name it for 4-bit layers; a decoder was in bfloat16 wherever it was trained.
-    """
-    if "compute_dtype" in card:
-        return DTYPES[card["compute_dtype"]]
-    if card["task"] == "text-to-sql":
-        return torch.bfloat16
-    return getattr(torch, (card["quantization"] or {}).get("bnb_4bit_compute_dtype", "float32"))
+def recorded_dtype(card: Card) -> torch.dtype:
+    """Return the type that the model of a card was trained in."""
+    return DTYPES[card.trained_in]
 
 
-def prediction_dtype(card: dict, requested: str) -> torch.dtype:
+def prediction_dtype(card: Card, requested: str) -> torch.dtype:
     """Return the type to predict in with the model of a card; say so where it is not the one of its training.
 
     Args:
@@ -135,7 +129,7 @@ def prediction_dtype(card: dict, requested: str) -> torch.dtype:
         InputError: for a type that cannot work here.
     """
     trained = recorded_dtype(card)
-    dtype = trained if requested == "recorded" else choose_compute_dtype(requested, KINDS[card["task"]])
+    dtype = trained if requested == "recorded" else choose_compute_dtype(requested, KINDS[card.task])
     if requested != "auto":
         warn_if_slow(dtype)
     if dtype != trained:

@@ -1,20 +1,20 @@
-"""Trained classifiers: one written into its run as an MLflow model, and read back from a URI."""
+"""Trained classifiers: texts to labels with scores."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from finetune import InputError
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import load_card
+from finetune.models.card import Card, ClassifierCard
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.onnx_model import FILE, OnnxModel
 from finetune.models.classifier.scoring import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
 from finetune.models.parameters import check_parameters
-from finetune.models.restoring import attach_adapter, find_base, restored_quantization
+from finetune.models.restoring import AS_TRAINED, Loading, attach_adapter, find_base, recorded, restored_quantization
 
 import numpy as np
 
@@ -30,22 +30,66 @@ class Classifier:
 
     model: Any
     tokenizer: Any
-    card: dict
+    card: ClassifierCard
+
+    columns: ClassVar[tuple[str, ...]] = ("text",)
+    parameters: ClassVar[dict] = {"threshold": None}
+    forms: ClassVar[tuple[str, ...]] = ("adapter", FILE)
+    checked_by: ClassVar[str] = "scores"
+    by_epoch: ClassVar[bool] = True
+
+    @classmethod
+    def load(cls, folder: Path, loading: Loading = AS_TRAINED, card: Card | None = None) -> "Classifier":
+        """Return the classifier of a folder, as `SqlWriter.load` does; what is not quantised computes in float32."""
+        card = card or ClassifierCard.read(folder)
+        assert isinstance(card, ClassifierCard)  # `kind_of` has asked.
+        card = recorded(card, loading)
+        tokenizer = load_tokenizer(str(folder), kind="encoder")
+        if (folder / FILE).is_file():
+            if loading.compute_dtype in DTYPES:
+                asked = f"--compute-dtype {loading.compute_dtype}"
+                raise InputError(f"{asked}: an ONNX model is in float32; leave the flag out.")
+            return cls(OnnxModel(folder / FILE), tokenizer, card)
+        source, revision = find_base(card, loading.base_model)
+        if loading.precision == "bf16":
+            raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")
+        computed = prediction_dtype(card, loading.compute_dtype)
+        encoder = load_encoder(source, revision, restored_quantization(card, loading.precision, computed))
+        fit_to_vocabulary(tokenizer, encoder.config, str(folder))
+        model = attach_adapter(EncoderClassifier(encoder, card.labels.outputs, card.pooling), folder, source)
+        return cls(model.eval(), tokenizer, card)
 
     @property
     def labels(self) -> Labels:
         """The task and its names."""
-        return Labels(self.card["labels"]["task"], tuple(self.card["labels"]["names"]))
+        return self.card.labels
 
-    def encode(self, texts: list[str]) -> Encoded:
-        """Return the texts as pieces, cut or windowed as in training."""
-        return encode_texts(self.tokenizer, texts, self.card["max_length"], self.card["long_texts"] == "window")
+    def encode(self, rows: list[dict]) -> Encoded:
+        """Return the texts of rows as pieces, cut or windowed as in training."""
+        texts = [row["text"] for row in rows]
+        return encode_texts(self.tokenizer, texts, self.card.max_length, self.card.long_texts == "window")
 
     def score(self, texts: list[str] | Encoded, batch_size: int = 32) -> np.ndarray:
         """Return probabilities, shape (texts, outputs)."""
-        encoded = texts if isinstance(texts, Encoded) else self.encode(texts)
+        encoded = texts if isinstance(texts, Encoded) else self.encode([{"text": text} for text in texts])
         logits = compute_logits(self.model, self.tokenizer, encoded.pieces, batch_size)
         return to_scores(join_pieces(logits, encoded.owners, self.labels), self.labels)
+
+    def answer(self, encoded: Encoded, batch_size: int = 32, threshold: float | None = None) -> list[dict]:
+        """Return for each text {"labels": names, "scores": {name: score}}; see `decide`."""
+        scores = self.score(encoded, batch_size)
+        return self.name(scores, self.decide(scores, threshold))
+
+    def line(self, answer: dict) -> str:
+        """Return the labels with their scores in one line."""
+        scores = answer["scores"]
+        shown = [f"{name} {scores[name]:.2f}" if name in scores else name for name in answer["labels"]]
+        return ", ".join(shown) or "none"
+
+    def finds(self, answer: dict) -> bool:
+        """Say whether a text has a label; of two that exclude each other, the second."""
+        labels = self.labels
+        return labels.names[1] in answer["labels"] if labels.task == "binary" else bool(answer["labels"])
 
     def decide(self, scores: np.ndarray, threshold: float | None = None) -> np.ndarray:
         """Return 0 and 1 for each score, by the stored thresholds or by one for all labels.
@@ -54,7 +98,7 @@ class Classifier:
             InputError: for a threshold outside of [0, 1], or where classes exclude each other.
         """
         check_threshold(self.card, threshold)
-        thresholds = self.card["thresholds"] if threshold is None else [threshold] * self.labels.outputs
+        thresholds = self.card.thresholds if threshold is None else [threshold] * self.labels.outputs
         return decide(scores, self.labels, thresholds)
 
     def name(self, scores: np.ndarray, decided: np.ndarray) -> list[dict]:
@@ -70,41 +114,10 @@ class Classifier:
         return found
 
 
-def check_threshold(card: dict, threshold: float | None) -> None:
+def check_threshold(card: ClassifierCard, threshold: float | None) -> None:
     """Raise InputError for a threshold outside of [0, 1], or where the model's classes exclude each other."""
-    if threshold is not None and card["labels"]["task"] == "multiclass":
+    if threshold is not None and card.labels.task == "multiclass":
         raise InputError("threshold: this model chooses the best of several classes; it has no threshold.")
-    if threshold is None and card["labels"]["task"] != "multiclass" and card["thresholds"] is None:
+    if threshold is None and card.labels.task != "multiclass" and card.thresholds is None:
         raise InputError("this checkpoint was saved before its first evaluation: it has no thresholds; give one.")
     check_parameters({} if threshold is None else {"threshold": threshold}, {"threshold": None})
-
-
-def load_classifier(
-    checkpoint: Path, base_model: str | None = None, precision: str | None = None, compute_dtype: str = "recorded"
-) -> Classifier:
-    """Return the classifier of a checkpoint's folder, its base restored as it was trained.
-
-    Args:
-        base_model: folder or Hub id in place of the recorded base.
-        precision: `fp32` for an unquantised base.
-        compute_dtype: one of `PREDICTION_DTYPES`: of the 4-bit layers; what is not quantised is in float32.
-
-    Raises:
-        InputError: when the base is gone or is not the one the adapter was trained on.
-    """
-    card = load_card(checkpoint)
-    tokenizer = load_tokenizer(str(checkpoint), kind="encoder")
-    if (checkpoint / FILE).is_file():
-        if compute_dtype in DTYPES:
-            raise InputError(f"--compute-dtype {compute_dtype}: an ONNX model is in float32; leave the flag out.")
-        return Classifier(OnnxModel(checkpoint / FILE), tokenizer, card)
-    source, revision = find_base(card, base_model)
-    if precision == "bf16":
-        raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")
-    quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
-    encoder = load_encoder(source, revision, quantization)
-    fit_to_vocabulary(tokenizer, encoder.config, str(checkpoint))
-    labels = card["labels"]
-    outputs = Labels(labels["task"], tuple(labels["names"])).outputs
-    model = attach_adapter(EncoderClassifier(encoder, outputs, card["pooling"]), checkpoint, source)
-    return Classifier(model.eval(), tokenizer, card)

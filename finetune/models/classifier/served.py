@@ -1,10 +1,8 @@
 """The code of a logged classifier: `mlflow.pyfunc.load_model("runs:/<id>/model").predict("...")` runs this."""
 
-from pathlib import Path
-
 from finetune import InputError
-from finetune.models.classifier.classifier import check_threshold, load_classifier
-from finetune.models.serving import check_width, known_parameters, refusals, refuse_no_texts
+from finetune.models.classifier.classifier import Classifier, check_threshold
+from finetune.models.serving import check_width, known_parameters, refusals, refuse_no_texts, restore
 
 import mlflow
 import pandas as pd
@@ -19,15 +17,7 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context) -> None:
         """Restore base, adapter, head and tokenizer."""
-        config = context.model_config or {}
-        folder = Path(context.artifacts["checkpoint"])
-        with refusals():
-            self.classifier = load_classifier(
-                folder,
-                config.get("base_model"),
-                config.get("precision"),
-                compute_dtype=config.get("compute_dtype") or "recorded",
-            )
+        self.classifier = restore(Classifier, context)
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row a text: `labels`, a list of names, and `scores`, a score by name.
@@ -43,9 +33,8 @@ class ServedClassifier(mlflow.pyfunc.PythonModel):
             check_threshold(self.classifier.card, parameters.get("threshold"))
             if not texts:
                 return pd.DataFrame({"labels": [], "scores": []})
-            scores = self.classifier.score(texts, parameters.get("batch_size", 32))
-            decided = self.classifier.decide(scores, parameters.get("threshold"))
-        return pd.DataFrame(self.classifier.name(scores, decided))
+            found = self.classifier.answer(self.classifier.encode([{"text": text} for text in texts]), **parameters)
+        return pd.DataFrame(found)
 
 
 def _texts(model_input: pd.DataFrame) -> list[str]:

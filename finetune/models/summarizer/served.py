@@ -1,9 +1,7 @@
 """The code of a logged summarizer: `mlflow.pyfunc.load_model("runs:/<id>/model").predict(table)` runs this."""
 
-from pathlib import Path
-
-from finetune.models.serving import known_parameters, refusals, refuse_no_texts
-from finetune.models.summarizer.summarizer import load_summarizer
+from finetune.models.serving import known_parameters, refusals, refuse_no_texts, restore
+from finetune.models.summarizer.summarizer import Summarizer
 
 import mlflow
 import pandas as pd
@@ -18,15 +16,7 @@ class ServedSummarizer(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context) -> None:
         """Restore base, adapter and tokenizer."""
-        config = context.model_config or {}
-        folder = Path(context.artifacts["checkpoint"])
-        with refusals():
-            self.summarizer = load_summarizer(
-                folder,
-                config.get("base_model"),
-                config.get("precision"),
-                compute_dtype=config.get("compute_dtype") or "recorded",
-            )
+        self.summarizer = restore(Summarizer, context)
 
     def predict(self, context, model_input: pd.DataFrame, params: dict | None = None) -> pd.DataFrame:
         """Return one row an article, with its `summary`.

@@ -1,17 +1,17 @@
-"""Trained summarizers: one written into its run as an MLflow model, and read back from a URI."""
+"""Trained summarizers: articles to summaries."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from finetune import InputError
 from finetune.models.bases.loading import load_encoder_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import load_card
-from finetune.models.generation import Generation, generate_all
+from finetune.models.card import Card, SummarizerCard
+from finetune.models.generation import DEFAULTS, Generation, generate_all
 from finetune.models.prompts import Prompt
-from finetune.models.restoring import attach_adapter, find_base, restored_quantization
+from finetune.models.restoring import AS_TRAINED, Loading, attach_adapter, find_base, recorded, restored_quantization
 from finetune.models.summarizer.articles import Articles, encode_articles
 
 MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
@@ -28,12 +28,38 @@ class Summarizer:
 
     model: Any
     tokenizer: Any
-    card: dict
+    card: SummarizerCard
 
-    def encode(self, articles: list[str]) -> Articles:
-        """Return the articles as pieces, cut or windowed as in training."""
-        window = self.card["long_texts"] == "window"
-        return encode_articles(self.tokenizer, Prompt(self.card["prompt"]), articles, self.card["max_length"], window)
+    columns: ClassVar[tuple[str, ...]] = ("article",)
+    parameters: ClassVar[dict] = DEFAULTS
+    forms: ClassVar[tuple[str, ...]] = ("adapter", MERGED)
+    checked_by: ClassVar[str] = "token_ids"
+    by_epoch: ClassVar[bool] = False
+
+    @classmethod
+    def load(cls, folder: Path, loading: Loading = AS_TRAINED, card: Card | None = None) -> "Summarizer":
+        """Return the summarizer of a folder, as `SqlWriter.load` does; what is not quantised computes in float32."""
+        card = card or SummarizerCard.read(folder)
+        assert isinstance(card, SummarizerCard)  # `kind_of` has asked.
+        card = recorded(card, loading)
+        if loading.precision == "bf16":
+            raise InputError("--precision bf16: a summarizer's base is nf4 or fp32.")
+        tokenizer, merged = load_tokenizer(str(folder), kind="encoder-decoder"), folder / MERGED
+        if merged.is_dir():
+            refuse_base(loading)
+            return cls(load_encoder_decoder(str(merged), None, None).eval(), tokenizer, card)
+        source, revision = find_base(card, loading.base_model)
+        computed = prediction_dtype(card, loading.compute_dtype)
+        model = load_encoder_decoder(source, revision, restored_quantization(card, loading.precision, computed))
+        fit_to_vocabulary(tokenizer, model.config, str(folder))
+        if loading.with_adapter:
+            model = attach_adapter(model, folder, source)
+        return cls(model.eval(), tokenizer, card)
+
+    def encode(self, rows: list[dict]) -> Articles:
+        """Return the articles of rows as pieces, cut or windowed as in training."""
+        articles, window = [row["article"] for row in rows], self.card.long_texts == "window"
+        return encode_articles(self.tokenizer, Prompt(self.card.prompt), articles, self.card.max_length, window)
 
     def summarize(self, articles: list[str] | Articles, batch_size: int = 16, **parameters) -> list[Generation]:
         """Return a summary for each article, its tokens those of its pieces one after the other.
@@ -41,8 +67,8 @@ class Summarizer:
         Args:
             parameters: of generation, over the card's.
         """
-        encoded = articles if isinstance(articles, Articles) else self.encode(articles)
-        parameters = self.card["generation"] | parameters
+        encoded = articles if isinstance(articles, Articles) else self.encode([{"article": text} for text in articles])
+        parameters = self.card.generation | parameters
         pieces = generate_all(self.model, self.tokenizer, encoded.prompts, batch_size=batch_size, **parameters)
         found: dict[int, list[Generation]] = {}
         for owner, piece in zip(encoded.owners, pieces, strict=True):
@@ -56,40 +82,20 @@ class Summarizer:
             for own in found.values()
         ]
 
+    def answer(self, encoded: Articles, batch_size: int = 16, **parameters) -> list[dict]:
+        """Return for each article {"summary": text, "ended": whether the model ended it itself, "token_ids": ids}."""
+        written = self.summarize(encoded, batch_size, **parameters)
+        return [{"summary": one.text, "ended": one.ended, "token_ids": one.token_ids} for one in written]
 
-def load_summarizer(
-    folder: Path,
-    base_model: str | None = None,
-    precision: str | None = None,
-    with_adapter: bool = True,
-    compute_dtype: str = "recorded",
-) -> Summarizer:
-    """Return the summarizer of a checkpoint's folder, its base restored as it was trained.
+    def line(self, answer: dict) -> str:
+        """Return the summary in one line."""
+        return " ".join(answer["summary"].split())
 
-    Args:
-        base_model: folder or Hub id in place of the recorded base.
-        precision: `fp32` for an unquantised base.
-        compute_dtype: one of `PREDICTION_DTYPES`: of the 4-bit layers; what is not quantised is in float32.
 
-    Raises:
-        InputError: when the base is gone or is not the one the adapter was trained on.
-    """
-    card = load_card(folder)
-    if precision == "bf16":
-        raise InputError("--precision bf16: a summarizer's base is nf4 or fp32.")
-    tokenizer = load_tokenizer(str(folder), kind="encoder-decoder")
-    merged = folder / MERGED
-    if merged.is_dir():
-        if base_model or precision or not with_adapter or compute_dtype in DTYPES:
-            raise InputError(
-                "a merged model is in float32 and has no base; leave out --base-model, --precision, --compute-dtype and"
-                " --no-adapter."
-            )
-        return Summarizer(load_encoder_decoder(str(merged), None, None).eval(), tokenizer, card)
-    source, revision = find_base(card, base_model)
-    quantization = restored_quantization(card, precision, prediction_dtype(card, compute_dtype))
-    model = load_encoder_decoder(source, revision, quantization)
-    fit_to_vocabulary(tokenizer, model.config, str(folder))
-    if with_adapter:
-        model = attach_adapter(model, folder, source)
-    return Summarizer(model.eval(), tokenizer, card)
+def refuse_base(loading: Loading) -> None:
+    """Raise InputError for what a merged model cannot do: it has no base and no adapter."""
+    if loading.base_model or loading.precision or not loading.with_adapter or loading.compute_dtype in DTYPES:
+        raise InputError(
+            "a merged model is in float32 and has no base; leave out --base-model, --precision, --compute-dtype and"
+            " --no-adapter."
+        )

@@ -2,17 +2,18 @@
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from finetune import PACKAGE
 from finetune.logged_models.checkpoint_files import step_of
 from finetune.logged_models.entries import logged_models
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
-from finetune.models.card import CARD, load_card
+from finetune.models.card import CARD, Card
 from finetune.models.files.inside import delete_numbered
+from finetune.models.files.replacing import replace_file
 from finetune.runs import stores, trackers
 from finetune.runs.sending import uploads
 from finetune.runs.sending.spool import OFFLINE_TAG, place_of, read_header
@@ -73,7 +74,7 @@ class Delivery:
         tags = header["tags"] | {OFFLINE_TAG: header["offline_id"]}
         run = found[0] if found else self.client.create_run(experiment, header["start_time"], tags)
         header["run_id"] = self.run_id = run.info.run_id
-        replace(self._header, json.dumps(header))
+        replace_file(self._header, json.dumps(header))
         logger.info(f"{header['offline_id']} is run {self.run_id} in MLflow.")
 
     def try_to_end(self, status: str) -> None:
@@ -156,9 +157,9 @@ class Delivery:
         folder = place_of(entry, self.spool)
         if not (folder / CARD).is_file():
             return
-        card = load_card(folder)
-        if card.get("run_id") != self.run_id:  # Trained offline.
-            replace(folder / CARD, json.dumps(card | {"run_id": self.run_id}, indent=2))
+        card = Card.read(folder)
+        if card.run_id != self.run_id:  # Trained offline.
+            replace(card, run_id=self.run_id).write(folder)
         step = step_of(folder)
         keep, start, cost = self.keep or entry["keep"], time.perf_counter(), []
         # One that the Trainer has deleted meanwhile would be deleted here again.
@@ -188,7 +189,7 @@ class Delivery:
                 model_id = model.model_id
             elif model.name == folder.name:
                 self.client.delete_logged_model(model.model_id)  # Cut off while it was logged.
-        model_id = model_id or log_checkpoint(run, folder, folder.name, self.skeleton)
+        model_id = model_id or log_checkpoint(run, folder, folder.name, skeleton=self.skeleton)
         loss = self._losses.get(step)
         if loss and step not in (self._points or {}).get("validation_loss", {}):
             link_scores(run, folder, model_id, loss, dataset)
@@ -222,15 +223,6 @@ def find_experiment(name: str) -> str:
         raise
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file at once, by another name: hard links of the old one keep what they have."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)  # A link would be followed.
-    with new.open("x", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(new, path)
-
-
 def link_scores(run: Run, folder: Path, model_id: str, loss: Metric, dataset: Sequence[str]) -> None:
     """Log what a checkpoint scored on its validation rows, linked to its model and to these rows.
 
@@ -241,7 +233,7 @@ def link_scores(run: Run, folder: Path, model_id: str, loss: Metric, dataset: Se
         loss: the run's `eval_loss` at the checkpoint's step.
         dataset: name and digest of the rows.
     """
-    found = {"loss": loss.value} | load_card(folder).get("metrics", {})
+    found = {"loss": loss.value} | Card.read(folder).metrics
     values = [
         Metric(f"validation_{name}", value, loss.timestamp, loss.step, model_id, *dataset, run.info.run_id)
         for name, value in found.items()

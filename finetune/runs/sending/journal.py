@@ -18,8 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from finetune import InputError
 from finetune.models.files.inside import refuse_links
+from finetune.models.files.replacing import replace_file
 from finetune.runs.sending import spool
-from finetune.runs.sending.delivery import Delivery, is_reachable, replace
+from finetune.runs.sending.delivery import Delivery, is_reachable
 from finetune.runs.sending.spool import FILES, HEADER, LINES, REJECTED, SENT, SPOOL, read_entries
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Journal:
         refuse_links(self.spool)
         path = self.spool / HEADER
         if header is not None and not path.exists():
-            replace(path, json.dumps(header))
+            replace_file(path, json.dumps(header))
         self.delivery = Delivery(self.spool, path)
         self.sent = spool.read_count(self.spool / SENT)
         # By number, not by line: a line may be missing where the disk was full.
