@@ -186,8 +186,10 @@ def main(arguments: list[str] | None = None) -> None:
         data_collator=collator,
         processing_class=tokenizer,
         compute_loss_func=weighting.loss,
+        validation=splits["validation"],
+        labels=labels,
+        card=card,
     )
-    trainer.validation, trainer.labels, trainer.card = splits["validation"], labels, card
     if flags.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
     plan = preflight(trainer, flags)
@@ -242,14 +244,17 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
 class ClassifierTrainer(Trainer):
     """Trainer that evaluates as the logged model predicts: whole texts, one score over the whole split.
 
-    Set `validation`, `labels` and `card` before training; the thresholds that an evaluation chooses are put
-    into the card, which travels in the checkpoint that follows.
+    Args:
+        validation: rows with their `labels`, in place of the Trainer's `eval_dataset`.
+        card: gets the thresholds that an evaluation chooses; it travels in the checkpoint that follows.
+        others: of the Trainer.
     """
 
-    validation: LabelledTexts
-    labels: Labels
-    card: dict
     control: TrainerControl
+
+    def __init__(self, *args, validation: LabelledTexts, labels: Labels, card: dict, **others):
+        super().__init__(*args, **others)
+        self.validation, self.labels, self.card = validation, labels, card
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Return `eval_loss` and the task's metrics, with thresholds that were not chosen on the rows they decide."""

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -191,9 +192,10 @@ def main(arguments: list[str] | None = None) -> None:
         eval_dataset=splits["validation"].dataset.sort("length"),
         data_collator=collator,
         processing_class=tokenizer,
+        prompt=prompt,
+        score_rows=splits["validation"].rows[: flags.score_rows],
+        dialect=flags.dialect,
     )
-    trainer.prompt, trainer.score_rows = prompt, splits["validation"].rows[: flags.score_rows]
-    trainer.dialect = flags.dialect
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
     if flags.preflight_only:
@@ -217,12 +219,19 @@ class SqlTrainer(Trainer):
     """Trainer that takes the packs of a batch one after the other, and can select by answering held-out questions.
 
     With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
-    over the processes. Set `prompt`, `score_rows` and their `dialect` before training.
+    over the processes.
+
+    Args:
+        prompt: of the questions in `score_rows`, whose SQL is of `dialect`; by default the one in prompts/.
+        others: of the Trainer.
     """
 
-    prompt: Prompt
-    dialect: str
-    score_rows: list[dict]
+    def __init__(
+        self, *args, prompt: Prompt | None = None, score_rows: Sequence[dict] = (), dialect: str = "sqlite", **others
+    ):
+        super().__init__(*args, **others)
+        self.prompt = prompt or Prompt.load("text_to_sql")
+        self.score_rows, self.dialect = list(score_rows), dialect
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Return the loss of a batch, with its gradients: of its packs one after the other, where it has packs."""

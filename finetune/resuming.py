@@ -38,6 +38,7 @@ from finetune.training.flags.recorded_flags import (
 )
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.trainer_flags import given_names
+from finetune.training.library_gaps import save_checkpoint
 from finetune.training.mixed_precision import settle_precision
 from finetune.training.progress import ProgressCallback, set_random_state
 from finetune.training.training_line import LineCallback
@@ -381,5 +382,4 @@ def _save_unevaluated(origin: Origin) -> None:
         raise KeyboardInterrupt
     set_random_state(progress.random_state)
     progress.pending_evaluation = progress.stopped = progress.cut_off = True
-    trainer._save_checkpoint(trainer.model, trial=None)
-    trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+    save_checkpoint(trainer)

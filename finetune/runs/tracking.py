@@ -21,6 +21,7 @@ from finetune.runs.sending import delivery, journal
 
 import mlflow
 import pandas as pd
+from mlflow import entities
 from mlflow.data.dataset import Dataset
 from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
 from mlflow.entities import DatasetInput, InputTag, Run
@@ -150,6 +151,7 @@ def log_dataset(
         name=name,
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
+    entity = entities.Dataset(**dataset.to_dict())
     if running := journal.active_journal(run_id):
         known = running.known_digests.get(name, dataset.digest)
         if known != dataset.digest:
@@ -158,11 +160,11 @@ def log_dataset(
                 f" (digest {known}, now {dataset.digest}); give the same data with --dataset."
             )
         running.digests[name] = dataset.digest
-        running.write("input", dataset=dataset._to_mlflow_entity().to_dictionary(), context=context)
+        running.write("input", dataset=entity.to_dictionary(), context=context)
         return dataset
     # By the client: fluent logging would reopen a finished run and change its status.
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
-    mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+    mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(entity, tags)])
     return dataset
 
 

@@ -136,13 +136,17 @@ class SharedTrainingArguments:
         4-bit models: losses and gradients come out as many times too large.
         """
         super().__post_init__()  # type: ignore[misc]  # of TrainingArguments, which stands behind this class
-        count = self.n_gpu  # type: ignore[attr-defined]  # of TrainingArguments, too
+        count = super().n_gpu  # type: ignore[misc]  # of TrainingArguments, too
         if count > 1:
             logger.warning(
                 f"{count} GPUs are here, and one is used. For all of them: accelerate launch --config_file"
                 f" configs/accelerate/ddp.yaml --num_processes {count} {shlex.join(redact_arguments(sys.argv))}"
             )
-            self._n_gpu = 1
+
+    @property
+    def n_gpu(self) -> int:
+        """Return the number of GPUs of this process: one, or none."""
+        return min(1, super().n_gpu)  # type: ignore[misc]  # of TrainingArguments
 
 
 def problems(flags, args, least: Mapping[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
