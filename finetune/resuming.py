@@ -64,6 +64,7 @@ class Origin:
         arguments: that the run was started with.
         settings: all that they and the defaults say, before the script fills in what depends on the data.
         run: to go on with, or None.
+        config: the file of --config, without secrets, or None.
         drift: settings that are not what they were, by name.
         moved: from the folder that its checkpoints were in, where that is no longer here.
         last_point: of the loss that the run has.
@@ -76,6 +77,7 @@ class Origin:
     arguments: list[str]
     settings: dict
     run: Run | None = None
+    config: str | None = None
     drift: dict[str, str] = field(default_factory=dict)
     moved: str | None = None
     last_point: Metric | None = None
@@ -90,6 +92,7 @@ class Origin:
 def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str) -> tuple:
     """Return (flags, training arguments, origin).
 
+    The flags of the file of `--config` count as given on the command line.
     With `--resume RUN`, or `--resume last`, the flags are those that the run was started with; others may be given
     beside it where they do not change what is trained.
 
@@ -100,6 +103,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         InputError: no such run, one that is finished, or flags that would change what is trained.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    arguments, config = parser.expand(arguments)
     flags, args = parser.parse(arguments)
     environment.check_environment()
     environment.check_name("--run-name", args.run_name)
@@ -109,7 +113,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if flags.resume is None:
         settle_precision(flags, args, task)
         empty, tags = environment.place(flags, "experiment" in given_names(arguments))
-        return flags, args, Origin(absolute(arguments), settings_of(flags, args), empty=empty, tags=tags)
+        settings = settings_of(flags, args)
+        return flags, args, Origin(absolute(arguments), settings, config=config, empty=empty, tags=tags)
     tracking.connect()
     run = _find_last(flags, arguments, task) if is_last(flags.resume) else tracking.find_run(flags.resume)
     environment.check_resumed(run.info.run_id)
@@ -140,7 +145,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
-    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last, tags=tags)
+    return flags, args, Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags)
 
 
 def _find_last(flags, arguments: list[str], task: str) -> Run:
@@ -272,6 +277,8 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
+    if origin.config:
+        tracking.log_text(origin.config, "config.yaml")
     running = journal.active_journal()
     assert running is not None  # training_run has opened it.
     running.wait(10 if origin.online else 0, hurried=True)
@@ -336,6 +343,8 @@ def _note_resume(args: TrainingArguments, origin: Origin) -> None:
     if origin.run is None:
         return
     tracking.set_tag(FOLDER_TAG, args.output_dir)
+    if origin.config:  # The one that the run began with stays beside it.
+        tracking.log_text(origin.config, f"config-{screen.STARTED:%Y-%m-%dT%H-%M-%SZ}.yaml")
     for name, change in origin.drift.items():
         tracking.set_tag(f"param_drift.{name}", change)
     for name, value in origin.tags.items():

@@ -3,14 +3,16 @@
 import dataclasses
 import inspect
 import sys
-from argparse import SUPPRESS, ArgumentDefaultsHelpFormatter
+from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter
 from collections.abc import Sequence
 
-from finetune import InputError, screen
-from finetune.console import print_result
+from finetune import InputError, completion, config_file, screen
+from finetune.console import PrintCompletion, print_result
 from finetune.training.flags import trainer_flags
 
 from transformers import HfArgumentParser
+
+HELPS = {"-h", "--help", "--help-all"}
 
 
 class ScriptParser(HfArgumentParser):
@@ -37,7 +39,20 @@ class ScriptParser(HfArgumentParser):
         names.sort(key=lambda name: name not in inspect.get_annotations(own))
         self.shown = [*names, *shown, "help", "help_all"]
         self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")
+        self.add_argument(config_file.FLAG, metavar="FILE", default=SUPPRESS, help=config_file.HELP)
+        self.add_argument(completion.FLAG, action=PrintCompletion, help=completion.HELP)
         self.add_argument("--help-all", action="store_true", default=SUPPRESS, help="show every flag and exit")
+
+    @property
+    def actions(self) -> list[Action]:
+        """Return all flags."""
+        return self._actions
+
+    def expand(self, arguments: list[str]) -> tuple[list[str], str | None]:
+        """Return arguments with the flags of the file of --config in its place, and its text without secrets."""
+        if HELPS & set(arguments):
+            return arguments, None
+        return config_file.expand(arguments, self.actions, trainer_flags.OBJECTS + trainer_flags.OBJECTS_OR_FILES)
 
     def parse(self, arguments: list[str] | None, kept: Sequence[str] = ()) -> tuple:
         """Return one instance of each dataclass; the last has what cannot be of its flags in `refused`.
@@ -50,9 +65,10 @@ class ScriptParser(HfArgumentParser):
             SystemExit: after printing a help text.
         """
         arguments = sys.argv[1:] if arguments is None else arguments
-        if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
+        if HELPS & set(arguments):
             print_result(self.format_help() if "--help-all" in arguments else self.format_own_help())
             raise SystemExit(0)
+        arguments, _ = self.expand(arguments)
         namespace, unknown = self.parse_known_args([*arguments, *kept])
         if unknown:
             raise InputError(f"unknown flag {unknown[0]}; --help lists the flags, --help-all also the Trainer's.")
