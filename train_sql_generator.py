@@ -37,7 +37,13 @@ from finetune.training.adapters import add_adapter, init_adapter, init_settings,
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems
+from finetune.training.flags.shared_flags import (
+    ON_GPU,
+    SharedFlags,
+    SharedTrainingArguments,
+    problems,
+    with_groups,
+)
 from metrics.sql_execution.sql_execution import summarize
 
 import torch
@@ -61,16 +67,13 @@ class Flags(SharedFlags):
         default="b-mc2/sql-create-context",
         metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
     )
-    experiment: str = field(default="sql-generator", metadata={"help": "MLflow experiment of the run"})
+    experiment: str = "sql-generator"
     max_length: int = field(
         default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
     )
-    lora_r: int = field(default=32, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=64, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
-    # The reference recipe's 0.05-0.1 buys nothing in one epoch and cost 27 % of a CPU step.
-    lora_dropout: float = field(
-        default=0.0, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
-    )
+    lora_r: int = 32
+    lora_alpha: int = 64
+    lora_dropout: float = 0.0  # The reference recipe's 0.05-0.1 buys nothing in one epoch and cost 27 % of a CPU step.
     # Not lm_head as in the reference recipe: it makes PEFT save the embeddings, at 1.4x the cost of a step.
     target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"],
@@ -114,6 +117,11 @@ class Flags(SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    groups = with_groups(
+        data=("max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks", "distractor_columns"),
+        training=("packing", "max_tokens_per_batch"),
+        run=("score_rows",),
+    )
 
 
 @dataclass
@@ -145,7 +153,7 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, sample; print the run id."""
-    parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("max_steps", "output_dir", "seed"))
+    parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__)
     flags, args, origin = resuming.parse_resumable(parser, arguments, TEXT_TO_SQL)
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)

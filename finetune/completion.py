@@ -12,7 +12,7 @@ from finetune import InputError
 
 FLAG = "--print-completion"
 SHELLS = ("bash", "zsh", "tcsh")
-HELP = "print the completion of these flags for bash, zsh or tcsh"
+HELP = "completion of these flags: bash, zsh, tcsh"
 # bash completes by the first word, and that is python here.
 BASH = """
 _finetune_scripts() {

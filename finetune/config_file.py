@@ -17,7 +17,7 @@ from finetune.redaction import HIDDEN, is_secret_name, redact
 import yaml
 
 FLAG = "--config"
-HELP = "YAML file of flags, such as `lora-r: 16`; what the command line gives wins"
+HELP = "YAML file of flags; the command line wins"
 # A scalar of these tags is taken as it is written. Others would be made into something.
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")}
 MAX_BYTES, MAX_NODES = 2**20, 10_000

@@ -76,9 +76,9 @@ class Value:
 
     def _expected(self) -> str:
         kind = getattr(self.action.type, "__name__", "")
-        return EXPECTED.get(
-            kind, "true or false" if "bool" in kind else "a list" if self._takes_list() else "one value"
-        )
+        if "bool" in kind:
+            return "true or false"
+        return EXPECTED.get(kind, "a list" if self._takes_list() else "one value")
 
     def _refuse(self, given: str, expected: str) -> NoReturn:
         shown = HIDDEN if is_secret_name(self.key, weak=False) else given[:80]

@@ -23,6 +23,9 @@ _results, _is_closed = None, False
 class _Formatter(ArgumentDefaultsHelpFormatter):
     """Shows defaults that say something: not None, True or False, or an empty list."""
 
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28)
+
     def _get_help_string(self, action):
         is_telling = action.default and action.default is not True
         return super()._get_help_string(action) if is_telling else action.help

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from finetune.training.flags.recorded_flags import (
     without_resume,
 )
 from finetune.training.flags.script_parser import ScriptParser
+from finetune.training.flags.shared_flags import SharedFlags
 from finetune.training.flags.trainer_flags import given_names
 from finetune.training.library_gaps import save_checkpoint
 from finetune.training.mixed_precision import settle_precision
@@ -148,7 +149,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     return flags, args, Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags)
 
 
-def _find_last(flags, arguments: list[str], task: str) -> Run:
+def _find_last(flags: SharedFlags, arguments: list[str], task: str) -> Run:
     """Return the newest run of a task that has a checkpoint and more to do, of --experiment where that is given."""
 
     def fits(run: Run) -> bool:
@@ -168,7 +169,7 @@ def check_resumable(run: Run, task: str) -> None:
 
 
 @contextmanager
-def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str]:
+def training_run(flags: SharedFlags, args: TrainingArguments, origin: Origin) -> Iterator[str]:
     """Open the one run of a training, which the first process owns; yield its id on all processes.
 
     `args.output_dir` becomes the run's own folder, `origin.checkpoint` the newest complete checkpoint, which is
@@ -213,7 +214,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
         stopping.in_training(False)
 
 
-def attach(trainer: Trainer, card: dict, flags, origin: Origin) -> None:
+def attach(trainer: Trainer, card: dict, flags: SharedFlags, origin: Origin) -> None:
     """Give a trainer the callbacks of every training, in the order that they need.
 
     Args:
@@ -284,13 +285,14 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     running.wait(10 if origin.online else 0, hurried=True)
 
 
-def _name(flags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
+def _name(flags: SharedFlags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
     """Return the name of the run as a tag: --run-name, or task, base and rank with something of its own."""
     if args.run_name:
         return {MLFLOW_RUN_NAME: args.run_name}
     if origin.empty or MLFLOW_RUN_NAME in origin.tags:
         return {}
-    base, task = Path(flags.base_model), type(flags).experiment  # The default of --experiment names the task.
+    # The default of --experiment names the task.
+    base, task = Path(flags.base_model), next(f.default for f in fields(flags) if f.name == "experiment")
     base = base.resolve() if base.is_dir() else base
     return {MLFLOW_RUN_NAME: f"{task}-{base.name[:60]}-r{flags.lora_r}-{secrets.token_hex(2)}"}
 

@@ -1,6 +1,6 @@
 """What bitsandbytes 0.50 and transformers 5.23 have no argument for: attributes of their models, set here alone.
 
-Each of these has a test in tests/models/test_library_gaps.py, which fails when a release changes it or needs it no
+Each of these has a test in tests/models/test_model_gaps.py, which fails when a release changes it or needs it no
 more.
 """
 

@@ -1,11 +1,13 @@
 """Flags of predict.py that do not go together, or not with the task of the model."""
 
+from argparse import Namespace
+
 from finetune import InputError
 from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 from finetune.models.documents import SUFFIXES as DOCUMENTS
 
 
-def check_spark_flags(flags) -> None:
+def check_spark_flags(flags: Namespace) -> None:
     """Raise InputError for flags that do not go with --engine spark."""
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
@@ -44,7 +46,7 @@ TASK_FLAGS = {
 }
 
 
-def check_task_flags(flags, task: str) -> None:
+def check_task_flags(flags: Namespace, task: str) -> None:
     """Raise InputError for a flag that the model's task does not have."""
     foreign = [name for other, (_, names) in TASK_FLAGS.items() if other != task for name in names]
     foreign += ["text", "long_texts"] if task == TEXT_TO_SQL else []
@@ -66,7 +68,7 @@ def check_task_flags(flags, task: str) -> None:
         raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
 
 
-def check_database_flags(flags) -> None:
+def check_database_flags(flags: Namespace) -> None:
     """Raise InputError for flags of --database that do not go together."""
     if flags.database is None:
         names = ("tables", "execute", "interactive", "csv", "csv_safe", "trust_role")

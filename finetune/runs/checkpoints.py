@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import FOLDER_TAG, STATE, step_of
 from finetune.models.bases.configs import read_config
-from finetune.models.bases.loading import fingerprint
+from finetune.models.bases.loading import BaseFlags, fingerprint
 from finetune.models.bases.quantization import to_record
 from finetune.models.card import CARD, MEND, load_card
 from finetune.models.files.inside import inside, is_numbered
@@ -23,12 +23,8 @@ logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
 
 
-def start_card(task: str, flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
-    """Return what the card of every task has: enough to restore the base as it was trained.
-
-    Args:
-        flags: with `base_model`, `compute_dtype` and `max_length`.
-    """
+def start_card(task: str, flags: BaseFlags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict:
+    """Return what the card of every task has: enough to restore the base as it was trained."""
     is_folder = os.path.isdir(flags.base_model)
     return {
         "task": task,

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from finetune import PACKAGE, InputError, screen
 from finetune.logged_models.checkpoint_files import TASK_TAG
@@ -29,6 +30,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from peft import LoraConfig
 from transformers import TrainingArguments
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 logger = logging.getLogger(__name__)
 FOLDER = PACKAGE.parent
@@ -180,7 +184,7 @@ def log_metrics(
 
 
 def log_begin(
-    run_id: str, args: TrainingArguments, flags, lora: LoraConfig, card: dict, source: Rows,
+    run_id: str, args: TrainingArguments, flags: "DataclassInstance", lora: LoraConfig, card: dict, source: Rows,
     parts: dict[str, list[dict]], columns: tuple[str, ...], data: dict,
 ) -> dict[str, Dataset]:  # fmt: skip
     """Log what a training is made of: parameters, task, and the rows of each part as data sets; return these.

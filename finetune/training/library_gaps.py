@@ -1,6 +1,6 @@
 """What transformers 5.23 has no public way to: parts of its Trainer that are private, touched here and nowhere else.
 
-Each of these has a test in tests/training/test_library_gaps.py, which fails when a release changes it or needs it no
+Each of these has a test in tests/training/test_trainer_gaps.py, which fails when a release changes it or needs it no
 more.
 """
 

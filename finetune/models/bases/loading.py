@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import os
 from pathlib import Path
+from typing import Protocol
 
 from finetune import InputError
 from finetune.models.bases.attention import attention_for_packing
@@ -39,6 +40,15 @@ EXAMPLES = {
 }
 
 
+class BaseFlags(Protocol):
+    """What the flags of every training say of its base."""
+
+    base_model: str
+    base_revision: str | None
+    compute_dtype: str
+    max_length: int
+
+
 def load_config(base_model: str, revision: str | None = None, kind: str = "decoder") -> PretrainedConfig:
     """Return the configuration of a base model.
 
@@ -71,11 +81,10 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
     return config
 
 
-def open_base(flags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
+def open_base(flags: BaseFlags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
     """Return the commit and the tokenizer of the base that a training script was given.
 
     Args:
-        flags: with `base_model`, `base_revision` and `max_length`.
         kind: as for `load_config`.
 
     Raises:
