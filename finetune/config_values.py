@@ -49,9 +49,9 @@ class Value:
         return self.action.nargs == "+" or isinstance(self.action.default, list)
 
     def _option(self) -> str:
-        """Return the flag that the key means, as the parser spells it."""
-        name = self.key.removeprefix("--").replace("_", "-")
-        return next(option for option in self.action.option_strings if option.lstrip("-").replace("_", "-") == name)
+        """Return the flag that the key means, with dashes where the parser knows it so."""
+        option = "--" + self.key.removeprefix("--").replace("_", "-")
+        return option if option in self.action.option_strings else "--" + self.key.removeprefix("--")
 
     def _switch(self, node: yaml.Node) -> bool:
         text = node.value.lower() if isinstance(node, yaml.ScalarNode) else ""

@@ -28,7 +28,7 @@ class Doing(TrainerCallback):
 
     def __init__(self, **doing):
         for event, function in doing.items():
-            setattr(self, event, lambda args, state, control, function=function, **_: function(state))
+            setattr(self, event, lambda args, state, control, function=function, **_: [function(state)].clear())
 
 
 def make(folder, doing=None, **options) -> Trainer:
@@ -77,7 +77,7 @@ def test_a_training_at_its_end_takes_another_step(tmp_path, ends):
 @pytest.mark.parametrize("whole", [False, True])
 def test_an_evaluation_alone_neither_looks_for_the_best_nor_saves(tmp_path, whole):
     options = {"metric_for_best_model": "loss", "eval_strategy": "steps", "eval_steps": 100}
-    make(tmp_path, **options).train()
+    make(tmp_path).train()
     checkpoint, seen = tmp_path / "checkpoint-4", {}
     (checkpoint / "optimizer.pt").rename(tmp_path / "kept.pt")
 
