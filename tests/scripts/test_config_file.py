@@ -1,6 +1,7 @@
 """Flags from a file, in groups of --help, and completed by the shell."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -226,13 +227,22 @@ def test_the_file_is_logged_with_the_run_and_a_run_goes_on_with_another(file, tm
     assert begin("--resume", run_id, "--config", file("lora-r: 4"))[2] == run_id
 
 
+def test_the_file_in_the_docs_is_one(file):
+    page = (ROOT / "docs" / "text_to_sql.md").read_text(encoding="utf-8")
+    path = file(re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[1])
+    parser = ScriptParser(train_sql_generator.Flags, TRAINING[train_sql_generator], description="")
+    flags, args = parser.parse(["--config", path, "--max-steps", "1000"])
+    assert (flags.lora_r, flags.preflight, args.max_steps, args.refused) == (16, False, 1000, [])
+    assert args.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
+
+
 @each_training
 def test_every_flag_of_a_script_stands_in_one_group_with_what_it_means(script, capsys):
     names = [name for names in script.Flags.groups.values() for name in names]
     assert sorted(names) == sorted({field.name for field in dataclasses.fields(script.Flags)} | SHOWN)
     with pytest.raises(SystemExit):
         script.main(["--help"])
-    lines = capsys.readouterr().out.splitlines() + [""]
+    lines = [*capsys.readouterr().out.splitlines(), ""]
     places = [lines.index(f"{title}:") for title in script.Flags.groups]
     assert places == sorted(places)
     for name in names:
