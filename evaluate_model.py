@@ -150,35 +150,39 @@ def refuse_no_change(shares: list[float]) -> None:
 
 def parse(arguments: list[str] | None):
     """Return the flags, checked."""
-    parser = Parser(description=__doc__)
+    parser = Parser(usage="%(prog)s URI --dataset FILE [flags]", description=__doc__)
     parser.add_argument("uri", help="runs:/<run id or last>/model, models:/NAME@ALIAS, or a checkpoint folder")
-    parser.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
-    parser.add_argument(
+    data = parser.add_argument_group("data")
+    score = parser.add_argument_group("score")
+    model = parser.add_argument_group("model")
+    run = parser.add_argument_group("run and output")
+    data.add_argument("--dataset", type=Path, required=True, help=".jsonl, .json, .csv or .parquet file")
+    data.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what the file calls the model's columns"
     )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the file")
-    parser.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
-    parser.add_argument("--max-rows", type=int, help="score this many rows only, the first ones")
-    parser.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
-    parser.add_argument(
+    data.add_argument("--encoding", default="utf-8", help="encoding of the file")
+    data.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
+    data.add_argument("--max-rows", type=int, help="score this many rows only, the first ones")
+    run.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
+    score.add_argument(
         "--distractor-columns",
         type=int,
         help="columns of other tables to add to each table in a second scorecard of SQL [4]; 0: no second one",
     )
-    parser.add_argument(
+    score.add_argument(
         "--no-clean", dest="clean", action="store_false", help="keep rows whose gold, the right SQL, is corrupt"
     )
-    parser.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
-    parser.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
-    parser.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
-    add_loading_flags(parser)
-    parser.add_argument(
+    score.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
+    score.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
+    run.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
+    add_loading_flags(model)
+    model.add_argument(
         "--long-texts",
         choices=("truncate", "window"),
         help="read the beginning of a long text, or all of it piece by piece (not of SQL); default: as in training",
     )
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
+    model.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
+    run.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
     flags = parser.parse_args(arguments)
     for name, least in (("max_rows", 1), ("distractor_columns", 0), ("batch_size", 1)):
         value = getattr(flags, name)

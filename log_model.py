@@ -70,39 +70,42 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(arguments: list[str] | None):
     """Return the flags, the model's name checked."""
-    parser = Parser(description=__doc__)
+    parser = Parser(usage="%(prog)s RUN [flags]", description=__doc__)
     parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
-    parser.add_argument(
+    model = parser.add_argument_group("model")
+    check = parser.add_argument_group("reload check")
+    offline = parser.add_argument_group("run")
+    model.add_argument(
         "--checkpoint", default="best", help="which checkpoint: best, last, or its step (of a classifier, its epoch)"
     )
-    parser.add_argument("--name", default="model", help="name of the model in the run")
-    parser.add_argument(
+    model.add_argument("--name", default="model", help="name of the model in the run")
+    model.add_argument(
         "--mode",
         choices=("adapter", "merged"),
         default="adapter",
         help="adapter: it refers to its base; merged (summarizers only): one model that needs no base",
     )
-    parser.add_argument(
+    model.add_argument(
         "--export",
         choices=("onnx",),
         help="log a classifier as one ONNX file too, base and adapter in one, under NAME-onnx",
     )
-    parser.add_argument(
+    check.add_argument(
         "--reload-check",
         action="store_true",
         default=True,
         help="by default: load the logged model in a fresh process and compare its answers with the trained model's",
     )
-    parser.add_argument(
+    check.add_argument(
         "--no-reload-check",
         dest="reload_check",
         action="store_false",
         help="leave that out, where the base does not fit on this machine",
     )
-    parser.add_argument(
+    model.add_argument(
         "--replace", action="store_true", help="delete older models of the same name, once the new one is there"
     )
-    parser.add_argument(
+    offline.add_argument(
         "--sync",
         metavar="FOLDER",
         type=Path,

@@ -181,44 +181,50 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
-    parser = Parser(description=__doc__)
+    parser = Parser(usage="%(prog)s URI [flags]", description=__doc__)
     parser.add_argument("uri", help="runs:/<id or last>/model, models:/NAME@ALIAS, or a folder")
-    parser.add_argument("--text", help="one text to classify or to summarise")
-    parser.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
-    parser.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
-    parser.add_argument(
+    given = parser.add_argument_group("what to answer")
+    database = parser.add_argument_group("a database of your own")
+    output = parser.add_argument_group("output")
+    model = parser.add_argument_group("model")
+    given.add_argument("--text", help="one text to classify or to summarise")
+    given.add_argument("--split-sentences", action="store_true", help="search the document of --input, .txt or .html")
+    output.add_argument("--report", type=Path, metavar="HTML", help="page to write, with --split-sentences")
+    model.add_argument(
         "--long-texts", choices=("truncate", "window"), metavar="HOW", help="truncate or window; default: as trained"
     )
-    parser.add_argument("--question", metavar="Q", help="one question to answer with SQL")
-    parser.add_argument("--context", metavar="SQL", help="CREATE TABLE statements the question is about")
-    parser.add_argument("--database", metavar="URL", help="your own database: its URL or file")
-    parser.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
-    parser.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
-    parser.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
-    parser.add_argument("--timeout", type=float, default=10, metavar="S", help="seconds a query may take")
-    parser.add_argument(
+    given.add_argument("--question", metavar="Q", help="one question to answer with SQL")
+    given.add_argument("--context", metavar="SQL", help="CREATE TABLE statements the question is about")
+    database.add_argument("--database", metavar="URL", help="your own database: its URL or file")
+    database.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
+    database.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
+    database.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
+    database.add_argument("--timeout", type=float, default=10, metavar="S", help="seconds a query may take")
+    database.add_argument(
         "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
     )
-    parser.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
-    parser.add_argument("--trust-role", action="store_true", help="run the SQL although the database role may do harm")
-    parser.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
-    parser.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
-    parser.add_argument("--input", metavar="FILE", help="file of rows with the model's columns")
-    parser.add_argument(
+    given.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
+    database.add_argument(
+        "--trust-role", action="store_true", help="run the SQL although the database role may do harm"
+    )
+    output.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
+    output.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
+    given.add_argument("--input", metavar="FILE", help="file of rows with the model's columns")
+    given.add_argument(
         "--column", nargs="+", action="extend", metavar="NAME=COLUMN", help="what --input calls the model's columns"
     )
-    parser.add_argument("--encoding", default="utf-8", help="encoding of the file of --input")
-    parser.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet file for the answers")
-    parser.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
-    add_loading_flags(parser)
-    parser.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
-    parser.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
-    parser.add_argument(
+    given.add_argument("--encoding", default="utf-8", help="encoding of the file of --input")
+    output.add_argument("--output", metavar="FILE", help=".jsonl, .csv or .parquet file for the answers")
+    output.add_argument("--engine", choices=("spark",), help="read --input and write --output with Spark: s3://...")
+    add_loading_flags(model)
+    model.add_argument("--no-adapter", action="store_true", help="answer with the base alone, to compare")
+    model.add_argument("--merge", action="store_true", help="merge adapter and base: faster, in more memory")
+    model.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="such as max_new_tokens=64, or threshold=0.3"
     )
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="rows predicted together")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
+    model.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="rows predicted together")
+    output.add_argument("--json", action="store_true", help="print one JSON object a line")
+    output.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)
     if flags.engine == "spark":
         check_spark_flags(flags)

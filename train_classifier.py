@@ -32,7 +32,12 @@ from finetune.training.adapters import add_adapter, init_adapter, init_settings,
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems
+from finetune.training.flags.shared_flags import (
+    SharedFlags,
+    SharedTrainingArguments,
+    problems,
+    with_groups,
+)
 from finetune.training.weighting import Weighting
 
 import numpy as np
@@ -60,11 +65,8 @@ class Flags(SharedFlags):
     base_model: str = field(
         default="FacebookAI/roberta-base", metadata={"help": "Hub id or folder of the encoder to fine-tune"}
     )
-    dataset: str = field(
-        default="coastalcph/lex_glue:unfair_tos",
-        metadata={"help": "Hub id[:configuration], file, or folder with train.*, validation.* and perhaps test.*"},
-    )
-    experiment: str = field(default="classifier", metadata={"help": "MLflow experiment of the run"})
+    dataset: str = "coastalcph/lex_glue:unfair_tos"
+    experiment: str = "classifier"
     task: str | None = field(
         default=None,
         metadata={"help": f"{', '.join(TASKS)}; by itself from the data: lists in `labels`, one in `label`"},
@@ -91,15 +93,10 @@ class Flags(SharedFlags):
     pooling: str = field(
         default="mean", metadata={"help": "what the labels are found from: mean of the tokens, or cls: the first token"}
     )
-    lora_r: int = field(default=16, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=32, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
-    # A few thousand texts are learned by heart without it: benchmarks/LOG.md.
-    lora_dropout: float = field(
-        default=0.1, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
-    )
-    target_modules: list[str] = field(
-        default_factory=lambda: ["all-linear"], metadata={"help": "layers of the encoder that get an adapter"}
-    )
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.1  # A few thousand texts are learned by heart without it: benchmarks/LOG.md.
+    target_modules: list[str] = field(default_factory=lambda: ["all-linear"])
     imbalance_power: float = field(
         default=0.2,
         metadata={"help": "rare labels weigh more: (rows without it / rows with it)^power; 0: all alike, 1: balanced"},
@@ -119,6 +116,11 @@ class Flags(SharedFlags):
     )
     debug_sample: int | None = field(
         default=None, metadata={"help": "train on this many rows only, half of them with a label, for a quick look"}
+    )
+    groups = with_groups(
+        data=("task", "labels", "text_column", "label_column", "label_columns", "long_texts", "debug_sample"),
+        model=("pooling",),
+        training=("imbalance_power", "early_stopping_patience", "early_stopping_threshold"),
     )
 
 
@@ -140,9 +142,7 @@ class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, test; print the run id."""
-    parser = ScriptParser(
-        Flags, ClassifierTrainingArguments, description=__doc__, shown=("num_train_epochs", "output_dir", "seed")
-    )
+    parser = ScriptParser(Flags, ClassifierTrainingArguments, description=__doc__)
     flags, args, origin = resuming.parse_resumable(parser, arguments, CLASSIFICATION)
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
@@ -186,8 +186,9 @@ def main(arguments: list[str] | None = None) -> None:
         data_collator=collator,
         processing_class=tokenizer,
         compute_loss_func=weighting.loss,
+        validation=splits["validation"],
+        labels=labels,
     )
-    trainer.validation, trainer.labels = splits["validation"], labels
     if flags.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
     plan = preflight(trainer, flags)
@@ -242,14 +243,20 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
 class ClassifierTrainer(Trainer):
     """Trainer that evaluates as the logged model predicts: whole texts, one score over the whole split.
 
-    Set `validation` and `labels` before training. What the last evaluation found, thresholds and metrics, is in
-    `found`; it goes into the card of the checkpoint that follows.
+    Args:
+        validation: rows with their `labels`, in place of the Trainer's `eval_dataset`.
+        others: of the Trainer.
+
+    Attributes:
+        found: thresholds and metrics of the last evaluation, for the card of the checkpoint that follows.
     """
 
-    validation: LabelledTexts
-    labels: Labels
-    found: dict = {}
     control: TrainerControl
+
+    def __init__(self, *args, validation: LabelledTexts, labels: Labels, **others):
+        super().__init__(*args, **others)
+        self.validation, self.labels = validation, labels
+        self.found: dict = {}
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Return `eval_loss` and the task's metrics, with thresholds that were not chosen on the rows they decide."""

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -37,7 +38,13 @@ from finetune.training.adapters import add_adapter, init_adapter, init_settings,
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems
+from finetune.training.flags.shared_flags import (
+    ON_GPU,
+    SharedFlags,
+    SharedTrainingArguments,
+    problems,
+    with_groups,
+)
 from metrics.sql_execution.sql_execution import summarize
 
 import torch
@@ -61,16 +68,13 @@ class Flags(SharedFlags):
         default="b-mc2/sql-create-context",
         metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
     )
-    experiment: str = field(default="sql-generator", metadata={"help": "MLflow experiment of the run"})
+    experiment: str = "sql-generator"
     max_length: int = field(
         default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
     )
-    lora_r: int = field(default=32, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=64, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
-    # The reference recipe's 0.05-0.1 buys nothing in one epoch and cost 27 % of a CPU step.
-    lora_dropout: float = field(
-        default=0.0, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
-    )
+    lora_r: int = 32
+    lora_alpha: int = 64
+    lora_dropout: float = 0.0  # The reference recipe's 0.05-0.1 buys nothing in one epoch and cost 27 % of a CPU step.
     # Not lm_head as in the reference recipe: it makes PEFT save the embeddings, at 1.4x the cost of a step.
     target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"],
@@ -114,6 +118,11 @@ class Flags(SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    groups = with_groups(
+        data=("max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks", "distractor_columns"),
+        training=("packing", "max_tokens_per_batch"),
+        run=("score_rows",),
+    )
 
 
 @dataclass
@@ -145,7 +154,7 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, sample; print the run id."""
-    parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__, shown=("max_steps", "output_dir", "seed"))
+    parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__)
     flags, args, origin = resuming.parse_resumable(parser, arguments, TEXT_TO_SQL)
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
@@ -192,9 +201,9 @@ def main(arguments: list[str] | None = None) -> None:
         eval_dataset=splits["validation"].dataset.sort("length"),
         data_collator=collator,
         processing_class=tokenizer,
+        card=card,
+        score_rows=splits["validation"].rows[: flags.score_rows],
     )
-    trainer.card, trainer.score_rows = card, splits["validation"].rows[: flags.score_rows]
-    trainer.dialect = flags.dialect
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
     if flags.preflight_only:
@@ -218,12 +227,22 @@ class SqlTrainer(Trainer):
     """Trainer that takes the packs of a batch one after the other, and can select by answering held-out questions.
 
     With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
-    over the processes. Set `card`, `score_rows` and their `dialect` before training.
+    over the processes.
+
+    Args:
+        card: of the model; its prompt and dialect are those of the questions in `score_rows`.
+        others: of the Trainer.
     """
 
-    card: SqlCard
-    dialect: str
-    score_rows: list[dict]
+    def __init__(self, *args, card: SqlCard | None = None, score_rows: Sequence[dict] = (), **others):
+        super().__init__(*args, **others)
+        self.card, self.score_rows = card, list(score_rows)
+
+    @property
+    def writer(self) -> SqlWriter:
+        """The model as it is by now, to be asked."""
+        assert self.card is not None  # Whoever asks has given it.
+        return SqlWriter(self.accelerator.unwrap_model(self.model), self.processing_class, self.card)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """Return the loss of a batch, with its gradients: of its packs one after the other, where it has packs."""
@@ -249,8 +268,8 @@ class SqlTrainer(Trainer):
         """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
         metrics = super().evaluate(*args, **kwargs)
         if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
-            writer = SqlWriter(self.accelerator.unwrap_model(self.model), self.processing_class, self.card)
-            verdicts = answer_rows(writer, self.score_rows, dialect=self.dialect).verdicts
+            writer = self.writer
+            verdicts = answer_rows(writer, self.score_rows, dialect=writer.card.dialect).verdicts
             score = {"eval_exec_accuracy": summarize(verdicts)["exec_accuracy"]}
             self.log(score)
             metrics |= score
@@ -365,12 +384,14 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
             "no scorecards: a base that FSDP has cut up cannot generate; evaluate_model.py does it, on one GPU."
         )
         return {}
-    distracted = distract(rows, distractor_columns, trainer.args.seed, dialect=trainer.dialect)
+    writer = trainer.writer
+    distracted = distract(rows, distractor_columns, trainer.args.seed, dialect=writer.card.dialect)
     sets = {"validation": rows, "validation_distractors": distracted}
     if not distractor_columns:
         sets.pop("validation_distractors")
-    writer = SqlWriter(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, trainer.card)
-    return {name: compare(writer, questions, dialect=trainer.dialect) for name, questions in sets.items() if questions}
+    return {
+        name: compare(writer, questions, dialect=writer.card.dialect) for name, questions in sets.items() if questions
+    }
 
 
 def finish(trainer: SqlTrainer, card: SqlCard, validation, scorecards: dict[str, Scorecard]) -> None:

@@ -30,7 +30,12 @@ from finetune.training.adapters import add_adapter, init_adapter, init_settings,
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems
+from finetune.training.flags.shared_flags import (
+    SharedFlags,
+    SharedTrainingArguments,
+    problems,
+    with_groups,
+)
 from metrics.rouge.rouge import ROUGE
 
 from peft import LoraConfig
@@ -56,7 +61,7 @@ class Flags(SharedFlags):
     summary_column: str | None = field(
         default=None, metadata={"help": "column of the summaries; otherwise summary, highlights or abstract"}
     )
-    experiment: str = field(default="summarizer", metadata={"help": "MLflow experiment of the run"})
+    experiment: str = "summarizer"
     max_length: int = field(
         default=512, metadata={"help": "tokens that are read of prompt and article; longer articles are counted"}
     )
@@ -68,11 +73,9 @@ class Flags(SharedFlags):
         metadata={"help": "truncate: read the beginning; window: also summarise the rest, piece by piece (training"
                   " and its evaluations read the beginning)"},
     )  # fmt: skip
-    lora_r: int = field(default=6, metadata={"help": "rank of the adapter; its size and cost grow with it"})
-    lora_alpha: int = field(default=16, metadata={"help": "the adapter's effect is multiplied by alpha / r"})
-    lora_dropout: float = field(
-        default=0.0, metadata={"help": "dropout before the adapter; above 0 each step takes longer"}
-    )
+    lora_r: int = 6
+    lora_alpha: int = 16
+    lora_dropout: float = 0.0
     target_modules: list[str] = field(
         default_factory=lambda: ["q", "k", "v"], metadata={"help": "layers that get an adapter, or all-linear"}
     )
@@ -83,6 +86,11 @@ class Flags(SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "rows of validation and of test that base and adapter summarise at the end"}
     )
+    groups = with_groups(
+        data=("text_column", "summary_column", "max_target_length", "long_texts", "max_train_rows",
+              "max_validation_rows"),
+        run=("score_rows",),
+    )  # fmt: skip
 
 
 @dataclass
@@ -106,9 +114,7 @@ class SummarizerTrainingArguments(SharedTrainingArguments, Seq2SeqTrainingArgume
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, score; print the run id."""
-    parser = ScriptParser(
-        Flags, SummarizerTrainingArguments, description=__doc__, shown=("num_train_epochs", "output_dir", "seed")
-    )
+    parser = ScriptParser(Flags, SummarizerTrainingArguments, description=__doc__)
     flags, args, origin = resuming.parse_resumable(parser, arguments, SUMMARIZATION)
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)

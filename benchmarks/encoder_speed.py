@@ -67,8 +67,8 @@ def run_arm(flags) -> dict:
         trainer = ClassifierTrainer(
             model=get_peft_model(model, lora), args=args, train_dataset=train.dataset(), processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer, **padding), compute_loss_func=weighting.loss,
+            validation=parts["validation"], labels=labels,
         )  # fmt: skip
-        trainer.validation, trainer.labels = parts["validation"], labels
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start

@@ -7,10 +7,10 @@ import sys
 import threading
 import traceback
 import warnings
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter, ArgumentParser
 from typing import TextIO
 
-from finetune import InputError, screen, stopping
+from finetune import InputError, completion, config_file, screen, stopping
 from finetune.redaction import redact, redact_arguments
 from finetune.screen import for_stream
 
@@ -23,20 +23,49 @@ _results, _is_closed = None, False
 class _Formatter(ArgumentDefaultsHelpFormatter):
     """Shows defaults that say something: not None, True or False, or an empty list."""
 
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=28)
+
     def _get_help_string(self, action):
         is_telling = action.default and action.default is not True
         return super()._get_help_string(action) if is_telling else action.help
+
+
+class PrintCompletion(Action):
+    """Prints the completion of a parser's flags and exits."""
+
+    def __init__(self, option_strings, dest=SUPPRESS, help=None):
+        super().__init__(
+            option_strings, dest, choices=completion.SHELLS, default=SUPPRESS, metavar="SHELL", help=help
+        )  # fmt: skip
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Print it as a result."""
+        print_result(completion.completion(parser, parser.actions, values))
+        parser.exit()
 
 
 class Parser(ArgumentParser):
     """ArgumentParser whose errors are InputErrors, without abbreviated flags."""
 
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
-        self.add_argument("--verbose", action="store_true", help="say all on stderr, in full")
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, add_help=False, **options)
+        group = self.add_argument_group("this command")
+        group.add_argument("-h", "--help", action="help", help="show these flags and exit")
+        group.add_argument("--verbose", action="store_true", help="say all on stderr, in full")
+        group.add_argument(config_file.FLAG, metavar="FILE", default=SUPPRESS, help=config_file.HELP)
+        group.add_argument(completion.FLAG, action=PrintCompletion, help=completion.HELP)
+
+    @property
+    def actions(self) -> list[Action]:
+        """Return all arguments."""
+        return self._actions
 
     def parse_args(self, arguments=None, namespace=None):
-        """Return the flags; none is unknown."""
+        """Return the flags, those of the file of --config among them; none is unknown."""
+        arguments = sys.argv[1:] if arguments is None else arguments
+        if not {"-h", "--help"} & set(arguments):
+            arguments, _ = config_file.expand(arguments, self.actions)
         found, unknown = self.parse_known_args(arguments, namespace)
         screen.set_verbose(found.verbose)
         if unknown:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,9 @@ from finetune.training.flags.recorded_flags import (
     without_resume,
 )
 from finetune.training.flags.script_parser import ScriptParser
+from finetune.training.flags.shared_flags import SharedFlags
 from finetune.training.flags.trainer_flags import given_names
+from finetune.training.library_gaps import save_checkpoint
 from finetune.training.mixed_precision import settle_precision
 from finetune.training.progress import ProgressCallback, set_random_state
 from finetune.training.training_line import LineCallback
@@ -63,6 +65,7 @@ class Origin:
         arguments: that the run was started with.
         settings: all that they and the defaults say, before the script fills in what depends on the data.
         run: to go on with, or None.
+        config: the file of --config, without secrets, or None.
         drift: settings that are not what they were, by name.
         moved: from the folder that its checkpoints were in, where that is no longer here.
         last_point: of the loss that the run has.
@@ -75,6 +78,7 @@ class Origin:
     arguments: list[str]
     settings: dict
     run: Run | None = None
+    config: str | None = None
     drift: dict[str, str] = field(default_factory=dict)
     moved: str | None = None
     last_point: Metric | None = None
@@ -89,6 +93,7 @@ class Origin:
 def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str) -> tuple:
     """Return (flags, training arguments, origin).
 
+    The flags of the file of `--config` count as given on the command line.
     With `--resume RUN`, or `--resume last`, the flags are those that the run was started with; others may be given
     beside it where they do not change what is trained.
 
@@ -99,6 +104,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         InputError: no such run, one that is finished, or flags that would change what is trained.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    arguments, config = parser.expand(arguments)
     flags, args = parser.parse(arguments)
     environment.check_environment()
     environment.check_name("--run-name", args.run_name)
@@ -108,7 +114,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if flags.resume is None:
         settle_precision(flags, args, task)
         empty, tags = environment.place(flags, "experiment" in given_names(arguments))
-        return flags, args, Origin(absolute(arguments), settings_of(flags, args), empty=empty, tags=tags)
+        settings = settings_of(flags, args)
+        return flags, args, Origin(absolute(arguments), settings, config=config, empty=empty, tags=tags)
     tracking.connect()
     run = _find_last(flags, arguments, task) if is_last(flags.resume) else tracking.find_run(flags.resume)
     environment.check_resumed(run.info.run_id)
@@ -139,10 +146,10 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
-    return flags, args, Origin(recorded["arguments"], settings, run, drift, moved, last, tags=tags)
+    return flags, args, Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags)
 
 
-def _find_last(flags, arguments: list[str], task: str) -> Run:
+def _find_last(flags: SharedFlags, arguments: list[str], task: str) -> Run:
     """Return the newest run of a task that has a checkpoint and more to do, of --experiment where that is given."""
 
     def fits(run: Run) -> bool:
@@ -162,7 +169,7 @@ def check_resumable(run: Run, task: str) -> None:
 
 
 @contextmanager
-def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str]:
+def training_run(flags: SharedFlags, args: TrainingArguments, origin: Origin) -> Iterator[str]:
     """Open the one run of a training, which the first process owns; yield its id on all processes.
 
     `args.output_dir` becomes the run's own folder, `origin.checkpoint` the newest complete checkpoint, which is
@@ -207,7 +214,7 @@ def training_run(flags, args: TrainingArguments, origin: Origin) -> Iterator[str
         stopping.in_training(False)
 
 
-def attach(trainer: Trainer, card: Card, flags, origin: Origin, found: Callable[[], dict] = dict) -> None:
+def attach(trainer: Trainer, card: Card, flags: SharedFlags, origin: Origin, found: Callable[[], dict] = dict) -> None:
     """Give a trainer the callbacks of every training, in the order that they need.
 
     Args:
@@ -272,18 +279,21 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
     """Record where the run is and how it was started: at once, as no run can be resumed without."""
     tracking.set_tag(FOLDER_TAG, args.output_dir)
     tracking.log_dict({"arguments": origin.arguments, "settings": origin.settings}, ARTIFACT)
+    if origin.config:
+        tracking.log_text(origin.config, "config.yaml")
     running = journal.active_journal()
     assert running is not None  # training_run has opened it.
     running.wait(10 if origin.online else 0, hurried=True)
 
 
-def _name(flags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
+def _name(flags: SharedFlags, args: TrainingArguments, origin: Origin) -> dict[str, str]:
     """Return the name of the run as a tag: --run-name, or task, base and rank with something of its own."""
     if args.run_name:
         return {MLFLOW_RUN_NAME: args.run_name}
     if origin.empty or MLFLOW_RUN_NAME in origin.tags:
         return {}
-    base, task = Path(flags.base_model), type(flags).experiment  # The default of --experiment names the task.
+    # The default of --experiment names the task.
+    base, task = Path(flags.base_model), next(f.default for f in fields(flags) if f.name == "experiment")
     base = base.resolve() if base.is_dir() else base
     return {MLFLOW_RUN_NAME: f"{task}-{base.name[:60]}-r{flags.lora_r}-{secrets.token_hex(2)}"}
 
@@ -336,6 +346,8 @@ def _note_resume(args: TrainingArguments, origin: Origin) -> None:
     if origin.run is None:
         return
     tracking.set_tag(FOLDER_TAG, args.output_dir)
+    if origin.config:  # The one that the run began with stays beside it.
+        tracking.log_text(origin.config, f"config-{screen.STARTED:%Y-%m-%dT%H-%M-%SZ}.yaml")
     for name, change in origin.drift.items():
         tracking.set_tag(f"param_drift.{name}", change)
     for name, value in origin.tags.items():
@@ -385,5 +397,4 @@ def _save_unevaluated(origin: Origin) -> None:
         raise KeyboardInterrupt
     set_random_state(progress.random_state)
     progress.pending_evaluation = progress.stopped = progress.cut_off = True
-    trainer._save_checkpoint(trainer.model, trial=None)
-    trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+    save_checkpoint(trainer)

@@ -1,5 +1,7 @@
 """Flags of predict.py that do not go together, or not with the task of the model."""
 
+from argparse import Namespace
+
 from finetune import InputError
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.documents import SUFFIXES as DOCUMENTS
@@ -24,7 +26,7 @@ def add_loading_flags(parser) -> None:
     )
 
 
-def check_spark_flags(flags) -> None:
+def check_spark_flags(flags: Namespace) -> None:
     """Raise InputError for flags that do not go with --engine spark."""
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
@@ -48,7 +50,7 @@ TASK_FLAGS = (
 )  # fmt: skip
 
 
-def check_task_flags(flags, task: Task) -> None:
+def check_task_flags(flags: Namespace, task: Task) -> None:
     """Raise InputError for a flag that the model's task does not have."""
     for name in TASK_FLAGS:
         if name not in task.own and getattr(flags, name):
@@ -66,7 +68,7 @@ def check_task_flags(flags, task: Task) -> None:
         raise InputError(f"--input {flags.input} is a document; search its sentences with --split-sentences.")
 
 
-def check_database_flags(flags) -> None:
+def check_database_flags(flags: Namespace) -> None:
     """Raise InputError for flags of --database that do not go together."""
     if flags.database is None:
         names = ("tables", "execute", "interactive", "csv", "csv_safe", "trust_role")

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 
 from finetune import InputError
@@ -14,7 +15,7 @@ HALF = re.compile("[\ud800-\udfff]")
 SPECIAL_TOKENS = 8  # room for those that a tokenizer puts around a text
 
 
-def read_questions(flags, columns: list[str], check: Callable[[dict, str], None]) -> Iterator[dict]:
+def read_questions(flags: Namespace, columns: list[str], check: Callable[[dict, str], None]) -> Iterator[dict]:
     """Yield the rows to answer, checked for the columns of the prompt.
 
     Args:
@@ -47,7 +48,7 @@ def read_questions(flags, columns: list[str], check: Callable[[dict, str], None]
         yield row
 
 
-def asked(row: dict, flags, what: str = "the rows") -> dict:
+def asked(row: dict, flags: Namespace, what: str = "the rows") -> dict:
     """Return question and context of a row: the context of --database, the row's own, or --context."""
     found = flags.names.read(row, what)
     return found | {"context": flags.context} if flags.database or "context" not in found else found
@@ -71,7 +72,7 @@ def check_length(tokenizer, limit: int | None, prompt: Prompt, row: dict, what: 
         )
 
 
-def _questions_on_stdin(flags) -> Iterator[dict]:
+def _questions_on_stdin(flags: Namespace) -> Iterator[dict]:
     context = flags.context
     for number, line in read_lines(flags.lines):
         if isinstance(line, str) and context is None:
@@ -82,7 +83,7 @@ def _questions_on_stdin(flags) -> Iterator[dict]:
         yield {question: line, "context": context} if isinstance(line, str) else line
 
 
-def read_texts(flags, column: str) -> Iterator[dict]:
+def read_texts(flags: Namespace, column: str) -> Iterator[dict]:
     """Yield the rows to classify or to summarise, checked for a text in the column that the model reads."""
     what = str(flags.input or "stdin")
     source: Iterable[dict]

@@ -9,7 +9,7 @@ from typing import Any
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import FOLDER_TAG, STATE, step_of
 from finetune.models.bases.configs import read_config
-from finetune.models.bases.loading import fingerprint
+from finetune.models.bases.loading import BaseFlags, fingerprint
 from finetune.models.bases.quantization import to_record
 from finetune.models.card import CARD, MEND, Card
 from finetune.models.files.inside import inside, is_numbered
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
 
 
-def start_card(flags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict[str, Any]:
+def start_card(flags: BaseFlags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict[str, Any]:
     """Return fields that the card of every task has: enough to restore the base as it was trained.
 
     Args:

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import FOLDER_TAG, TASK_TAG
@@ -27,6 +28,14 @@ MOST_PARAMS = "MLFLOW_MAX_LOG_PARAMS"
 ON, OFF = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 LONGEST_NAME = 250  # of a run, in the databases of MLflow
 OWN = "finetune."  # begins tags that --resume and log_model.py go by
+
+
+class RunFlags(Protocol):
+    """What the flags of every training say of its run."""
+
+    experiment: str
+    offline_ok: bool
+    preflight_only: bool
 
 
 def check_environment() -> None:
@@ -106,7 +115,7 @@ def check_name(what: str, name: str | float | None) -> None:
         )
 
 
-def place(flags, is_given: bool) -> tuple[Run | None, dict[str, str]]:
+def place(flags: RunFlags, is_given: bool) -> tuple[Run | None, dict[str, str]]:
     """Settle where a new training is logged: its experiment goes into the flags.
 
     Return the empty run that is there for it (MLFLOW_RUN_ID), or None for a new one, and the tags it gets.
@@ -167,7 +176,7 @@ def _is_on(name: str) -> bool:
     return value in ON
 
 
-def _connect(flags, name: str) -> None:
+def _connect(flags: RunFlags, name: str) -> None:
     if not tracking.connect(flags.offline_ok):
         hint = f"give {EXPERIMENT}" if name == EXPERIMENT_ID else f"unset {name}"
         raise InputError(f"{name} cannot be looked up while the tracking server is away; {hint} for --offline-ok.")
@@ -198,7 +207,7 @@ def _check_empty(run: Run) -> None:
     )
 
 
-def _check_experiment(flags, is_given: bool, own: str) -> None:
+def _check_experiment(flags: RunFlags, is_given: bool, own: str) -> None:
     """Put the experiment of the run into the flags."""
     if is_given and flags.experiment != own:
         raise InputError(f"--experiment {flags.experiment}: {RUN} names a run of the experiment {own}; leave one out.")
@@ -207,7 +216,7 @@ def _check_experiment(flags, is_given: bool, own: str) -> None:
     flags.experiment = own
 
 
-def _experiment(flags) -> str | None:
+def _experiment(flags: RunFlags) -> str | None:
     """Return the experiment that the variables name, None where they name none."""
     name, number = _text(EXPERIMENT), _text(EXPERIMENT_ID)
     if not number:

@@ -52,7 +52,7 @@ def given_uri(default: str) -> str:
 def check_variables() -> None:
     """Raise InputError for a variable of MLflow that it could not read, in the middle of the work."""
     for known in vars(environment_variables).values():
-        if isinstance(known, environment_variables._EnvironmentVariable):
+        if isinstance(known, type(environment_variables.MLFLOW_TRACKING_URI)):
             try:
                 known.get()
             except ValueError as error:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from finetune import PACKAGE, InputError, screen
 from finetune.logged_models.checkpoint_files import TASK_TAG
@@ -22,6 +23,7 @@ from finetune.runs.sending import delivery, journal
 
 import mlflow
 import pandas as pd
+from mlflow import entities
 from mlflow.data.dataset import Dataset
 from mlflow.data.huggingface_dataset_source import HuggingFaceDatasetSource
 from mlflow.entities import DatasetInput, InputTag, Run
@@ -29,6 +31,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from peft import LoraConfig
 from transformers import TrainingArguments
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 logger = logging.getLogger(__name__)
 FOLDER = PACKAGE.parent
@@ -151,6 +156,7 @@ def log_dataset(
         name=name,
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
     )
+    entity = entities.Dataset(**dataset.to_dict())
     if running := journal.active_journal(run_id):
         known = running.known_digests.get(name, dataset.digest)
         if known != dataset.digest:
@@ -159,11 +165,11 @@ def log_dataset(
                 f" (digest {known}, now {dataset.digest}); give the same data with --dataset."
             )
         running.digests[name] = dataset.digest
-        running.write("input", dataset=dataset._to_mlflow_entity().to_dictionary(), context=context)
+        running.write("input", dataset=entity.to_dictionary(), context=context)
         return dataset
     # By the client: fluent logging would reopen a finished run and change its status.
     tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
-    mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+    mlflow.MlflowClient().log_inputs(run_id, [DatasetInput(entity, tags)])
     return dataset
 
 
@@ -179,7 +185,7 @@ def log_metrics(
 
 
 def log_begin(
-    run_id: str, args: TrainingArguments, flags, lora: LoraConfig, card: Card, source: Rows,
+    run_id: str, args: TrainingArguments, flags: "DataclassInstance", lora: LoraConfig, card: Card, source: Rows,
     parts: dict[str, list[dict]], columns: tuple[str, ...], data: dict,
 ) -> dict[str, Dataset]:  # fmt: skip
     """Log what a training is made of: parameters, task, and the rows of each part as data sets; return these.

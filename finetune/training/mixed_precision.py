@@ -12,6 +12,7 @@ from finetune.models.bases.quantization import (
     full_name,
     warn_if_slow,
 )
+from finetune.training.flags.shared_flags import SharedFlags
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -20,7 +21,7 @@ from transformers import TrainingArguments
 logger = logging.getLogger(__name__)
 
 
-def settle_precision(flags, args: TrainingArguments, task: str, recorded: bool = False) -> None:
+def settle_precision(flags: SharedFlags, args: TrainingArguments, task: str, recorded: bool = False) -> None:
     """Put the type that a training computes in into `flags.compute_dtype`, and its autocast into the arguments.
 
     Args:

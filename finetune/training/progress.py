@@ -6,17 +6,23 @@ when training was stopped, and whether training was at its end.
 
 import json
 import random
-import time
 from pathlib import Path
 
 from finetune.logged_models.checkpoint_files import PROGRESS
 from finetune.models.card import MEND
 from finetune.models.files.schemas import FLAG, NUMBER, check, read_json, whole
+from finetune.training.library_gaps import (
+    add_unlogged_loss,
+    end_without_a_step,
+    evaluate_and_save,
+    last_logged_step,
+    logged_loss,
+    unlogged_loss,
+)
 
 import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback
-from transformers.trainer_pt_utils import nested_gather
 
 
 class ProgressCallback(TrainerCallback):
@@ -51,14 +57,13 @@ class ProgressCallback(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         """Write what stands now; the loss is that of all processes."""
-        trainer = self.trainer
-        loss = nested_gather(trainer._tr_loss, args.parallel_mode).mean().item()
+        loss = unlogged_loss(self.trainer)
         if not state.is_world_process_zero:
             return
         progress = {
             "loss_since_last_log": loss,
-            "last_logged_step": trainer._globalstep_last_logged,
-            "logged_loss": self.earlier_loss + trainer._total_loss_scalar,
+            "last_logged_step": last_logged_step(self.trainer),
+            "logged_loss": self.earlier_loss + logged_loss(self.trainer),
             "pending_evaluation": self.pending_evaluation,
             "cut_off": self.cut_off,
             "ended": control.should_training_stop and not self.stopped,
@@ -71,27 +76,18 @@ class ProgressCallback(TrainerCallback):
         if self.checkpoint is None or not (self.checkpoint / PROGRESS).is_file():
             return
         progress, trainer = read_progress(self.checkpoint), self.trainer
-        trainer._tr_loss += progress["loss_since_last_log"]
-        trainer._globalstep_last_logged = progress["last_logged_step"]
+        add_unlogged_loss(trainer, progress["loss_since_last_log"], progress["last_logged_step"])
         self.earlier_loss = progress["logged_loss"]
         if progress["pending_evaluation"]:
-            trainer._load_rng_state(str(self.checkpoint))  # The checkpoint is saved again.
-            control.should_evaluate = control.should_save = True
-            trainer._maybe_log_save_evaluate(
-                trainer._tr_loss, None, trainer.model, None, state.epoch, None, time.time()
-            )
-            control.should_evaluate = control.should_save = False
+            evaluate_and_save(trainer, str(self.checkpoint))
         if progress["ended"] or control.should_training_stop or state.global_step >= state.max_steps:
-            trainer._run_epoch = self._end  # The Trainer looks at the end only after another step.
+            end_without_a_step(trainer)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Put the mean over all steps in place of the mean over those since the checkpoint."""
         if self.checkpoint and logs and "train_loss" in logs:
-            total = self.earlier_loss + self.trainer._total_loss_scalar
+            total = self.earlier_loss + logged_loss(self.trainer)
             logs["train_loss"] = state.log_history[-1]["train_loss"] = total / max(state.global_step, 1)
-
-    def _end(self, *args, **kwargs) -> None:
-        self.trainer.control.should_training_stop = True
 
 
 def read_progress(checkpoint: Path) -> dict:

@@ -1,7 +1,8 @@
 """4-bit bases: training gradients survive an evaluation, and a recorded config restores the same weights."""
 
 from finetune.models.bases.loading import load_decoder
-from finetune.models.bases.quantization import from_record, keep_trainable_on_cpu, to_record
+from finetune.models.bases.quantization import from_record, to_record
+from finetune.models.library_gaps import keep_trainable_on_cpu
 
 import bitsandbytes as bnb
 import pytest

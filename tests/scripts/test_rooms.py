@@ -60,6 +60,29 @@ def test_what_travels_uses_nothing_else():
     assert not wrong
 
 
+def touched(path: Path) -> set[str]:
+    """Return the private parts of other objects that a module touches, and what it sets on a trainer."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            found |= {name for name in (alias.name for alias in node.names) if "mock" in name}
+            found |= {node.module} if isinstance(node, ast.ImportFrom) and "unittest" in node.module else set()
+        elif isinstance(node, ast.Attribute):
+            shown = ast.unparse(node)
+            own = ("self._", "cls._", "super()._", "os._exit")
+            if node.attr.startswith("_") and not node.attr.endswith("__") and not shown.startswith(own):
+                found.add(shown)
+            is_set = isinstance(node.ctx, ast.Store) and ast.unparse(node.value) in ("trainer", "self.trainer")
+            found |= {shown} if is_set else set()
+    return found
+
+
+def test_nothing_of_a_library_is_patched_outside_the_modules_for_it():
+    paths = [*PACKAGE.rglob("*.py"), *ROOT.glob("*.py")]
+    wrong = {path.relative_to(ROOT): touched(path) for path in paths if path.name != "library_gaps.py"}
+    assert {str(path): names for path, names in wrong.items() if names} == {}
+
+
 def test_no_room_holds_more_than_ten_modules():
     counts = {folder: len(set(folder.glob("*.py")) - {folder / "__init__.py"}) for folder in PACKAGE.rglob("*/")}
     assert {str(folder): count for folder, count in counts.items() if count > 10} == {}

@@ -1,8 +1,8 @@
 """Text-to-SQL adapters written into their run, with a reference to the base in place of its weights."""
 
 import os
+import shutil
 from pathlib import Path
-from unittest.mock import patch
 
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import digest_of
@@ -10,7 +10,7 @@ from finetune.logged_models.entries import log_saved
 from finetune.logged_models.writing.code_models import METADATA_KEY, card_to_log, metadata_of, requirements
 from finetune.models.bases.loading import load_config, load_tokenizer
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import SqlCard
+from finetune.models.card import Card, SqlCard
 from finetune.models.files.adapter_files import check_adapter, check_fit
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
@@ -21,11 +21,14 @@ import torch
 import transformers
 from accelerate.utils import set_module_tensor_to_device
 from mlflow.entities import Run
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
+from mlflow.transformers.flavor_config import FlavorKey
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
+from transformers.utils import cached_file
 
 
 def build_skeleton(card: SqlCard, checkpoint: Path) -> transformers.Pipeline:
@@ -97,22 +100,43 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
     prompt, base_folder = Prompt(card.prompt), Path(card.base_model)
 
     def save(folder: Path) -> None:
-        # MLflow would ask the Hub for the newest commit, not the one that was trained on.
-        with patch("mlflow.transformers.flavor_config.get_latest_commit_for_repo", return_value=card.base_revision):
-            mlflow.transformers.save_model(
-                pipeline,
-                str(folder),
-                task="text-generation",
-                torch_dtype=recorded_dtype(card),
-                prompt_template=prompt.mlflow_template,
-                signature=_signature(),
-                input_example=prompt.model_input(card.sample[0]),
-                pip_requirements=requirements(),
-                metadata={METADATA_KEY: metadata_of(card)},
-                base_model_path=str(base_folder) if base_folder.is_dir() else None,
-            )
+        mlflow.transformers.save_model(
+            pipeline,
+            str(folder),
+            task="text-generation",
+            torch_dtype=recorded_dtype(card),
+            prompt_template=prompt.mlflow_template,
+            signature=_signature(),
+            input_example=prompt.model_input(card.sample[0]),
+            pip_requirements=requirements(),
+            metadata={METADATA_KEY: metadata_of(card)},
+            base_model_path=str(base_folder) if base_folder.is_dir() else downloaded(card),
+        )
+        if not base_folder.is_dir():
+            refer_to_hub(folder, card)
 
     return log_saved(run, checkpoint, name, digest_of(checkpoint), save)
+
+
+def downloaded(card: Card) -> str:
+    """Return the folder of the cache that the base of a card is in; its configuration is."""
+    return str(Path(cached_file(card.base_model, "config.json", revision=card.base_revision)).parent)
+
+
+def refer_to_hub(folder: Path, card: Card) -> None:
+    """Make a model that was saved with a folder for its base refer to the base on the Hub, and to its tokenizer there.
+
+    MLflow itself would ask the Hub for the newest commit; what counts is the one that was trained on.
+    """
+    saved, repository, commit = Model.load(folder), card.base_model, card.base_revision
+    flavor = saved.flavors["transformers"]
+    del flavor[FlavorKey.MODEL_LOCAL_BASE]
+    flavor[FlavorKey.MODEL_REVISION] = commit
+    for component in flavor[FlavorKey.COMPONENTS]:
+        flavor[FlavorKey.COMPONENT_NAME.format(component)] = repository
+        flavor[FlavorKey.COMPONENT_REVISION.format(component)] = commit
+    saved.save(str(folder / MLMODEL_FILE_NAME))
+    shutil.rmtree(folder / "components")
 
 
 def _signature() -> ModelSignature:

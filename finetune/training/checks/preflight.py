@@ -13,6 +13,7 @@ from finetune.models.bases.quantization import faster_dtypes, is_sharded
 from finetune.screen import DETAIL
 from finetune.training.checks.trainer_checks import check_trainer
 from finetune.training.checks.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
+from finetune.training.flags.shared_flags import SharedFlags
 
 import torch
 from accelerate.utils import gather_object
@@ -81,14 +82,11 @@ class Preflight:
         )
 
 
-def preflight(trainer: Trainer, flags) -> Preflight | None:
+def preflight(trainer: Trainer, flags: SharedFlags) -> Preflight | None:
     """Return what training takes on this device, and choose `--checkpoint-every-n-layers auto`.
 
     Weights, random state and optimiser are as before afterwards. Sizes are raised step by step, so that memory
     that will not do is seen before it is used up.
-
-    Args:
-        flags: with `preflight`, `preflight_only` and `checkpoint_every_n_layers`.
 
     Raises:
         InputError: when the longest rows do not fit; it names flags with which they do. As `check_trainer`, too.
@@ -109,7 +107,7 @@ def preflight(trainer: Trainer, flags) -> Preflight | None:
     if trainer.args.use_liger_kernel:
         apply_liger_kernel(trainer.model, trainer.args.liger_kernel_config)  # The Trainer does so when it starts.
     # Padded batches know no budget of tokens.
-    open_budget = hasattr(trainer.data_collator, "max_tokens") and flags.max_tokens_per_batch is None
+    open_budget = hasattr(trainer.data_collator, "max_tokens") and getattr(flags, "max_tokens_per_batch", None) is None
     try:
         with undone(trainer):
             found, problem = find_settings(trainer, choices, open_budget), None

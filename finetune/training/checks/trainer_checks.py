@@ -3,6 +3,7 @@
 import json
 
 from finetune import InputError
+from finetune.training.library_gaps import forget_optimizer
 
 import pyarrow.compute as pc
 from transformers import GenerationMixin, Trainer
@@ -79,5 +80,5 @@ def failing_optimizer(trainer: Trainer) -> list[str]:
     except Exception as error:  # Nothing is computed here: whatever libraries say, they say of the flags.
         return [f"{doing} cannot be had here: {' '.join(str(error).split())[:200].rstrip('.')}"]
     finally:
-        trainer.optimizer = trainer.lr_scheduler = None
+        forget_optimizer(trainer)
     return []

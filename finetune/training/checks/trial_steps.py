@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from finetune.models.bases.memory import peak_memory, reset_peak
+from finetune.training.library_gaps import forget_optimizer
 from finetune.training.progress import get_random_state, set_random_state
 
 import torch
@@ -83,7 +84,8 @@ def undone(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     finally:
-        trainer.optimizer, trainer.args.optim = None, optim
+        forget_optimizer(trainer)
+        trainer.args.optim = optim
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, weight in model.named_parameters():

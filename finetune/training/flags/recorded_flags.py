@@ -9,6 +9,7 @@ from finetune import InputError
 from finetune.models.bases.quantization import KINDS
 from finetune.models.files.schemas import ANY, check, listed, mapped, text, whole
 from finetune.redaction import redact_values
+from finetune.training.flags.shared_flags import SharedFlags
 
 from transformers import TrainingArguments
 
@@ -52,7 +53,7 @@ def check_recorded(recorded: object, where: str) -> dict:
     return recorded
 
 
-def settings_of(flags, args: TrainingArguments) -> dict:
+def settings_of(flags: SharedFlags, args: TrainingArguments) -> dict:
     """Return all settings of a training as plain values without secrets, with the number of its processes."""
     settings = asdict(flags) | args.to_dict() | {"world_size": args.world_size}
     return redact_values(json.loads(json.dumps(settings, default=str)))

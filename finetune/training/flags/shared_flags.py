@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from finetune.redaction import redact_arguments
 
@@ -16,9 +17,44 @@ LOG_CHECKPOINTS = ("best", "all", "none")
 LORA_INITS = ("default", "gaussian", "loftq", "eva")
 
 
+def default_list(*values: str) -> list[str]:
+    """Return the default of a flag that takes several values, for the dataclass of a script."""
+    return field(default_factory=lambda: list(values))
+
+
 @dataclass
 class SharedFlags:
-    """Flags that mean the same in every training script; the script's own `Flags` adds the others."""
+    """Flags that mean the same in every training script; the script's own `Flags` adds the others.
+
+    A script gives the first ones their defaults, and another help where there is more to say.
+
+    Attributes:
+        groups: names of flags by the heading that `--help` shows them under; a script adds its own.
+    """
+
+    base_model: str = field(metadata={"help": "Hub id or folder of the base to fine-tune"})
+    dataset: str = field(
+        metadata={"help": "Hub id[:configuration], file, or folder with train.*, validation.* and perhaps test.*"}
+    )
+    experiment: str = field(metadata={"help": "MLflow experiment of the run"})
+    max_length: int = field(metadata={"help": "tokens that are read of a row"})
+    lora_r: int = field(metadata={"help": "rank of the adapter; its size and cost grow with it"})
+    lora_alpha: int = field(metadata={"help": "the adapter's effect is multiplied by alpha / r"})
+    lora_dropout: float = field(metadata={"help": "dropout before the adapter; above 0 each step takes longer"})
+    target_modules: list[str] = field(metadata={"help": "layers of the base that get an adapter"})
+    groups: ClassVar[dict[str, tuple[str, ...]]] = {
+        "data": ("dataset", "column", "encoding", "validation_fraction"),
+        "model and adapter": (
+            "base_model", "base_revision", "load_in_4bit", "compute_dtype", "max_length", "lora_r", "lora_alpha",
+            "lora_dropout", "target_modules", "init_lora_weights",
+        ),
+        "training": (
+            "num_train_epochs", "max_steps", "seed", "max_time", "checkpoint_every_n_layers", "preflight",
+            "preflight_only",
+        ),
+        "run and tracking": ("experiment", "output_dir", "resume", "log_checkpoints", "offline_ok"),
+        "this command": ("config", "verbose", "print_completion", "help", "help_all"),
+    }  # fmt: skip
 
     encoding: str = field(
         default="utf-8", metadata={"help": "encoding of the files of --dataset, such as latin-1 or utf-16"}
@@ -136,16 +172,34 @@ class SharedTrainingArguments:
         4-bit models: losses and gradients come out as many times too large.
         """
         super().__post_init__()  # type: ignore[misc]  # of TrainingArguments, which stands behind this class
-        count = self.n_gpu  # type: ignore[attr-defined]  # of TrainingArguments, too
+        count = super().n_gpu  # type: ignore[misc]  # of TrainingArguments, too
         if count > 1:
             logger.warning(
                 f"{count} GPUs are here, and one is used. For all of them: accelerate launch --config_file"
                 f" configs/accelerate/ddp.yaml --num_processes {count} {shlex.join(redact_arguments(sys.argv))}"
             )
-            self._n_gpu = 1
+
+    @property
+    def n_gpu(self) -> int:
+        """Return the number of GPUs of this process: one, or none."""
+        return min(1, super().n_gpu)  # type: ignore[misc]  # of TrainingArguments
 
 
-def problems(flags, args, least: Mapping[str, float], choices: dict[str, tuple] | None = None) -> list[str]:
+def with_groups(**names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the groups of the shared flags, with names of a script's own in them.
+
+    Args:
+        names: by the first word of the heading: data, model, training, run.
+    """
+    return {title: (*shared, *names.get(title.split()[0], ())) for title, shared in SharedFlags.groups.items()}
+
+
+def problems(
+    flags: SharedFlags,
+    args: SharedTrainingArguments,
+    least: Mapping[str, float],
+    choices: dict[str, tuple] | None = None,
+) -> list[str]:
     """Return a sentence for each flag that is below its least value or none of its choices.
 
     The flags that every task has are checked too, and what the parser refused of the Trainer's is among them. A flag
