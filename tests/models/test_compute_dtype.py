@@ -17,7 +17,17 @@ from finetune.logged_models.writing.sql_models import build_skeleton
 from finetune.models.bases import quantization as module
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import DTYPES, choose_compute_dtype, from_record, recorded_dtype, to_record
-from finetune.models.card import CARD, CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, Card
+from finetune.models.card import (
+    CARD,
+    CLASSIFICATION,
+    SUMMARIZATION,
+    TEXT_TO_SQL,
+    Card,
+    ClassifierCard,
+    SqlCard,
+    SummarizerCard,
+)
+from finetune.models.classifier.labels import Labels
 from finetune.training.adapters import add_adapter
 from finetune.training.flags.recorded_flags import begun_in
 from finetune.training.flags.script_parser import ScriptParser
@@ -210,9 +220,13 @@ def test_plain_mlflow_is_told_the_type_of_training(logged_model):
 
 def test_cards_and_runs_from_before_had_bfloat16_for_sql_and_on_a_gpu():
     nf4 = {"bnb_4bit_compute_dtype": "bfloat16"}
-    assert recorded_dtype({"task": TEXT_TO_SQL, "quantization": None}) == torch.bfloat16
-    assert recorded_dtype({"task": CLASSIFICATION, "quantization": nf4}) == torch.bfloat16
-    assert recorded_dtype({"task": SUMMARIZATION, "quantization": None}) == torch.float32
+    base = {"base_model": "base", "base_revision": None, "max_length": 8}
+    labels = Labels("binary", ("no", "yes"))
+    classes = {"labels": labels, "pooling": "mean", "long_texts": "window", "thresholds": None}
+    summaries = {"prompt": "$article", "long_texts": "window", "columns": {}, "generation": {}}
+    assert recorded_dtype(SqlCard(**base, quantization=None, prompt="$question")) == torch.bfloat16
+    assert recorded_dtype(ClassifierCard(**base, quantization=nf4, **classes)) == torch.bfloat16
+    assert recorded_dtype(SummarizerCard(**base, quantization=None, **summaries)) == torch.float32
     assert begun_in({}, {}, TEXT_TO_SQL) == "bf16"
     logged = {"quantization.bnb_4bit_compute_dtype": "float32"}
     assert begun_in({"use_cpu": True}, logged, CLASSIFICATION) == "fp32"
