@@ -182,7 +182,7 @@ def chunks(rows: Iterator[dict], flags, columns: Columns) -> Iterator[list[dict]
 def parse(arguments: list[str] | None):
     """Return the flags, checked against each other."""
     parser = Parser(usage="%(prog)s URI [flags]", description=__doc__)
-    parser.add_argument("uri", help="runs:/<id or last>/model, models:/NAME@ALIAS, or a folder")
+    parser.add_argument("uri", help="runs:/<id|last>/model, models:/NAME@ALIAS, folder")
     given = parser.add_argument_group("what to answer")
     database = parser.add_argument_group("a database of your own")
     output = parser.add_argument_group("output")

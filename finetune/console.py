@@ -78,7 +78,7 @@ class Parser(ArgumentParser):
 
     def print_help(self, file=None):
         """Print the help as a result."""
-        print_result(self.format_help())
+        print_result(self.format_help().rstrip())
 
 
 def print_result(text: str) -> None:

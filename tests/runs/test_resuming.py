@@ -394,7 +394,8 @@ def test_what_the_store_says_of_a_checkpoint_is_checked(own_run, tmp_path, what,
     "recorded",
     ["{", "[]", '{"arguments": "x"}', '{"arguments": [7]}', '{"arguments": [], "settings": [1]}', "[" * 10**5,
      '{"arguments": [], "settings": {"world_size": "2"}}', '{"arguments": [], "more": 1}', '{"arguments": ["--help"]}',
-     '{"arguments": ["--resume=x"]}', '{"arguments": ["-h"]}'],
+     '{"arguments": ["--resume=x"]}', '{"arguments": ["-h"]}', '{"arguments": ["--config", "/etc/hostname"]}',
+     '{"arguments": ["--print-completion=bash"]}'],
 )  # fmt: skip
 def test_what_a_run_was_started_with_is_checked(own_run, tmp_path, monkeypatch, recorded):
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,8 @@ KEPT = (
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
     "eval_steps", "experiment",
 )  # fmt: skip
-NEVER = {"-h", "--help", "--help-all", "--help_all", "--resume"}  # They would end the script, or name another run.
+# They would end the script, name another run, or read a file here: that of --config is spelled out in the record.
+NEVER = {"-h", "--help", "--help-all", "--help_all", "--resume", "--config", "--print-completion"}
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
 OLD_DTYPE = "quantization.bnb_4bit_compute_dtype"
 BATCH = {"per_device_train_batch_size", "gradient_accumulation_steps"}
