@@ -41,6 +41,7 @@ class Card:
     """
 
     task: ClassVar[str]
+    base_kind: ClassVar[Literal["decoder", "encoder", "encoder-decoder"]]
     kinds: ClassVar[dict[str, Kind]]
 
     base_model: str
@@ -79,23 +80,23 @@ class Card:
         Raises:
             InputError: it is none, a field has a value that training does not write, or it is another task's.
         """
-        classes = {kind.task: kind for kind in Card.__subclasses__()}
+        classes = card_classes() | ({} if cls is Card else {cls.task: cls})
         found = check(values, {"task": one_of(*classes)}, where, MEND, others=lambda *_: True)
         kind = classes[found["task"]]
         if not issubclass(kind, cls):
             raise InputError(f"{where} is the card of a model for {kind.task}, expected one for {cls.task}.")
-        required = {name: kind.kinds[name] for name in kind._required()}
+        required = {name: kind.kinds[name] for name in kind.required()}
         check(found, required, where, MEND, kind.kinds, others=lambda *_: True)
         names = {known.name for known in dataclasses.fields(kind)} - {"unknown"}
         unknown = {name: value for name, value in found.items() if name not in {*names, "task"}}
         # Null in one that may be missing says no more than that it is.
         known = {name: found[name] for name in names & found.keys() if name in required or found[name] is not None}
-        return kind(**kind._take(known, where), unknown=unknown)
+        return kind(**kind.take(known, where), unknown=unknown)
 
     def values(self) -> dict[str, Any]:
         """Return the card as a JSON object: without what is not known, but for what every file has."""
         found = {known.name: getattr(self, known.name) for known in dataclasses.fields(self)}
-        unknown, required = found.pop("unknown"), self._required()
+        unknown, required = found.pop("unknown"), self.required()
         found = {name: value for name, value in found.items() if name in required or value not in (None, "", {}, [])}
         return {"task": self.task} | found | unknown
 
@@ -111,12 +112,13 @@ class Card:
         return self.sample
 
     @classmethod
-    def _required(cls) -> list[str]:
+    def required(cls) -> list[str]:
+        """Return the fields that the file of every version has."""
         known = dataclasses.fields(cls)
         return [one.name for one in known if one.default is MISSING and one.default_factory is MISSING]
 
     @classmethod
-    def _take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
+    def take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
         """Return fields as the class has them, from the file's; raise InputError where they do not go together."""
         return values
 
@@ -126,6 +128,7 @@ class SqlCard(Card):
     """What the card of a text-to-SQL model says besides; its sample has the ids of each prompt, `prompt_ids`."""
 
     task = TEXT_TO_SQL
+    base_kind = "decoder"
     kinds = card_fields.EVERY | card_fields.SQL
 
     prompt: str
@@ -142,7 +145,7 @@ class SqlCard(Card):
         return [{name: row[name] for name in Template(self.prompt).get_identifiers()} for row in self.sample]
 
     @classmethod
-    def _take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
+    def take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
         variables = {name: text() for name in Template(values["prompt"]).get_identifiers()}
         for row in values.get("sample", ()):
             check(row, variables, f"{where}, sample,", MEND, others=lambda *_: True)
@@ -158,6 +161,7 @@ class ClassifierCard(Card):
     """
 
     task = CLASSIFICATION
+    base_kind = "encoder"
     kinds = card_fields.EVERY | card_fields.CLASSIFIER
 
     labels: Labels
@@ -170,7 +174,7 @@ class ClassifierCard(Card):
         return super().values() | {"labels": {"task": self.labels.task, "names": list(self.labels.names)}}
 
     @classmethod
-    def _take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
+    def take(cls, values: dict[str, Any], where: Path | str) -> dict[str, Any]:
         labels = Labels(values["labels"]["task"], tuple(values["labels"]["names"]))
         names, thresholds = labels.names, values["thresholds"]
         if len(set(names)) != len(names) or (labels.task == "binary" and len(names) != 2):
@@ -186,6 +190,7 @@ class SummarizerCard(Card):
     """What the card of a summarizer says besides."""
 
     task = SUMMARIZATION
+    base_kind = "encoder-decoder"
     kinds = card_fields.EVERY | card_fields.SUMMARIZER
 
     prompt: str
@@ -193,3 +198,8 @@ class SummarizerCard(Card):
     # In every file, unlike the other tasks'.
     columns: dict[str, str] = field()
     generation: dict[str, Any] = field()
+
+
+def card_classes() -> dict[str, type[Card]]:
+    """Return the class of each task's cards by the task's name: of these here, and of others that were imported."""
+    return {kind.task: kind for kind in Card.__subclasses__()}

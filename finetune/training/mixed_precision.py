@@ -6,12 +6,12 @@ import os
 from finetune import InputError
 from finetune.models.bases.quantization import (
     DTYPES,
-    KINDS,
     bfloat16_speedup,
     choose_compute_dtype,
     full_name,
     warn_if_slow,
 )
+from finetune.models.card import card_classes
 from finetune.training.flags.shared_flags import SharedFlags
 
 import torch
@@ -33,7 +33,7 @@ def settle_precision(flags: SharedFlags, args: TrainingArguments, task: str, rec
     """
     autocast = requested_autocast(args)
     requested = autocast if autocast and flags.compute_dtype == "auto" else flags.compute_dtype
-    dtype = choose_compute_dtype(requested, KINDS[task], recorded)
+    dtype = choose_compute_dtype(requested, card_classes()[task].base_kind, recorded)
     # Processes that timed it could come to different ends: the first one's counts.
     (dtype,) = broadcast_object_list([dtype])
     flags.compute_dtype = next(name for name, known in DTYPES.items() if known == dtype)

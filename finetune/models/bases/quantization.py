@@ -17,8 +17,6 @@ logger = logging.getLogger(__name__)
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 # What prediction can be told: `recorded` is what training computed in.
 PREDICTION_DTYPES = ("auto", "recorded", *DTYPES)
-# The kind of base that a task has, by the names of model cards.
-KINDS = {"text-to-sql": "decoder", "classification": "encoder", "summarization": "encoder-decoder"}
 # Below this, bfloat16 on a CPU is not worth its near ties: a training step gains less than a product.
 WORTH_IT = 1.5
 WARM_UP, TIMED, LEAST, SIZE = 2, 60, 5, 256
@@ -130,7 +128,7 @@ def prediction_dtype(card: Card, requested: str) -> torch.dtype:
         InputError: for a type that cannot work here.
     """
     trained = recorded_dtype(card)
-    dtype = trained if requested == "recorded" else choose_compute_dtype(requested, KINDS[card.task])
+    dtype = trained if requested == "recorded" else choose_compute_dtype(requested, card.base_kind)
     if requested != "auto":
         warn_if_slow(dtype)
     if dtype != trained:

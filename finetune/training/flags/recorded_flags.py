@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from finetune import InputError
-from finetune.models.bases.quantization import KINDS
+from finetune.models.card import card_classes
 from finetune.models.files.schemas import ANY, check, listed, mapped, text, whole
 from finetune.redaction import redact_values
 from finetune.training.flags.shared_flags import SharedFlags
@@ -70,7 +70,7 @@ def begun_in(settings: dict, parameters: dict[str, str], task: str) -> str:
     """
     if "compute_dtype" in settings:
         return settings["compute_dtype"]
-    if KINDS[task] == "decoder":
+    if card_classes()[task].base_kind == "decoder":
         return "bf16"
     on_gpu = settings.get("use_cpu") is False
     return {"bfloat16": "bf16", "float32": "fp32"}.get(parameters.get(OLD_DTYPE, ""), "bf16" if on_gpu else "fp32")
