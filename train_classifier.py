@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
 def build_model(
     flags: Flags, revision: str | None, classifier: Callable
 ) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
-    """Return the base in 4 bits as a classifier with a fresh adapter, and the settings of both."""
+    """Return the base, in 4 bits unless told otherwise, as a classifier with a fresh adapter; the settings of both."""
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

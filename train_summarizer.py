@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
-    """Return the base in 4 bits with a fresh adapter, and the settings of both."""
+    """Return the base, in 4 bits unless told otherwise, with a fresh adapter, and the settings of both."""
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
