@@ -4,21 +4,18 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from finetune import InputError, console, resuming
 from finetune.models.bases.loading import load_encoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded
 from finetune.models.card import CLASSIFICATION, ClassifierCard
-from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import TASKS, Labels
-from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
-from finetune.reports import classifier_figures, figures
-from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
-from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
+from finetune.reports.classifier_scores import MAIN_METRIC, METRICS
+from finetune.reports.classifier_trainer import ClassifierTrainer, finish
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out
@@ -26,33 +23,17 @@ from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
 from finetune.runs import tracking
-from finetune.runs.checkpoints import checkpoints_in, final_step, start_card
-from finetune.screen import in_full
+from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import (
-    SharedFlags,
-    SharedTrainingArguments,
-    problems,
-    with_groups,
-)
+from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems, with_groups
 from finetune.training.weighting import Weighting
 
 import numpy as np
-import torch
-from accelerate.utils import gather_object
-from peft import LoraConfig
-from transformers import (
-    BitsAndBytesConfig,
-    DataCollatorWithPadding,
-    EarlyStoppingCallback,
-    Trainer,
-    TrainerControl,
-    TrainingArguments,
-    set_seed,
-)
+from peft import LoraConfig, PeftModel
+from transformers import BitsAndBytesConfig, DataCollatorWithPadding, EarlyStoppingCallback, TrainingArguments, set_seed
 
 logger = logging.getLogger(__name__)
 RELOAD_CHECK_ROWS = 16
@@ -153,25 +134,9 @@ def main(arguments: list[str] | None = None) -> None:
         rows = load_data(flags, args.seed)
     leaks = text_leaks(rows, "text")
     labels, splits = encode(rows, flags, args, tokenizer)
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        # On a CPU float32, unless it was given: there a text has the same score in every batch.
-        bnb_4bit_compute_dtype=DTYPES[flags.compute_dtype],
-    )
-    quantization = quantization if flags.load_in_4bit else None
-    lora = LoraConfig(
-        task_type="SEQ_CLS",  # Saves the head, `classifier`, with the adapter, and leaves it in float32.
-        r=flags.lora_r,
-        lora_alpha=flags.lora_alpha,
-        lora_dropout=flags.lora_dropout,
-        target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
-        **init_settings(flags.init_lora_weights),
-    )
     weighting = Weighting.of(splits["train"].actual, labels, flags.imbalance_power)
     classifier = partial(EncoderClassifier, outputs=labels.outputs, pooling=flags.pooling, bias=weighting.bias)
-    model = add_adapter(classifier(load_encoder(flags.base_model, revision, quantization)), lora)
+    model, lora, quantization = build_model(flags, revision, classifier)
     collator = DataCollatorWithPadding(tokenizer)
     dataset = splits["train"].dataset()
     original = partial(load_encoder, flags.base_model, revision, None)
@@ -192,8 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
     plan = preflight(trainer, flags)
-    if flags.preflight_only:
-        assert plan is not None  # Without one, it is refused.
+    if plan and flags.preflight_only:  # Without a plan, it is refused.
         return console.print_result(plan.to_json())
 
     with resuming.training_run(flags, args, origin) as run_id:
@@ -206,6 +170,30 @@ def main(arguments: list[str] | None = None) -> None:
         if args.process_index == 0:
             finish(trainer, card, splits, datasets)
     console.print_result(run_id)
+
+
+def build_model(
+    flags: Flags, revision: str | None, classifier: Callable
+) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
+    """Return the base, in 4 bits unless told otherwise, as a classifier with a fresh adapter; the settings of both."""
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        # On a CPU float32, unless it was given: there a text has the same score in every batch.
+        bnb_4bit_compute_dtype=DTYPES[flags.compute_dtype],
+    )
+    quantization = quantization if flags.load_in_4bit else None
+    lora = LoraConfig(
+        task_type="SEQ_CLS",  # Saves the head, `classifier`, with the adapter, and leaves it in float32.
+        r=flags.lora_r,
+        lora_alpha=flags.lora_alpha,
+        lora_dropout=flags.lora_dropout,
+        target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
+        **init_settings(flags.init_lora_weights),
+    )
+    base = classifier(load_encoder(flags.base_model, revision, quantization))
+    return add_adapter(base, lora), lora, quantization
 
 
 def load_data(flags: Flags, seed: int) -> Rows:
@@ -238,44 +226,6 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
         train = splits["train"]
         splits["train"] = train.take(balanced_sample(train.actual, labels, flags.debug_sample, args.seed))
     return labels, splits
-
-
-class ClassifierTrainer(Trainer):
-    """Trainer that evaluates as the logged model predicts: whole texts, one score over the whole split.
-
-    Args:
-        validation: rows with their `labels`, in place of the Trainer's `eval_dataset`.
-        others: of the Trainer.
-
-    Attributes:
-        found: thresholds and metrics of the last evaluation, for the card of the checkpoint that follows.
-    """
-
-    control: TrainerControl
-
-    def __init__(self, *args, validation: LabelledTexts, labels: Labels, **others):
-        super().__init__(*args, **others)
-        self.validation, self.labels = validation, labels
-        self.found: dict = {}
-
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Return `eval_loss` and the task's metrics, with thresholds that were not chosen on the rows they decide."""
-        pieces, share = self.validation.encoded.pieces, slice(self.args.process_index, None, self.args.world_size)
-        model = self.accelerator.unwrap_model(self.model)
-        part = compute_logits(model, self.processing_class, pieces[share], self.args.per_device_eval_batch_size)
-        logits = np.empty((len(pieces), self.labels.outputs), dtype=np.float32)
-        for rank, rows in gather_object([(self.args.process_index, part)]):
-            logits[rank :: self.args.world_size] = rows
-        logits = join_pieces(logits, self.validation.encoded.owners, self.labels)
-        actual, scores = self.validation.actual, to_scores(logits, self.labels)
-        loss = self.compute_loss_func({"logits": torch.from_numpy(logits)}, torch.from_numpy(actual))
-        found = score_labels(self.labels, scores, decide_crossfitted(scores, self.labels, actual), actual)
-        thresholds = None if self.labels.task == "multiclass" else choose_thresholds(scores, actual)
-        self.found = {"thresholds": thresholds, "metrics": found}
-        metrics = {"eval_loss": loss.item()} | {f"eval_{name}": found[name] for name in METRICS[self.labels.task]}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
 
 def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
@@ -337,43 +287,6 @@ def log_setup(flags, args, lora, rows, splits, weighting, leaks, card: Classifie
     weights = dict(zip(names, weighting.weights.tolist(), strict=True))
     tracking.log_dict({"labels": card.values()["labels"], "rows": counts, "weights": weights}, "labels.json")
     return datasets
-
-
-def finish(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, datasets: dict) -> None:
-    """Score the best model on validation, the best and the last on test; log scores, figures, reload check."""
-    state, labels, run_id = trainer.state, trainer.labels, card.run_id
-    figure = classifier_figures.learning_curves(state.log_history, f"eval_{MAIN_METRIC[labels.task]}")
-    figures.log_figure(figure, "learning_curves")
-    checkpoints = checkpoints_in(Path(trainer.args.output_dir))
-    last = max(checkpoints)
-    best = final_step(trainer)
-    cards = {step: ClassifierCard.read(checkpoints[step]) for step in (best, last)}
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    classifier = Classifier(model, trainer.processing_class, cards[best])
-    expected = classifier.score([row["text"] for row in card.sample]).tolist()
-    figures.log_reload_check(best, scores=expected)
-    if thresholds := cards[best].thresholds:
-        tracking.log_dict(dict(zip(labels.scored, thresholds, strict=True)), "thresholds.json")
-
-    scorecard = classifier_scorecard(classifier, splits["validation"])
-    scorecard.show("validation", run_id)
-    tell(scorecard, f"validation, step {best}, at the thresholds chosen on it")
-    logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
-                f" {state.best_metric}")  # fmt: skip
-    if "test" not in splits:
-        return
-    scorecard = classifier_scorecard(classifier, splits["test"])
-    scorecard.log("test", run_id, best, datasets["test"])
-    tell(scorecard, f"test, best model (step {best})")
-    if last != best:
-        scorecard = classifier_scorecard(Classifier.load(checkpoints[last]), splits["test"])
-    scorecard.log("test_last", run_id, last, datasets["test"])
-    tell(scorecard, f"test, last model (step {last})")
-
-
-def tell(scorecard: ClassifierScorecard, title: str) -> None:
-    """Show a scorecard in a line, and in full in the run."""
-    logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
 
 
 if __name__ == "__main__":

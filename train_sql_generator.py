@@ -4,57 +4,41 @@ The run is tracked in MLflow; its id is the last line on stdout. Go on with `pyt
 """
 
 import logging
-import math
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from finetune import InputError, console, resuming
-from finetune.models.bases.attention import can_pack
 from finetune.models.bases.loading import load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
-from finetune.models.generation import margins
 from finetune.models.prompts import Prompt
-from finetune.models.sql_writer import SqlWriter
 from finetune.reports import figures
-from finetune.reports.sql_scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard
+from finetune.reports.sql_scorecard import check_gold
+from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.files.columns import parse_columns
 from finetune.rows.loading import Rows, check_writable, load_rows
-from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.rows.splits.schema_split import split_by_schema
 from finetune.rows.sql_cleaning import check_dialect, clean_parts, tell_cleaning
 from finetune.rows.sql_rows import encode_rows, prompt_token_ids
-from finetune.rows.supervision import audit, audit_headline, format_audit
+from finetune.rows.supervision import Supervision, show_audit
 from finetune.runs import tracking
-from finetune.runs.checkpoints import final_step, start_card
-from finetune.screen import in_full
+from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import (
-    ON_GPU,
-    SharedFlags,
-    SharedTrainingArguments,
-    problems,
-    with_groups,
-)
-from metrics.sql_execution.sql_execution import summarize
+from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems, with_groups
+from finetune.training.packs import choose_collator
 
-import torch
-from peft import LoraConfig
-from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Trainer, TrainingArguments, set_seed
+from peft import LoraConfig, PeftModel
+from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, TrainingArguments, set_seed
 from transformers.utils import is_liger_kernel_available
 
 logger = logging.getLogger(__name__)
 RELOAD_CHECK_ROWS = 8
-MAX_TOKENS_UNTRIED = 2048  # computed at a time on a GPU where no preflight finds out how many fit
 
 
 @dataclass
@@ -164,13 +148,44 @@ def main(arguments: list[str] | None = None) -> None:
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_data(flags, args.seed)
-    held_out = rows.parts["validation"][: flags.max_validation_rows]
-    splits = {
-        "train": encode_rows(rows.train[: flags.max_train_rows], prompt, tokenizer, flags.max_length),
-        "validation": encode_rows(held_out, prompt, tokenizer, flags.max_length),
-    }
-    report = audit(splits, tokenizer)
-    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
+    splits = encode(rows, flags, prompt, tokenizer)
+    report = show_audit(splits, tokenizer)
+    model, lora, quantization = build_model(flags, revision)
+    collator = choose_collator(model, tokenizer, flags, args)
+    original = partial(load_decoder, flags.base_model, revision, None, DTYPES[flags.compute_dtype])
+    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
+    card = make_card(flags, revision, quantization, prompt, tokenizer, rows.columns, splits["validation"].rows)
+
+    trainer = SqlTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"].dataset,
+        eval_dataset=splits["validation"].dataset.sort("length"),
+        data_collator=collator,
+        processing_class=tokenizer,
+        card=card,
+        score_rows=splits["validation"].rows[: flags.score_rows],
+    )
+    check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
+    plan = preflight(trainer, flags)
+    if plan and flags.preflight_only:  # Without a plan, it is refused.
+        return console.print_result(plan.to_json())
+
+    with resuming.training_run(flags, args, origin) as run_id:
+        card = replace(card, run_id=run_id)
+        resuming.attach(trainer, card, flags, origin)
+        if args.process_index == 0:
+            datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
+        log_plan(trainer, plan)
+        trainer.train(resume_from_checkpoint=origin.checkpoint)
+        scorecards = score(trainer, flags.distractor_columns)
+        if args.process_index == 0:
+            finish(trainer, card, datasets["validation"], scorecards)
+    console.print_result(run_id)
+
+
+def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
+    """Return the base, in 4 bits unless told otherwise, with a fresh adapter, and the settings of both."""
     compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -188,92 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
         **init_settings(flags.init_lora_weights),
     )
-    model = add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora)
-    collator = choose_collator(model, tokenizer, flags, args)
-    original = partial(load_decoder, flags.base_model, revision, None, compute_dtype)
-    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
-    card = make_card(flags, revision, quantization, prompt, tokenizer, rows.columns, splits["validation"].rows)
-
-    trainer = SqlTrainer(
-        model=model,
-        args=args,
-        train_dataset=splits["train"].dataset,
-        eval_dataset=splits["validation"].dataset.sort("length"),
-        data_collator=collator,
-        processing_class=tokenizer,
-        card=card,
-        score_rows=splits["validation"].rows[: flags.score_rows],
-    )
-    check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
-    plan = preflight(trainer, flags)
-    if flags.preflight_only:
-        assert plan is not None  # Without one, it is refused.
-        return console.print_result(plan.to_json())
-
-    with resuming.training_run(flags, args, origin) as run_id:
-        card = replace(card, run_id=run_id)
-        resuming.attach(trainer, card, flags, origin)
-        if args.process_index == 0:
-            datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
-        log_plan(trainer, plan)
-        trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns)
-        if args.process_index == 0:
-            finish(trainer, card, datasets["validation"], scorecards)
-    console.print_result(run_id)
-
-
-class SqlTrainer(Trainer):
-    """Trainer that takes the packs of a batch one after the other, and can select by answering held-out questions.
-
-    With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
-    over the processes.
-
-    Args:
-        card: of the model; its prompt and dialect are those of the questions in `score_rows`.
-        others: of the Trainer.
-    """
-
-    def __init__(self, *args, card: SqlCard | None = None, score_rows: Sequence[dict] = (), **others):
-        super().__init__(*args, **others)
-        self.card, self.score_rows = card, list(score_rows)
-
-    @property
-    def writer(self) -> SqlWriter:
-        """The model as it is by now, to be asked."""
-        assert self.card is not None  # Whoever asks has given it.
-        return SqlWriter(self.accelerator.unwrap_model(self.model), self.processing_class, self.card)
-
-    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """Return the loss of a batch, with its gradients: of its packs one after the other, where it has packs."""
-        *packs, last = inputs.get("packs", [inputs])
-        loss = torch.zeros((), device=self.args.device)
-        for pack in packs:  # Several processes add up their gradients with the last one.
-            with self.accelerator.no_sync(model):
-                loss += super().training_step(model, pack, num_items_in_batch)
-        return loss + super().training_step(model, last, num_items_in_batch)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Return the loss, added up over the packs where there are some; then without logits."""
-        if "packs" not in inputs:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        losses = [super(SqlTrainer, self).compute_loss(model, p, False, num_items_in_batch) for p in inputs["packs"]]
-        return (sum(losses), {}) if return_outputs else sum(losses)
-
-    def floating_point_ops(self, inputs: dict) -> int:
-        """Return the floating-point operations of a batch, forward and backward: of its packs, where it has packs."""
-        return sum(super(SqlTrainer, self).floating_point_ops(pack) for pack in inputs.get("packs", [inputs]))
-
-    def evaluate(self, *args, **kwargs) -> dict[str, float]:
-        """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
-        metrics = super().evaluate(*args, **kwargs)
-        if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
-            writer = self.writer
-            verdicts = answer_rows(writer, self.score_rows, dialect=writer.card.dialect).verdicts
-            score = {"eval_exec_accuracy": summarize(verdicts)["exec_accuracy"]}
-            self.log(score)
-            metrics |= score
-        return metrics
+    return add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora), lora, quantization
 
 
 def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
@@ -295,38 +225,13 @@ def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
     return rows, findings
 
 
-def choose_collator(model, tokenizer, flags: Flags, args: SqlTrainingArguments):
-    """Return what makes batches of rows: packs, or padded rows of like length where the model cannot take packs."""
-    if args.label_smoothing_factor:  # The Trainer's label smoothing shifts the labels itself, and wants all logits.
-        flags.packing = False
-    elif flags.packing and not can_pack(model.get_base_model(), flags.max_length):
-        logger.info("this model cannot keep packed rows apart; batches are padded (--packing false).")
-        flags.packing = False
-    if flags.packing:
-        budget = flags.max_tokens_per_batch or MAX_TOKENS_UNTRIED
-        return PackingCollator(limit_rows(flags, args, budget) if takes_one_pack(args) else budget)
-    if args.train_sampling_strategy == "random":
-        args.train_sampling_strategy = "group_by_length"
-    return DataCollatorForSeq2Seq(tokenizer) if args.label_smoothing_factor else CompletionCollator(tokenizer)
-
-
-def takes_one_pack(args: SqlTrainingArguments) -> bool:
-    """Say whether a micro-batch has to be one pack.
-
-    DeepSpeed takes an optimiser step at each backward, and FSDP's processes gather the layers of each pack together:
-    where one has a pack more, the others wait for ever.
-    """
-    return is_sharded() or bool(args.deepspeed) or os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
-
-
-def limit_rows(flags: Flags, args: SqlTrainingArguments, budget: int) -> int:
-    """Make micro-batches of as many rows as surely stay within the budget, the samples a step kept; return no limit."""
-    rows = max(1, budget // flags.max_length)
-    if rows < args.per_device_train_batch_size:
-        turns = args.per_device_train_batch_size * args.gradient_accumulation_steps
-        args.per_device_train_batch_size, args.gradient_accumulation_steps = rows, math.ceil(turns / rows)
-        args.per_device_eval_batch_size = rows
-    return sys.maxsize
+def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
+    """Return training and validation rows as token ids and labels."""
+    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+    return {
+        name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
+        for name, limit in limits.items()
+    }
 
 
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
@@ -370,44 +275,8 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dic
     tracking.log_dict(findings["leaks"], "leak_report.json")
     if findings["skipped"]:
         figures.log_table(findings["skipped"], "skipped_rows")
-    figures.log_audit(report, format_audit(report))
-    lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
-    figures.log_figure(figures.token_lengths(lengths, flags.max_length), "token_lengths")
+    figures.log_supervision(report, splits, flags.max_length)
     return datasets
-
-
-def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
-    """Return scorecards of base and adapter on the held-out rows, as they are and with distractors."""
-    rows = trainer.score_rows
-    if is_sharded() and rows:
-        logger.info(
-            "no scorecards: a base that FSDP has cut up cannot generate; evaluate_model.py does it, on one GPU."
-        )
-        return {}
-    writer = trainer.writer
-    distracted = distract(rows, distractor_columns, trainer.args.seed, dialect=writer.card.dialect)
-    sets = {"validation": rows, "validation_distractors": distracted}
-    if not distractor_columns:
-        sets.pop("validation_distractors")
-    return {
-        name: compare(writer, questions, dialect=writer.card.dialect) for name, questions in sets.items() if questions
-    }
-
-
-def finish(trainer: SqlTrainer, card: SqlCard, validation, scorecards: dict[str, Scorecard]) -> None:
-    """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
-    figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
-    if not is_sharded():
-        prompts = [row["prompt_ids"] for row in card.sample]
-        written = SqlWriter(trainer.model, trainer.processing_class, card).write(prompts)
-        expected = [answer.token_ids for answer in written]
-        lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
-        figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
-    for name, scorecard in scorecards.items():
-        log_scorecard(scorecard, name, card.run_id, trainer.state.global_step, validation)
-        logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))
-        if not scorecard.changed:
-            logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")
 
 
 if __name__ == "__main__":

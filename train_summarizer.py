@@ -22,7 +22,7 @@ from finetune.rows.files.columns import SUMMARIES, parse_columns
 from finetune.rows.loading import Rows, check_writable, load_rows
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.splits.leaks import text_leaks
-from finetune.rows.supervision import IGNORED, Supervision, audit, audit_headline, format_audit
+from finetune.rows.supervision import IGNORED, Supervision, show_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
 from finetune.screen import in_full
@@ -30,15 +30,10 @@ from finetune.training.adapters import add_adapter, init_adapter, init_settings,
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.script_parser import ScriptParser
-from finetune.training.flags.shared_flags import (
-    SharedFlags,
-    SharedTrainingArguments,
-    problems,
-    with_groups,
-)
+from finetune.training.flags.shared_flags import SharedFlags, SharedTrainingArguments, problems, with_groups
 from metrics.rouge.rouge import ROUGE
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from torch.utils.data import SequentialSampler
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
@@ -123,14 +118,49 @@ def main(arguments: list[str] | None = None) -> None:
     revision, tokenizer = open_base(flags, "encoder-decoder")
     prompt = Prompt.load("summarize")
     with args.main_process_first(desc="loading the data set"):
-        given = parse_columns(flags.column, SUMMARIES, article=flags.text_column, summary=flags.summary_column)
-        rows = load_rows(
-            flags.dataset, SUMMARIES, flags.validation_fraction, args.seed, flags.encoding, given, hold_out_by_text
-        )
+        rows = load_data(flags, args.seed)
     leaks = text_leaks(rows, "article")
     splits, data = encode(rows, leaks, flags, prompt, tokenizer)
-    report = audit(splits, tokenizer)
-    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
+    report = show_audit(splits, tokenizer)
+    model, lora, quantization = build_model(flags, revision)
+    collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=IGNORED)
+    original = partial(load_encoder_decoder, flags.base_model, revision, None)
+    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, collator)
+    card = make_card(flags, args, revision, quantization, prompt, data["columns"], splits["validation"].rows)
+    generate_as(card, model, args)
+
+    evaluated = longest_first(splits["validation"])
+    rouge = RougeEvaluation(tokenizer, evaluated)
+    trainer = SummaryTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"].dataset,
+        eval_dataset=evaluated.dataset,
+        data_collator=collator,
+        processing_class=tokenizer,
+        compute_metrics=rouge,
+        callbacks=[rouge],
+    )
+    plan = preflight(trainer, flags)
+    if plan and flags.preflight_only:  # Without a plan, it is refused.
+        return console.print_result(plan.to_json())
+
+    with resuming.training_run(flags, args, origin) as run_id:
+        card = replace(card, run_id=run_id)
+        resuming.attach(trainer, card, flags, origin)
+        if args.process_index == 0:
+            datasets = log_setup(flags, args, lora, rows, splits, report, leaks, data, card)
+        log_plan(trainer, plan)
+        trainer.train(resume_from_checkpoint=origin.checkpoint)
+        parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
+        summarizer, scorecards = score(trainer, card, parts, flags.score_rows)
+        if args.process_index == 0:
+            finish(trainer, summarizer, scorecards, datasets)
+    console.print_result(run_id)
+
+
+def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
+    """Return the base, in 4 bits unless told otherwise, with a fresh adapter, and the settings of both."""
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -146,44 +176,14 @@ def main(arguments: list[str] | None = None) -> None:
         target_modules="all-linear" if flags.target_modules == ["all-linear"] else flags.target_modules,
         **init_settings(flags.init_lora_weights),
     )
-    model = add_adapter(load_encoder_decoder(flags.base_model, revision, quantization), lora)
-    collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=IGNORED)
-    original = partial(load_encoder_decoder, flags.base_model, revision, None)
-    init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, collator)
-    card = make_card(flags, args, revision, quantization, prompt, data["columns"], splits["validation"].rows)
-    # The Trainer counts the start token too, and would warn of max_new_tokens beside its own limit.
-    args.generation_max_length = flags.max_target_length + 1
-    model.generation_config.update(**DEFAULTS | card.generation | {"max_new_tokens": None})
+    return add_adapter(load_encoder_decoder(flags.base_model, revision, quantization), lora), lora, quantization
 
-    evaluated = longest_first(splits["validation"])
-    rouge = RougeEvaluation(tokenizer, evaluated)
-    trainer = SummaryTrainer(
-        model=model,
-        args=args,
-        train_dataset=splits["train"].dataset,
-        eval_dataset=evaluated.dataset,
-        data_collator=collator,
-        processing_class=tokenizer,
-        compute_metrics=rouge,
-        callbacks=[rouge],
-    )
-    plan = preflight(trainer, flags)
-    if flags.preflight_only:
-        assert plan is not None  # Without one, it is refused.
-        return console.print_result(plan.to_json())
 
-    with resuming.training_run(flags, args, origin) as run_id:
-        card = replace(card, run_id=run_id)
-        resuming.attach(trainer, card, flags, origin)
-        if args.process_index == 0:
-            datasets = log_setup(flags, args, lora, rows, splits, report, leaks, data, card)
-        log_plan(trainer, plan)
-        trainer.train(resume_from_checkpoint=origin.checkpoint)
-        parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
-        summarizer, scorecards = score(trainer, card, parts, flags.score_rows)
-        if args.process_index == 0:
-            finish(trainer, summarizer, scorecards, datasets)
-    console.print_result(run_id)
+def load_data(flags: Flags, seed: int) -> Rows:
+    """Return the rows of the data under the task's names, those for validation apart."""
+    given = parse_columns(flags.column, SUMMARIES, article=flags.text_column, summary=flags.summary_column)
+    split = flags.validation_fraction, seed
+    return load_rows(flags.dataset, SUMMARIES, *split, flags.encoding, given, hold_out_by_text)
 
 
 class SummaryTrainer(Seq2SeqTrainer):
@@ -248,15 +248,20 @@ def make_card(flags, args, revision, quantization, prompt, columns: dict, held_o
     )
 
 
+def generate_as(card: SummarizerCard, model: PeftModel, args: SummarizerTrainingArguments) -> None:
+    """Have the evaluations of a training generate as its model will."""
+    # The Trainer counts the start token too, and would warn of max_new_tokens beside its own limit.
+    args.generation_max_length = card.generation["max_new_tokens"] + 1
+    model.generation_config.update(**DEFAULTS | card.generation | {"max_new_tokens": None})
+
+
 def log_setup(flags, args, lora, rows: Rows, splits, report, leaks: dict, data: dict, card: SummarizerCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audit; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()} | ({"test": rows.test} if rows.test else {})
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card.prompt, "prompts/summarize.txt")
     tracking.log_dict(leaks, "leak_report.json")
-    figures.log_audit(report, format_audit(report))
-    lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
-    figures.log_figure(figures.token_lengths(lengths, flags.max_length), "token_lengths")
+    figures.log_supervision(report, splits, flags.max_length)
     return datasets
 
 

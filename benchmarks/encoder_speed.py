@@ -19,11 +19,12 @@ sys.path.insert(0, str(ROOT))
 
 from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.reports.classifier_trainer import ClassifierTrainer
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import balanced_sample, find_labels, read_names
 from finetune.rows.loading import load_rows
 from finetune.training.weighting import Weighting
-from train_classifier import ClassifierTrainer, ClassifierTrainingArguments, Flags
+from train_classifier import ClassifierTrainingArguments, Flags
 
 import torch
 from peft import LoraConfig, get_peft_model

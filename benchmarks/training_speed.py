@@ -31,7 +31,8 @@ from finetune.rows.loading import load_rows
 from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.rows.splits.schema_split import split_by_schema
 from finetune.rows.sql_rows import encode_rows
-from train_sql_generator import COLUMNS, SqlTrainer
+from finetune.training.packs import PackTrainer
+from train_sql_generator import COLUMNS
 
 import torch
 from datasets import Dataset
@@ -132,7 +133,7 @@ def make_trainer(recipe: Recipe, flags, data: Dataset, folder: str) -> Trainer:
     size = SAMPLES_A_STEP if recipe.one_micro_batch else 2
     args = TrainingArguments(folder, **common_settings(flags, size), **options)
     if recipe.packed:
-        return SqlTrainer(get_peft_model(model, lora), args, train_dataset=data, data_collator=PackingCollator(4096))
+        return PackTrainer(get_peft_model(model, lora), args, train_dataset=data, data_collator=PackingCollator(4096))
     if recipe.completions_only:
         collator = CompletionCollator(tokenizer)
     else:

@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")  # No display; set before pyplot is imported.
 
+from finetune.rows.supervision import Supervision, format_audit
 from finetune.runs import trackers, tracking
 from finetune.runs.sending import journal
 from metrics.sql_execution.sql_execution import wilson
@@ -119,10 +120,12 @@ def log_table(rows: list[dict], name: str, run_id: str | None = None) -> None:
     mlflow.log_table(frame, file, run_id=run_id)
 
 
-def log_audit(report: dict, text: str) -> None:
-    """Log the supervision audit of the run in training, as data and as it was printed."""
+def log_supervision(report: dict, splits: dict[str, Supervision], max_length: int) -> None:
+    """Log the audit of the run in training, as data and as it was printed, and how long the rows are."""
     tracking.log_dict(report, "supervision_audit.json")
-    tracking.log_text(text, "supervision_audit.txt")
+    tracking.log_text(format_audit(report), "supervision_audit.txt")
+    lengths = {name: list(split.dataset["length"]) for name, split in splits.items()}
+    log_figure(token_lengths(lengths, max_length), "token_lengths")
 
 
 def log_reload_check(step: int, **expected: list) -> None:

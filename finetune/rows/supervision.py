@@ -1,13 +1,17 @@
 """From rows to token ids and labels, and the audit that shows what the loss will see."""
 
+import logging
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 
 from finetune.rows.packing import IGNORED
+from finetune.screen import in_full
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -57,6 +61,13 @@ def audit(splits: dict[str, Supervision], tokenizer: PreTrainedTokenizerBase, ex
         }
     first = next(iter(splits.values())).dataset
     report["examples"] = [_marked(tokenizer, first[i]) for i in range(min(examples, len(first)))]
+    return report
+
+
+def show_audit(splits: dict[str, Supervision], tokenizer: PreTrainedTokenizerBase) -> dict:
+    """Return the audit, which is shown in a line, and in full in the run."""
+    report = audit(splits, tokenizer)
+    logger.info(audit_headline(report), extra=in_full(format_audit(report)))
     return report
 
 

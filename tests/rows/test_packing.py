@@ -4,7 +4,8 @@ from finetune.models.bases.attention import PACKED_SDPA, can_pack, packed_sdpa
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.rows.packing import CompletionCollator, PackingCollator, best_fit
 from finetune.rows.supervision import IGNORED
-from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator
+from finetune.training.packs import PackTrainer, choose_collator
+from train_sql_generator import Flags, SqlTrainingArguments
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_gradients_of_packs_are_those_of_the_padded_batch(rows, max_tokens, tmp_
     for name, collator in (("packed", PackingCollator(max_tokens)), ("padded", CompletionCollator(tokenizer))):
         model = make(CONFIGS["llama"])
         args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], label_names=["labels"])
-        trainer = SqlTrainer(model, args, data_collator=collator)
+        trainer = PackTrainer(model, args, data_collator=collator)
         batches, items = trainer.get_batch_samples(iter([collator(rows)]), 1, args.device)
         loss = trainer.training_step(model, batches[0], items)
         found[name] = (loss, model.model.layers[0].self_attn.q_proj.weight.grad)
@@ -136,7 +137,7 @@ def test_label_smoothing_is_given_whole_rows(rows, tmp_path):
     collator = choose_collator(model, tokenizer, Flags(), args)
     assert isinstance(collator, DataCollatorForSeq2Seq)
     assert args.train_sampling_strategy == "group_by_length"
-    trainer = SqlTrainer(model, args, data_collator=collator, processing_class=tokenizer)
+    trainer = PackTrainer(model, args, data_collator=collator, processing_class=tokenizer)
     (batch,), items = trainer.get_batch_samples(iter([collator(rows)]), 1, args.device)
     loss = trainer.compute_loss(model, dict(batch), num_items_in_batch=items)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].flatten(0, 1)

@@ -13,6 +13,7 @@ import predict
 import train_classifier
 from finetune.models.card import Card
 from finetune.models.classifier.classifier import Classifier
+from finetune.reports.classifier_trainer import ClassifierTrainer
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
 from finetune.runs.sending import delivery
@@ -327,7 +328,7 @@ def test_stopped_before_the_first_checkpoint_it_begins_again_in_the_same_run(
     classifier_run, tmp_path, capsys, monkeypatch
 ):
     with monkeypatch.context() as patched:
-        patched.setattr(train_classifier.ClassifierTrainer, "evaluate", fail)
+        patched.setattr(ClassifierTrainer, "evaluate", fail)
         with pytest.raises(RuntimeError, match="the machine is gone"):
             train_classifier.main([str(f) for f in (*classifier_run["flags"], "--output-dir", tmp_path)])
     (run,) = mlflow.search_runs(

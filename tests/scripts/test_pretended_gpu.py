@@ -14,10 +14,12 @@ from finetune import InputError, resuming
 from finetune.models.bases import attention, loading, memory
 from finetune.models.bases.attention import PACKED_SDPA
 from finetune.models.card import Card
+from finetune.reports.sql_trainer import score
 from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.training.checks import preflight as module
 from finetune.training.checks import trial_steps
-from train_sql_generator import Flags, SqlTrainer, SqlTrainingArguments, choose_collator, score
+from finetune.training.packs import PackTrainer, choose_collator
+from train_sql_generator import Flags, SqlTrainingArguments
 
 import pytest
 import torch
@@ -204,7 +206,7 @@ def test_the_operations_of_packs_are_counted(trainer):
     batch = trainer.data_collator([{n: row[n] for n in ("input_ids", "labels")} for row in trainer.train_dataset])
     tokens = sum(trainer.train_dataset["length"])
     assert len(batch["packs"]) > 1
-    whole = super(SqlTrainer, trainer).floating_point_ops({"input_ids": torch.zeros(1, tokens)})
+    whole = super(PackTrainer, trainer).floating_point_ops({"input_ids": torch.zeros(1, tokens)})
     assert trainer.floating_point_ops(batch) == whole > 0
 
 

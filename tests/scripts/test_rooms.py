@@ -14,6 +14,10 @@ FIRST = {"encode": "rows", "answer": "encoded", "line": "answer"}
 # In the order of a script's main(): a room imports only from those before it.
 ROOMS = ("models", "rows", "logged_models", "runs", "training", "reports", "predicting")
 TASKS = {"text-to-sql", "classification", "summarization", "TEXT_TO_SQL", "CLASSIFICATION", "SUMMARIZATION"}
+SCRIPTS = (
+    "train_sql_generator.py", "train_classifier.py", "train_summarizer.py", "log_model.py", "predict.py",
+    "evaluate_model.py",
+)  # fmt: skip
 TRAVELS = ("finetune", "finetune.progress_line", "finetune.redaction", "finetune.screen", "finetune.stopping")
 
 
@@ -126,12 +130,22 @@ def test_few_places_compare_with_the_name_of_a_task():
     assert sum(found.values()) <= 6, found
 
 
-@pytest.mark.parametrize("name", ["predict.py", "evaluate_model.py", "log_model.py"])
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_read_in_one_sitting_and_its_main_on_one_screen(name):
     source = (ROOT / name).read_text()
     (main,) = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     assert 150 <= len(source.splitlines()) <= 300
     assert main.end_lineno - main.lineno < 50
+
+
+@pytest.mark.parametrize("name", SCRIPTS[:3])
+def test_a_training_script_shows_how_its_model_is_built_and_trained(name):
+    tree = ast.parse((ROOT / name).read_text())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    bases = {ast.unparse(base) for node in tree.body if isinstance(node, ast.ClassDef) for base in node.bases}
+    assert {"BitsAndBytesConfig", "LoraConfig"} <= called
+    assert any(trainer.endswith("Trainer") for trainer in called)
+    assert bases & {"TrainingArguments", "Seq2SeqTrainingArguments"}
 
 
 def test_all_models_have_the_same_four_names():

@@ -9,7 +9,8 @@ from finetune.rows.sql_rows import encode_rows
 from finetune.rows.supervision import IGNORED
 from finetune.training.checks import preflight as module
 from finetune.training.checks import trial_steps
-from train_sql_generator import COLUMNS, SqlTrainer
+from finetune.training.packs import PackTrainer
+from train_sql_generator import COLUMNS
 
 import pytest
 import torch
@@ -56,14 +57,14 @@ def completion_logits(model, row: dict) -> torch.Tensor:
 
 
 @pytest.fixture
-def trainer(few_rows, tmp_path) -> SqlTrainer:
+def trainer(few_rows, tmp_path) -> PackTrainer:
     """A trainer of the demo base, not quantised: 6 layers of it."""
     tokenizer = load_tokenizer(str(DEMO_BASE))
     model = load_decoder(str(DEMO_BASE), None, None, torch.float32)
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", lora_dropout=0.1)
     split = encode_rows(load_rows(str(few_rows), COLUMNS, None, 0).train, Prompt.load("text_to_sql"), tokenizer, 512)
     args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], label_names=["labels"], eval_strategy="epoch")
-    return SqlTrainer(
+    return PackTrainer(
         get_peft_model(model, lora), args, train_dataset=split.dataset, eval_dataset=split.dataset,
         processing_class=tokenizer, data_collator=PackingCollator(1000),
     )  # fmt: skip

@@ -1,0 +1,87 @@
+"""A training of text-to-SQL, measured: by its answers at each evaluation, and against the base at its end."""
+
+import logging
+from collections.abc import Sequence
+
+from finetune.models.bases.quantization import is_sharded
+from finetune.models.card import SqlCard
+from finetune.models.generation import margins
+from finetune.models.sql_writer import SqlWriter
+from finetune.reports import figures
+from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
+from finetune.rows.distractors import distract
+from finetune.runs.checkpoints import final_step
+from finetune.screen import in_full
+from finetune.training.packs import PackTrainer
+from metrics.sql_execution.sql_execution import summarize
+
+from mlflow.data.dataset import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class SqlTrainer(PackTrainer):
+    """Trainer of packs that can select the best checkpoint by answering held-out questions.
+
+    With `--metric-for-best-model exec_accuracy`, every evaluation answers `score_rows` greedily, shared out
+    over the processes.
+
+    Args:
+        card: of the model; its prompt and dialect are those of the questions in `score_rows`.
+        others: of the Trainer.
+    """
+
+    def __init__(self, *args, card: SqlCard | None = None, score_rows: Sequence[dict] = (), **others):
+        super().__init__(*args, **others)
+        self.card, self.score_rows = card, list(score_rows)
+
+    @property
+    def writer(self) -> SqlWriter:
+        """The model as it is by now, to be asked."""
+        assert self.card is not None  # Whoever asks has given it.
+        return SqlWriter(self.accelerator.unwrap_model(self.model), self.processing_class, self.card)
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Return the losses and, where the best checkpoint goes by it, `eval_exec_accuracy`."""
+        metrics = super().evaluate(*args, **kwargs)
+        if (self.args.metric_for_best_model or "").removeprefix("eval_") == "exec_accuracy":
+            writer = self.writer
+            verdicts = answer_rows(writer, self.score_rows, dialect=writer.card.dialect).verdicts
+            score = {"eval_exec_accuracy": summarize(verdicts)["exec_accuracy"]}
+            self.log(score)
+            metrics |= score
+        return metrics
+
+
+def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
+    """Return scorecards of base and adapter on the held-out rows, as they are and with distractors."""
+    rows = trainer.score_rows
+    if is_sharded() and rows:
+        logger.info(
+            "no scorecards: a base that FSDP has cut up cannot generate; evaluate_model.py does it, on one GPU."
+        )
+        return {}
+    writer = trainer.writer
+    distracted = distract(rows, distractor_columns, trainer.args.seed, dialect=writer.card.dialect)
+    sets = {"validation": rows, "validation_distractors": distracted}
+    if not distractor_columns:
+        sets.pop("validation_distractors")
+    return {
+        name: compare(writer, questions, dialect=writer.card.dialect) for name, questions in sets.items() if questions
+    }
+
+
+def finish(trainer: SqlTrainer, card: SqlCard, validation: Dataset, scorecards: dict[str, Scorecard]) -> None:
+    """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
+    figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
+    if not is_sharded():
+        prompts = [row["prompt_ids"] for row in card.sample]
+        written = SqlWriter(trainer.model, trainer.processing_class, card).write(prompts)
+        expected = [answer.token_ids for answer in written]
+        lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
+        figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
+    for name, scorecard in scorecards.items():
+        log_scorecard(scorecard, name, card.run_id, trainer.state.global_step, validation)
+        logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))
+        if not scorecard.changed:
+            logger.error("the adapter changed none of the answers: the run was too short, or its rate too low.")
