@@ -1,11 +1,13 @@
 """Trained models of each task: a row goes through all of them alike."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from finetune.logged_models.opening import open_model
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL
 from finetune.models.classifier.classifier import Classifier
+from finetune.models.classifier.labels import Labels
 from finetune.models.restoring import Loading
 from finetune.models.sql_writer import SqlWriter
 from finetune.models.summarizer.summarizer import Summarizer
@@ -42,7 +44,7 @@ def few(model) -> dict:
 def test_a_row_is_encoded_answered_and_shown(checkpoint):
     logged = open_model(str(checkpoint))
     model = logged.load()
-    assert type(model) is KINDS[logged.card["task"]] is kind_of(logged.card["task"])
+    assert type(model) is KINDS[logged.card.task] is kind_of(logged.card.task)
     read = [{name: row[name] for name in model.columns} for row in ROWS]
     answers = model.answer(model.encode(read), 2, **few(model))
     assert [set(answer) for answer in answers] == [ANSWERED[type(model)]] * 3
@@ -64,21 +66,21 @@ def test_a_logged_model_answers_as_the_folder_it_was_logged_from(checkpoint, tra
 
 def test_a_folder_alone_is_enough(checkpoint):
     logged = open_model(str(checkpoint))
-    alone, opened = kind_of(logged.card["task"]).load(checkpoint), logged.load()
+    alone, opened = kind_of(logged.card.task).load(checkpoint), logged.load()
     assert alone.answer(alone.encode(ROWS), 2, **few(alone)) == opened.answer(opened.encode(ROWS), 2, **few(opened))
 
 
 def test_long_texts_are_read_as_asked_and_nothing_is_written_into_the_card(checkpoint):
     logged = open_model(str(checkpoint))
-    before = dict(logged.card)
+    before = logged.card.values()
     for how in ("truncate", "window"):
         model = logged.load(Loading(long_texts=how))
         long = {name: "word " * 200 for name in ("text", "article")} | {"question": "q", "context": "c"}
         encoded = model.encode([long])
         if not isinstance(model, SqlWriter):
             assert (len(encoded.owners) > 1) == (how == "window")
-    assert logged.card == before
-    assert open_model(str(checkpoint)).card == before
+    assert logged.card.values() == before
+    assert open_model(str(checkpoint)).card.values() == before
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_long_texts_are_read_as_asked_and_nothing_is_written_into_the_card(check
      ("multiclass", ["a", "b", "c"], ["a"], True)],
 )  # fmt: skip
 def test_a_text_with_a_label_is_found(task, names, labels, expected):
-    classifier = Classifier(None, None, {"labels": {"task": task, "names": names}})
+    classifier = Classifier(None, None, SimpleNamespace(labels=Labels(task, tuple(names))))
     assert classifier.finds({"labels": labels, "scores": {}}) is expected
 
 

@@ -61,7 +61,7 @@ def test_a_missing_package_is_said_with_the_file_that_has_it(monkeypatch, tmp_pa
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(database.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
-    nothing = (None,) * 6
+    nothing = (None,) * 7
     said = {
         "spark": refusal(spark.predict, *nothing),
         "onnx": refusal(onnx_export.check_packages),
