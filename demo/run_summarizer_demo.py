@@ -29,10 +29,12 @@ def main() -> None:
     steps.begin("Train", "1 to 2 min", "A tiny T5 in 4 bits learns to say in a sentence what a report is about.")
     run_id = script("train_summarizer.py", "--base-model", BASE, "--dataset", DATA, *TRAINING)[-1]
     steps.begin(
-        "Log", "20 s", "What it has learned becomes a model in MLflow, is loaded anew and gives the same answers."
+        "Log",
+        "20 s",
+        "The adapter becomes a model in MLflow, is loaded anew and has to answer as before.",
     )
     uri = script("log_model.py", run_id)[-1]
-    steps.begin("Score", "20 s", "Reports that it was not trained on, summarised without and with training.")
+    steps.begin("Score", "20 s", "Base and trained model summarise reports that are in no training row.")
     scorecard = script("evaluate_model.py", uri, "--dataset", DATA)
     print("\n" + "\n".join(scorecard))
     show_examples(tracking.load_artifact_json(run_id, "scorecard/test.json"))

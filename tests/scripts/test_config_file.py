@@ -232,7 +232,8 @@ def test_the_file_in_the_docs_is_one(file):
     path = file(re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[1])
     parser = ScriptParser(train_sql_generator.Flags, TRAINING[train_sql_generator], description="")
     flags, args = parser.parse(["--config", path, "--max-steps", "1000"])
-    assert (flags.lora_r, flags.preflight, args.max_steps, args.refused) == (16, False, 1000, [])
+    assert (flags.lora_r, flags.target_modules, args.max_steps) == (16, ["q_proj", "v_proj"], 1000)
+    assert args.refused == []
     assert args.lr_scheduler_kwargs == {"min_lr_rate": 0.1}
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT, kill_training, last_line, run_script
 from safetensors.torch import load_file
 
 GOOD, BAD = ("lovely", "great", "fine", "fresh"), ("awful", "dirty", "cold", "late")
-FLAGS = ("--max-length", 64, "--num-train-epochs", 3, "--no-preflight", "--save-strategy", "epoch",
+FLAGS = ("--max-length", 64, "--num-train-epochs", 3, "--save-strategy", "epoch",
          "--eval-strategy", "epoch", "--metric-for-best-model", "loss", "--log-checkpoints", "none")  # fmt: skip
 
 
@@ -78,6 +78,16 @@ def test_killed_it_goes_on_with_the_same_weights(run, folder, monkeypatch):
                for path in (killed, run["output"] / run["id"])]  # fmt: skip
     assert weights[0].keys() == weights[1].keys()
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+def test_what_the_script_does_not_read_is_refused(folder, tiny_roberta):
+    (folder / "no_stars.jsonl").write_text(
+        '{"text": "fine", "split": "train"}\n{"text": "bad", "split": "validation"}\n'
+    )
+    flags = ("--base-model", tiny_roberta, "--dataset", folder / "no_stars.jsonl", "--max-length", 64)
+    for more, said in (((), "stars is None; expected a number"), (("--init-lora-weights", "eva"), "none of default")):
+        done = run_script(folder / "train_rater.py", *flags, *more, PYTHONPATH=str(ROOT))
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr[-500:]
 
 
 def test_a_script_here_refuses_its_checkpoint_in_a_sentence(run):
