@@ -1,8 +1,10 @@
 """The verdict on one predicted query: its results beside gold's, on gold's databases and on some of its own."""
 
+import gc
 import logging
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .databases import Generator
@@ -56,12 +58,25 @@ def judge(prediction: str, gold: str, context: str, databases: int = DATABASES, 
     """
     verdict = Verdict()
     try:
-        _judge(verdict, prediction, gold, context, databases, dialect)
+        with _without_collection():
+            _judge(verdict, prediction, gold, context, databases, dialect)
     except Exception as error:  # A fault of this metric costs one row and is said; the other rows keep their score.
         logger.warning("the metric failed on one row; please report it", exc_info=error)
         reason = f"the metric failed: {type(error).__name__}: {error}"
         return Verdict(verdict.usable, reason=reason if verdict.usable else f"gold is unusable: {reason}")
     return verdict
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Put the collection of garbage off: in a process with large libraries it takes as long as a row may."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _judge(verdict: Verdict, prediction: str, gold: str, context: str, databases: int, dialect: str) -> None:

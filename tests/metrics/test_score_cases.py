@@ -1,9 +1,10 @@
 """The execution score on other people's rows: what is right, wrong, invalid and unusable."""
 
+import gc
 import json
 from random import Random
 
-from metrics.sql_execution import judge
+from metrics.sql_execution import judge, judging
 from metrics.sql_execution.databases import Generator
 from metrics.sql_execution.schemas import read_schema
 from metrics.sql_execution.suites import Query
@@ -167,3 +168,11 @@ def test_undeclared_keys_keep_their_orphans():
     context = "CREATE TABLE a (id INTEGER, x TEXT); CREATE TABLE b (a_id INTEGER, y INTEGER)"
     verdict = judge("SELECT y FROM b", "SELECT y FROM b JOIN a ON a.id = b.a_id", context)
     assert (verdict.usable, verdict.right) == (True, False)
+
+
+def test_no_garbage_is_collected_while_a_row_has_its_time(monkeypatch):
+    """With large libraries loaded it takes half a second, which counts as the row's: right gold did not finish."""
+    seen = []
+    monkeypatch.setattr(judging, "_judge", lambda *given: seen.append(gc.isenabled()))
+    judge("SELECT 1", "SELECT 1", TX)
+    assert (seen, gc.isenabled()) == ([False], True)

@@ -21,6 +21,7 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
+import wandb
 from conftest import (
     ROOT,
     SUMMARIZER_FLAGS,
@@ -398,6 +399,7 @@ def test_bad_input_is_refused(tiny_t5, tiny_roberta, reports, tmp_path, monkeypa
     )
     assert "overflows in float16" in refused(tmp_path, *flags, "--fp16", "true")
     assert "--report-to: smoke is not supported" in refused(tmp_path, *flags, "--report-to", "smoke")
+    wandb.teardown()  # It keeps the mode that a test before has set.
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
