@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from finetune.models.bases.attention import PACKED_SDPA
-from finetune.models.library_gaps import keep_trainable_on_cpu
+from finetune.models.private_apis import keep_trainable_on_cpu
 from finetune.rows.packing import IGNORED
 
 import bitsandbytes as bnb

@@ -39,8 +39,8 @@ from finetune.training.flags.recorded_flags import (
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import SharedFlags
 from finetune.training.flags.trainer_flags import given_names
-from finetune.training.library_gaps import save_checkpoint
 from finetune.training.mixed_precision import settle_precision
+from finetune.training.private_apis import save_checkpoint
 from finetune.training.progress import ProgressCallback, set_random_state
 from finetune.training.training_line import LineCallback
 

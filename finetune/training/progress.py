@@ -11,7 +11,7 @@ from pathlib import Path
 from finetune.logged_models.checkpoint_files import PROGRESS
 from finetune.models.card import MEND
 from finetune.models.files.schemas import FLAG, NUMBER, check, read_json, whole
-from finetune.training.library_gaps import (
+from finetune.training.private_apis import (
     add_unlogged_loss,
     end_without_a_step,
     evaluate_and_save,

@@ -1,6 +1,6 @@
 """What bitsandbytes and transformers have no argument for: it works, and it is still needed."""
 
-from finetune.models.library_gaps import attention_of, compute_4bit_in, keep_trainable_on_cpu
+from finetune.models.private_apis import attention_of, compute_4bit_in, keep_trainable_on_cpu
 
 import bitsandbytes as bnb
 import torch

@@ -2,7 +2,7 @@
 
 from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import from_record, to_record
-from finetune.models.library_gaps import keep_trainable_on_cpu
+from finetune.models.private_apis import keep_trainable_on_cpu
 
 import bitsandbytes as bnb
 import pytest

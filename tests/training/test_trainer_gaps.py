@@ -2,7 +2,7 @@
 
 import json
 
-from finetune.training import library_gaps as gaps
+from finetune.training import private_apis as gaps
 
 import pytest
 import torch

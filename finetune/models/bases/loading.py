@@ -13,7 +13,7 @@ from finetune.models.bases.quantization import compute_in, is_sharded
 from finetune.models.bases.tokenizer_patterns import check_patterns
 from finetune.models.bases.tokenizers import check_tokenizer, end_openly, fit_to_vocabulary
 from finetune.models.files.adapter_files import check_index
-from finetune.models.library_gaps import attention_of, keep_trainable_on_cpu
+from finetune.models.private_apis import attention_of, keep_trainable_on_cpu
 
 import torch
 import transformers

@@ -7,7 +7,7 @@ from functools import cache
 
 from finetune import InputError
 from finetune.models.card import Card
-from finetune.models.library_gaps import compute_4bit_in
+from finetune.models.private_apis import compute_4bit_in
 
 import bitsandbytes as bnb
 import torch

@@ -3,7 +3,7 @@
 import json
 
 from finetune import InputError
-from finetune.training.library_gaps import forget_optimizer
+from finetune.training.private_apis import forget_optimizer
 
 import pyarrow.compute as pc
 from transformers import GenerationMixin, Trainer

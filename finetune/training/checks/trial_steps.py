@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from finetune.models.bases.memory import peak_memory, reset_peak
-from finetune.training.library_gaps import forget_optimizer
+from finetune.training.private_apis import forget_optimizer
 from finetune.training.progress import get_random_state, set_random_state
 
 import torch
