@@ -16,6 +16,7 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
+from finetune.databases.contexts import fill_contexts
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
@@ -27,14 +28,15 @@ from finetune.reports import figures
 from finetune.reports.classifier_scorecard import classifier_scorecard
 from finetune.reports.sql_scorecard import compare, log_scorecard
 from finetune.reports.summary_scorecard import summary_scorecard
-from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
 from finetune.rows.files.reading import read_rows
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import spell_out
 from finetune.rows.loading import complete_rows, part_of
-from finetune.rows.sql_cleaning import check_dialect, clean_rows, refuse_nothing_left, tell_cleaning
+from finetune.rows.sql.cleaning import check_dialect, clean_rows, refuse_nothing_left, tell_cleaning
+from finetune.rows.sql.distractors import distract
 from finetune.runs import tracking
+from finetune.training.flags.database_flags import read_database
 
 import mlflow
 from mlflow.data.dataset import Dataset
@@ -63,6 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
 def score(score_rows: Callable, columns: tuple[str, ...], flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Score a model by its task's own function, once rows and run are known to be good for it."""
     rows = name_columns(rows, columns, flags, logged)
+    if database := read_database(flags):
+        rows = fill_contexts(rows, database)
     flags.run = run_of(logged) if flags.log else None
     score_rows(flags, logged, rows)
 
@@ -132,13 +136,16 @@ def loading(flags) -> Loading:
 def name_columns(rows: list[dict], required: tuple[str, ...], flags, logged: LoggedModel) -> list[dict]:
     """Return the rows under the names that the model's task has for their columns."""
     given, trained = parse_columns(flags.column, required), logged.card.columns
-    return read_columns(rows, required, given, f"the rows of {flags.dataset}", trained)[0]
+    needed = tuple(name for name in required if name != "context" or not flags.database)
+    return read_columns(rows, required, given, f"the rows of {flags.dataset}", trained, needed)[0]
 
 
 def refuse_sql_flags(flags) -> None:
     """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    if flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap:
-        raise InputError("--distractor-columns, --no-clean, --dialect and --unwrap are for text-to-SQL only.")
+    if flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap or flags.database:
+        raise InputError(
+            "--database, --distractor-columns, --no-clean, --dialect and --unwrap are for text-to-SQL only."
+        )
 
 
 def refuse_no_change(shares: list[float]) -> None:
@@ -164,6 +171,8 @@ def parse(arguments: list[str] | None):
     data.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
     data.add_argument("--max-rows", type=int, help="score this many rows only, the first ones")
     run.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
+    data.add_argument("--database", metavar="URL", help="your own database, for rows without a context: URL or file")
+    data.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
     score.add_argument(
         "--distractor-columns",
         type=int,

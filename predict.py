@@ -14,6 +14,8 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
+from finetune.databases.database import Database, open_database
+from finetune.databases.roles import check_role
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.uris import name_last
 from finetune.models.card import CARD, SqlCard
@@ -24,9 +26,7 @@ from finetune.models.restoring import Loading
 from finetune.models.sql_writer import SqlWriter
 from finetune.models.trained import TrainedModel
 from finetune.predicting import spark
-from finetune.predicting.databases.database import Database, open_database
-from finetune.predicting.databases.dialogue import Dialogue
-from finetune.predicting.databases.roles import check_role
+from finetune.predicting.dialogue import Dialogue
 from finetune.predicting.flags import add_loading_flags, check_database_flags, check_spark_flags, check_task_flags
 from finetune.predicting.input_rows import asked
 from finetune.predicting.output_columns import Columns, look_through

@@ -3,7 +3,6 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
-import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,20 +14,18 @@ from finetune.models.prompts import Prompt
 from finetune.reports import figures
 from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
-from finetune.rows.distractors import distract
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
-from finetune.rows.files.columns import parse_columns
-from finetune.rows.loading import Rows, check_writable, load_rows
-from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
-from finetune.rows.splits.schema_split import split_by_schema
-from finetune.rows.sql_cleaning import check_dialect, clean_parts, tell_cleaning
-from finetune.rows.sql_rows import encode_rows, prompt_token_ids
+from finetune.rows.loading import Rows, check_writable
+from finetune.rows.sql.cleaning import check_dialect
+from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
+from finetune.rows.sql.loading import load_questions
 from finetune.rows.supervision import Supervision, show_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.database_flags import DatabaseFlags, read_database
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems, with_groups
 from finetune.training.packs import choose_collator
@@ -37,12 +34,11 @@ from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, TrainingArguments, set_seed
 from transformers.utils import is_liger_kernel_available
 
-logger = logging.getLogger(__name__)
 RELOAD_CHECK_ROWS = 8
 
 
 @dataclass
-class Flags(SharedFlags):
+class Flags(DatabaseFlags, SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
@@ -103,10 +99,13 @@ class Flags(SharedFlags):
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
     groups = with_groups(
-        data=("max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks", "distractor_columns"),
+        data=(
+            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
+            "distractor_columns",
+        ),
         training=("packing", "max_tokens_per_batch"),
         run=("score_rows",),
-    )
+    )  # fmt: skip
 
 
 @dataclass
@@ -147,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     revision, tokenizer = open_base(flags, "decoder")
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
-        rows, findings = load_data(flags, args.seed)
+        rows, findings = load_questions(flags, args.seed, read_database(flags))
     splits = encode(rows, flags, prompt, tokenizer)
     report = show_audit(splits, tokenizer)
     model, lora, quantization = build_model(flags, revision)
@@ -204,25 +203,6 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
         **init_settings(flags.init_lora_weights),
     )
     return add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora), lora, quantization
-
-
-def load_data(flags: Flags, seed: int) -> tuple[Rows, dict]:
-    """Return the cleaned rows, training rows with distractors among them, and what was found on the way.
-
-    Raises:
-        InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
-    """
-    given = parse_columns(flags.column, COLUMNS)
-    split = flags.validation_fraction, seed
-    rows = load_rows(flags.dataset, COLUMNS, *split, flags.encoding, given, hold_out=split_by_schema)
-    findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
-    findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
-    tell_cleaning(findings["cleaning"])
-    logger.info(format_leaks(findings["leaks"]))
-    if not flags.allow_leaks:
-        refuse_leaks(findings["leaks"])
-    rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
-    return rows, findings
 
 
 def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:

@@ -25,7 +25,7 @@ from finetune.models.prompts import Prompt
 from finetune.models.restoring import Loading
 from finetune.rows.files.reading import read_rows
 from finetune.rows.packing import PackingCollator
-from finetune.rows.sql_rows import encode_rows
+from finetune.rows.sql.encoding import encode_rows
 from finetune.training.adapters import add_adapter
 
 import torch

@@ -30,7 +30,7 @@ from finetune.models.prompts import Prompt
 from finetune.rows.loading import load_rows
 from finetune.rows.packing import CompletionCollator, PackingCollator
 from finetune.rows.splits.schema_split import split_by_schema
-from finetune.rows.sql_rows import encode_rows
+from finetune.rows.sql.encoding import encode_rows
 from finetune.training.packs import PackTrainer
 from train_sql_generator import COLUMNS
 

@@ -17,8 +17,8 @@ sys.path[:0] = [str(FOLDER.parent), str(FOLDER / "build")]
 
 import build_shop
 from finetune import InputError
-from finetune.predicting.databases.database import QueryFailed, open_database
-from finetune.predicting.databases.safe_sql import Refused
+from finetune.databases.database import QueryFailed, open_database
+from finetune.databases.safe_sql import Refused
 from run_demo import show_scores
 from steps import Steps, script, show_end
 

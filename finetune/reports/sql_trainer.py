@@ -9,7 +9,7 @@ from finetune.models.generation import margins
 from finetune.models.sql_writer import SqlWriter
 from finetune.reports import figures
 from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
-from finetune.rows.distractors import distract
+from finetune.rows.sql.distractors import distract
 from finetune.runs.checkpoints import final_step
 from finetune.screen import in_full
 from finetune.training.packs import PackTrainer

@@ -56,6 +56,7 @@ def load_rows(
     encoding: str = "utf-8",
     given: dict[str, str] | None = None,
     hold_out: Callable | None = None,
+    fill: Callable[[list[dict]], list[dict]] | None = None,
 ) -> Rows:
     """Load a data set and split it.
 
@@ -69,6 +70,7 @@ def load_rows(
         columns: of text; rows that lack one of them are left out and counted.
         given: what the data calls them: see columns.read_columns.
         hold_out: takes rows, fraction and seed, returns training and validation rows.
+        fill: returns rows with their `context`, which the data need not have then.
 
     Raises:
         InputError: unreadable file (with the line), missing column, a part that is not known, no text where one
@@ -84,7 +86,7 @@ def load_rows(
         rows = Rows(found, None, str(path.resolve()), "")
     else:
         rows = _load_from_hub(dataset, columns, given or {})
-    _name_columns(rows, dataset, columns, given or {})
+    _name_columns(rows, dataset, columns, given or {}, fill)
     if rows.validation is None:
         _split_by_column(rows, dataset)
     if rows.validation is None:
@@ -171,14 +173,17 @@ def part_of(row: dict, where: str) -> str:
     )
 
 
-def _name_columns(rows: Rows, dataset: str, columns: tuple[str, ...], given: dict[str, str]) -> None:
-    """Give the columns of all parts the names that the task has for them, in place."""
+def _name_columns(
+    rows: Rows, dataset: str, columns: tuple[str, ...], given: dict[str, str], fill: Callable | None
+) -> None:
+    """Give the columns of all parts the names that the task has for them, and fill in their context, in place."""
+    needed = tuple(name for name in columns if name != "context") if fill else columns
     for name, part in rows.parts.items():
         what = f"the rows of {dataset}" if rows.validation is None else f"the {name} rows of {dataset}"
         if not part:
             check_columns(part, columns, what)
-        named, found = read_columns(part, columns, given, what)
-        setattr(rows, name, named)
+        named, found = read_columns(part, columns, given, what, needed=needed)
+        setattr(rows, name, fill(named) if fill else named)
         if name == "train":
             rows.columns = found
             say_columns(found, what)

@@ -8,9 +8,9 @@ from finetune import InputError
 from finetune.models.generation import Generation
 from finetune.reports import sql_scorecard
 from finetune.reports.sql_scorecard import Answers, Scorecard, check_gold
-from finetune.rows.distractors import distract
 from finetune.rows.loading import Rows
-from finetune.rows.sql_cleaning import check_dialect, clean_parts, clean_rows
+from finetune.rows.sql.cleaning import check_dialect, clean_parts, clean_rows
+from finetune.rows.sql.distractors import distract
 from metrics.sql_execution import judge
 from metrics.sql_execution.schemas import read_schema
 

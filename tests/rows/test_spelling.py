@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from finetune.rows.distractors import distract
-from finetune.rows.spelling import Spelling, words
+from finetune.rows.sql.distractors import distract
+from finetune.rows.sql.spelling import Spelling, words
 from metrics.sql_execution.schemas import read_schema
 
 import pytest

@@ -3,9 +3,9 @@
 import re
 
 from finetune import InputError
-from finetune.rows.distractors import distract
 from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
-from finetune.rows.sql_cleaning import clean_rows
+from finetune.rows.sql.cleaning import clean_rows
+from finetune.rows.sql.distractors import distract
 from metrics.sql_execution.sql_execution import judge
 
 import pytest

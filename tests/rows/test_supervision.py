@@ -3,7 +3,7 @@
 from finetune import InputError
 from finetune.models.bases.loading import load_tokenizer
 from finetune.models.prompts import Prompt
-from finetune.rows.sql_rows import encode_rows, prompt_token_ids
+from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
 from finetune.rows.supervision import IGNORED, audit, format_audit
 
 import pytest

@@ -5,10 +5,10 @@ import sys
 
 import install
 from finetune import InputError
+from finetune.databases import database
 from finetune.logged_models.writing import onnx_export
 from finetune.models.classifier import onnx_model
 from finetune.predicting import spark
-from finetune.predicting.databases import database
 from finetune.runs import trackers
 
 import pytest

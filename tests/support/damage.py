@@ -17,7 +17,7 @@ from finetune.models.bases.loading import load_decoder, load_encoder, load_encod
 from finetune.models.card import CLASSIFICATION, SUMMARIZATION, TEXT_TO_SQL, Card
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.prompts import Prompt
-from finetune.rows.sql_rows import prompt_token_ids
+from finetune.rows.sql.encoding import prompt_token_ids
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter
 

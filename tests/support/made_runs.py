@@ -8,7 +8,7 @@ from pathlib import Path
 from finetune.models.bases.loading import load_tokenizer
 from finetune.models.card import SqlCard
 from finetune.models.prompts import Prompt
-from finetune.rows.sql_rows import prompt_token_ids
+from finetune.rows.sql.encoding import prompt_token_ids
 
 import mlflow
 from conftest import ROOT, byte_level_tokenizer, demo_rows, make_base

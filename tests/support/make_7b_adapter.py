@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from finetune.models.prompts import Prompt
-from finetune.rows.sql_rows import prompt_token_ids
+from finetune.rows.sql.encoding import prompt_token_ids
 
 import torch
 from peft import LoraConfig, get_peft_model

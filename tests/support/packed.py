@@ -5,7 +5,7 @@ from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.prompts import Prompt
 from finetune.rows.loading import load_rows
 from finetune.rows.packing import PackingCollator
-from finetune.rows.sql_rows import encode_rows
+from finetune.rows.sql.encoding import encode_rows
 from finetune.rows.supervision import IGNORED
 from finetune.training.checks import preflight as module
 from finetune.training.checks import trial_steps

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterator
 from functools import partial
 
+from finetune.databases.database import Database
 from finetune.logged_models.opening import LoggedModel
 from finetune.models.card import SqlCard
 from finetune.models.prompts import Prompt
 from finetune.models.sql_writer import SqlWriter, open_tokenizer
-from finetune.predicting.databases.database import Database
 from finetune.predicting.input_rows import asked, check_length, check_schema_length, read_questions
 from finetune.predicting.tasks import Pairs, Served
 from finetune.rows.files.columns import QUESTIONS

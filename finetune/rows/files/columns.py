@@ -63,6 +63,7 @@ def read_columns(
     given: dict[str, str],
     what: str,
     trained: dict[str, str] | None = None,
+    needed: tuple[str, ...] | None = None,
 ) -> tuple[list[dict], dict[str, str]]:
     """Return rows under the names that the task has for its columns, and what each was called.
 
@@ -73,6 +74,7 @@ def read_columns(
     Args:
         given: column by name, of --column; each must be there.
         trained: column by name, as in the model's training; taken where it is there.
+        needed: those of `required` that must be there; all if not given.
 
     Raises:
         InputError: a column is missing, two could be meant, or the rows name their tables elsewhere.
@@ -83,7 +85,7 @@ def read_columns(
     shape = shape_of(present) if required == QUESTIONS and not given else None
     if shape and not all(_same(name, present, what) for name in required):
         return _read_shape(rows, shape, present, what)
-    found = find_columns(present, required, given, what, trained)
+    found = find_columns(present, required, given, what, trained, needed)
     if required == QUESTIONS and "evidence" in present:
         logger.warning(f"{what}: the column evidence is not read; what it says belongs into the question.")
     return _rename(rows, found), found

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass, replace
 
-from finetune.predicting.databases.safe_sql import Refused, fragments
-from finetune.predicting.databases.safe_sql.expressions import Expressions
-from finetune.predicting.databases.safe_sql.fragments import Fragment, write
-from finetune.predicting.databases.safe_sql.scopes import Output, Relation, Scope, Source, find_table, named
-from finetune.predicting.databases.safe_sql.writing import only
+from finetune.databases.safe_sql import Refused, fragments
+from finetune.databases.safe_sql.expressions import Expressions
+from finetune.databases.safe_sql.fragments import Fragment, write
+from finetune.databases.safe_sql.scopes import Output, Relation, Scope, Source, find_table, named
+from finetune.databases.safe_sql.writing import only
 
 from sqlglot import exp
 

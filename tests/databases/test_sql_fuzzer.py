@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 from random import Random
 
-from finetune.predicting.databases.database import Database, connect_arguments, open_database
-from finetune.predicting.databases.runner import readable_sqlite, run_job
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safety import make_safe
+from finetune.databases.database import Database, connect_arguments, open_database
+from finetune.databases.runner import readable_sqlite, run_job
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safety import make_safe
 
 import pytest
 import sqlglot

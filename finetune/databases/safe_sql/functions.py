@@ -1,10 +1,10 @@
 """Functions and windows written in the words of the engine."""
 
-from finetune.predicting.databases.safe_sql import Refused, fragments
-from finetune.predicting.databases.safe_sql.fragments import AGGREGATED_TEXT, Fragment, comma_separated, write
-from finetune.predicting.databases.safe_sql.scopes import Scope
-from finetune.predicting.databases.safe_sql.vocabulary import FUNCTIONS, WINDOW_FUNCTIONS
-from finetune.predicting.databases.safe_sql.writing import Writing, only
+from finetune.databases.safe_sql import Refused, fragments
+from finetune.databases.safe_sql.fragments import AGGREGATED_TEXT, Fragment, comma_separated, write
+from finetune.databases.safe_sql.scopes import Scope
+from finetune.databases.safe_sql.vocabulary import FUNCTIONS, WINDOW_FUNCTIONS
+from finetune.databases.safe_sql.writing import Writing, only
 
 from sqlglot import exp
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import predict
 from finetune import InputError
-from finetune.predicting.databases.database import QueryFailed, Result, open_database
-from finetune.predicting.databases.dialogue import Dialogue
-from finetune.predicting.databases.safe_sql import Refused
+from finetune.databases.database import QueryFailed, Result, open_database
+from finetune.databases.safe_sql import Refused
+from finetune.predicting.dialogue import Dialogue
 
 import duckdb
 import psycopg
@@ -194,7 +194,7 @@ def test_a_database_in_wal_mode_is_read_beside_its_writer_and_left_as_it_is(tmp_
 
 def test_the_process_of_a_query_ends_with_the_one_that_asked(sqlite_database):
     code = (
-        "import sys; from finetune.predicting.databases.database import open_database; print('up', flush=True);"
+        "import sys; from finetune.databases.database import open_database; print('up', flush=True);"
         f"open_database({sqlite_database!r}, ['users']).run(sys.argv[1], 1, 3600)"
     )
     endless = "SELECT COUNT(*) FROM " + ", ".join(f"users AS u{i}" for i in range(8))
@@ -346,8 +346,8 @@ HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b31m\x9d0;t\x9c \u202egnp.exe\u2066\u
 def test_a_terminal_gets_no_control_characters_of_a_result(is_terminal, shop):
     """SQL, heading, cell and error: shown on a terminal, and untouched in a file."""
     code = (
-        "import logging\nfrom finetune import console\nfrom finetune.predicting.databases.dialogue import Dialogue\n"
-        "from finetune.predicting.databases.database import Result\n"
+        "import logging\nfrom finetune import console\nfrom finetune.predicting.dialogue import Dialogue\n"
+        "from finetune.databases.database import Result\n"
         f"HOSTILE = {HOSTILE!r}\n"
         "class Database:\n    def run(self, *_): return Result([HOSTILE], [[HOSTILE]], False)\n"
         "def main():\n    for layout in ('table', 'csv', 'json'):\n"

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from finetune.predicting.databases.safe_sql import Refused, fragments
-from finetune.predicting.databases.safe_sql.fragments import Fragment, comma_separated, write
-from finetune.predicting.databases.safe_sql.scopes import Output, Relation, Scope, Source, named
-from finetune.predicting.databases.safe_sql.sources import Query, Sources
-from finetune.predicting.databases.safe_sql.writing import only
+from finetune.databases.safe_sql import Refused, fragments
+from finetune.databases.safe_sql.fragments import Fragment, comma_separated, write
+from finetune.databases.safe_sql.scopes import Output, Relation, Scope, Source, named
+from finetune.databases.safe_sql.sources import Query, Sources
+from finetune.databases.safe_sql.writing import only
 
 from sqlglot import exp
 

@@ -7,7 +7,7 @@ of the query, with INTEGER where it aggregates. A model learns that and fails on
 import re
 from random import Random
 
-from finetune.rows.spelling import Spelling, canonical
+from finetune.rows.sql.spelling import Spelling, canonical
 from metrics.sql_execution.ddl import Statement, fold, is_bare_name, statements
 from metrics.sql_execution.schemas import Table, quote, read_schema
 

@@ -6,9 +6,9 @@ closed lists of safe_sql/vocabulary.py. What a role may do in the database stays
 
 from dataclasses import dataclass
 
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safe_sql.fragments import Fragment, render
-from finetune.predicting.databases.safe_sql.queries import MAX_NESTING, Writer
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safe_sql.fragments import Fragment, render
+from finetune.databases.safe_sql.queries import MAX_NESTING, Writer
 from metrics.sql_execution.dialects import SQLITE, transpile
 from metrics.sql_execution.queries import MAX_CHARACTERS, MAX_JOINS, QueryError, parse
 from metrics.sql_execution.schemas import quote

@@ -4,10 +4,10 @@ from collections.abc import Hashable
 from dataclasses import replace
 from itertools import islice
 
-from finetune.predicting.databases.safe_sql import Refused, fragments
-from finetune.predicting.databases.safe_sql.fragments import Fragment, write
-from finetune.predicting.databases.safe_sql.scopes import Scope
-from finetune.predicting.databases.safe_sql.writing import Writing, only
+from finetune.databases.safe_sql import Refused, fragments
+from finetune.databases.safe_sql.fragments import Fragment, write
+from finetune.databases.safe_sql.scopes import Scope
+from finetune.databases.safe_sql.writing import Writing, only
 from metrics.sql_execution.queries import compared_with
 
 from sqlglot import exp

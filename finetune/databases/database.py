@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import InputError
-from finetune.predicting.databases.runner import readable_sqlite
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safe_sql.scopes import find_table
+from finetune.databases.runner import readable_sqlite
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safe_sql.scopes import find_table
 from finetune.redaction import redact, shorten
 from metrics.sql_execution.schemas import quote
 

@@ -7,10 +7,10 @@ import time
 from contextlib import closing
 from random import Random
 
-from finetune.predicting.databases.database import open_database
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safe_sql.vocabulary import ENGINES, WORDS
-from finetune.predicting.databases.safety import Statement, make_safe, write_query
+from finetune.databases.database import open_database
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safe_sql.vocabulary import ENGINES, WORDS
+from finetune.databases.safety import Statement, make_safe, write_query
 from metrics.sql_execution.queries import parse, resolve
 from metrics.sql_execution.schemas import Table, quote, read_schema
 

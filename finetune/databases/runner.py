@@ -190,8 +190,8 @@ def answer(job: dict) -> dict:
     Args:
         job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `safety.make_safe`.
     """
-    from finetune.predicting.databases.safe_sql import Refused
-    from finetune.predicting.databases.safety import make_safe
+    from finetune.databases.safe_sql import Refused
+    from finetune.databases.safety import make_safe
 
     deadline = time.monotonic() + job["timeout"]
     try:
@@ -244,7 +244,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """Read a job, answer it and end."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safe_sql.vocabulary import CALLS, WORDS
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safe_sql.vocabulary import CALLS, WORDS
 
 # A planner puts the expression of a subquery's column in the place of each reference to it, so that a short query can
 # become a huge one: PostgreSQL and MariaDB obey no time limit while they plan.

@@ -2,10 +2,10 @@
 
 import re
 
-from finetune.predicting.databases.safe_sql import Refused, fragments
-from finetune.predicting.databases.safe_sql.fragments import Fragment, comma_separated, write
-from finetune.predicting.databases.safe_sql.scopes import Scope
-from finetune.predicting.databases.safe_sql.vocabulary import (
+from finetune.databases.safe_sql import Refused, fragments
+from finetune.databases.safe_sql.fragments import Fragment, comma_separated, write
+from finetune.databases.safe_sql.scopes import Scope
+from finetune.databases.safe_sql.vocabulary import (
     INTERVAL_UNITS,
     SQLITE_DATE_FUNCTIONS,
     SQLITE_FORMATS,
@@ -14,7 +14,7 @@ from finetune.predicting.databases.safe_sql.vocabulary import (
     TYPES,
     UNITS,
 )
-from finetune.predicting.databases.safe_sql.writing import Writing, only
+from finetune.databases.safe_sql.writing import Writing, only
 
 from sqlglot import exp
 

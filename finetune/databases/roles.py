@@ -4,8 +4,8 @@ import logging
 import re
 
 from finetune import InputError
-from finetune.predicting.databases.database import Database, driver_engine, first_line
-from finetune.predicting.databases.safety import backticks
+from finetune.databases.database import Database, driver_engine, first_line
+from finetune.databases.safety import backticks
 from metrics.sql_execution.schemas import quote
 
 import sqlalchemy

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from finetune import InputError, console
-from finetune.predicting.databases.database import Database, QueryFailed, Result
-from finetune.predicting.databases.safe_sql import Refused
+from finetune.databases.database import Database, QueryFailed, Result
+from finetune.databases.safe_sql import Refused
 
 import pandas as pd
 

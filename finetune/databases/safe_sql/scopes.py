@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safe_sql.fragments import Fragment, word
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safe_sql.fragments import Fragment, word
 
 from sqlglot import exp
 

@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from finetune.predicting.databases.safe_sql import Refused, fragments
-from finetune.predicting.databases.safe_sql.dates import Dates
-from finetune.predicting.databases.safe_sql.fragments import Fragment, comma_separated, write
-from finetune.predicting.databases.safe_sql.functions import Functions, Windows
-from finetune.predicting.databases.safe_sql.names import Names
-from finetune.predicting.databases.safe_sql.scopes import Scope
-from finetune.predicting.databases.safe_sql.vocabulary import AGGREGATES, COMPARISONS, FUNCTIONS, OPERATORS, RANGES
-from finetune.predicting.databases.safe_sql.writing import only
+from finetune.databases.safe_sql import Refused, fragments
+from finetune.databases.safe_sql.dates import Dates
+from finetune.databases.safe_sql.fragments import Fragment, comma_separated, write
+from finetune.databases.safe_sql.functions import Functions, Windows
+from finetune.databases.safe_sql.names import Names
+from finetune.databases.safe_sql.scopes import Scope
+from finetune.databases.safe_sql.vocabulary import AGGREGATES, COMPARISONS, FUNCTIONS, OPERATORS, RANGES
+from finetune.databases.safe_sql.writing import only
 
 from sqlglot import exp
 

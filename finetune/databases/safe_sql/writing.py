@@ -2,10 +2,10 @@
 
 from collections.abc import Hashable
 
-from finetune.predicting.databases.safe_sql import Refused
-from finetune.predicting.databases.safe_sql.fragments import Fragment, comma_separated, write
-from finetune.predicting.databases.safe_sql.scopes import Scope
-from finetune.predicting.databases.safe_sql.vocabulary import ENGINES
+from finetune.databases.safe_sql import Refused
+from finetune.databases.safe_sql.fragments import Fragment, comma_separated, write
+from finetune.databases.safe_sql.scopes import Scope
+from finetune.databases.safe_sql.vocabulary import ENGINES
 
 from sqlglot import exp
 

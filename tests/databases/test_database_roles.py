@@ -4,8 +4,8 @@ import logging
 
 import predict
 from finetune import InputError
-from finetune.predicting.databases.database import open_database
-from finetune.predicting.databases.roles import _covers, check_role
+from finetune.databases.database import open_database
+from finetune.databases.roles import _covers, check_role
 
 import psycopg
 import pymysql

@@ -1,0 +1,1 @@
+"""Rows of text-to-SQL: cleaned, given foreign columns, as token ids."""
