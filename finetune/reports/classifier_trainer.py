@@ -1,6 +1,8 @@
 """A training of a classifier, measured as the logged model predicts: at each evaluation, and on test at its end."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from finetune.models.card import ClassifierCard
@@ -45,7 +47,8 @@ class ClassifierTrainer(Trainer):
         """Return `eval_loss` and the task's metrics, with thresholds that were not chosen on the rows they decide."""
         pieces, share = self.validation.encoded.pieces, slice(self.args.process_index, None, self.args.world_size)
         model = self.accelerator.unwrap_model(self.model)
-        part = compute_logits(model, self.processing_class, pieces[share], self.args.per_device_eval_batch_size)
+        with without_autocast(model):
+            part = compute_logits(model, self.processing_class, pieces[share], self.args.per_device_eval_batch_size)
         logits = np.empty((len(pieces), self.labels.outputs), dtype=np.float32)
         for rank, rows in gather_object([(self.args.process_index, part)]):
             logits[rank :: self.args.world_size] = rows
@@ -61,8 +64,25 @@ class ClassifierTrainer(Trainer):
         return metrics
 
 
+@contextmanager
+def without_autocast(model: torch.nn.Module) -> Iterator[None]:
+    """Let a model compute as the logged one will: accelerate has put autocast around the `forward` of this object."""
+    wrapped = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.__dict__["forward"] = wrapped
+
+
 def finish(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, datasets: dict) -> None:
     """Score the best model on validation, the best and the last on test; log scores, figures, reload check."""
+    with without_autocast(trainer.accelerator.unwrap_model(trainer.model)):
+        score_parts(trainer, card, splits, datasets)
+
+
+def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, datasets: dict) -> None:
+    """Do what `finish` does, with a model that computes as the logged one."""
     state, labels, run_id = trainer.state, trainer.labels, card.run_id
     figure = classifier_figures.learning_curves(state.log_history, f"eval_{MAIN_METRIC[labels.task]}")
     figures.log_figure(figure, "learning_curves")

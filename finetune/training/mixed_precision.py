@@ -38,7 +38,10 @@ def settle_precision(flags: SharedFlags, args: TrainingArguments, task: str, rec
     (dtype,) = broadcast_object_list([dtype])
     flags.compute_dtype = next(name for name, known in DTYPES.items() if known == dtype)
     check_agreement(flags.compute_dtype, autocast, args)
-    set_autocast(args, dtype)
+    # Beside 4-bit layers, whose outputs have the type of their inputs, autocast mixes types: DeBERTa's attention fails
+    # on them. Without it an encoder trains as it predicts: products of the base in `dtype`, all else in float32.
+    plain = card_classes()[task].base_kind == "encoder" and flags.load_in_4bit
+    set_autocast(args, dtype, torch.cuda.is_available() and not plain)
     logger.info(describe(dtype, args, requested == "auto"))
     warn_if_slow(dtype)
 
@@ -60,14 +63,16 @@ def check_agreement(compute_dtype: str, autocast: str | None, args: TrainingArgu
         raise InputError("--fp16 false: without its loss scaling gradients vanish in float16; leave it out.")
 
 
-def set_autocast(args: TrainingArguments, dtype: torch.dtype) -> None:
-    """Set the Trainer's own flags where they were not given: autocast to half a float, on a GPU.
+def set_autocast(args: TrainingArguments, dtype: torch.dtype, gains: bool) -> None:
+    """Set the Trainer's own flags where they were not given: autocast to half a float.
 
-    A CPU has none: tiny batches spend more on the casts than the matrices gain.
+    Args:
+        gains: autocast to bfloat16 is of use. A CPU has none: tiny batches spend more on the casts than the matrices
+            gain. That to float16 comes with the scaling of the loss, which the gradients need.
     """
     args.fp16 = dtype == torch.float16
     if args.bf16 is None:
-        args.bf16 = dtype == torch.bfloat16 and torch.cuda.is_available()
+        args.bf16 = dtype == torch.bfloat16 and gains
     if args.fp16 or args.bf16:
         args.mixed_precision = "fp16" if args.fp16 else "bf16"
 

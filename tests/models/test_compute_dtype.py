@@ -199,6 +199,17 @@ def test_autocast_that_is_asked_for_is_the_type_and_on_a_cpu_the_decoder_has_non
         settled(train_classifier, CLASSIFICATION, "--compute-dtype", "fp32")
 
 
+def test_on_a_gpu_an_encoder_in_4_bits_trains_without_autocast_as_it_predicts(gpu):
+    """Beside 4-bit layers autocast mixes types, on which DeBERTa's attention fails."""
+    gpu(True)
+    flags, args = settled(train_classifier, CLASSIFICATION, "--use-cpu", "true")
+    assert (flags.compute_dtype, args.bf16, args.mixed_precision) == ("bf16", False, "no")
+    flags, args = settled(train_classifier, CLASSIFICATION, "--use-cpu", "true", "--no-load-in-4bit")
+    assert (flags.compute_dtype, args.bf16, args.mixed_precision) == ("bf16", True, "bf16")
+    for script, task in ((train_sql_generator, TEXT_TO_SQL), (train_summarizer, SUMMARIZATION)):
+        assert settled(script, task, "--use-cpu", "true")[1].bf16
+
+
 def test_what_was_taken_stands_in_the_run_and_its_card(trained_run):
     run = mlflow.get_run(trained_run["id"])
     name = run.data.params["script.compute_dtype"]

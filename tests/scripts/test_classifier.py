@@ -5,18 +5,26 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import evaluate_model
 import log_model
 import predict
 import train_classifier
+from finetune.models.bases.loading import load_tokenizer
 from finetune.models.card import Card
 from finetune.models.classifier.classifier import Classifier
+from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.models.classifier.labels import Labels
+from finetune.models.classifier.scoring import compute_logits, to_scores
+from finetune.reports.classifier_scores import choose_thresholds
 from finetune.reports.classifier_trainer import ClassifierTrainer
+from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
 from finetune.runs.sending import delivery
+from finetune.training.weighting import Weighting
 
 import bitsandbytes as bnb
 import mlflow
@@ -147,6 +155,30 @@ def test_the_reload_check_fails_where_scores_differ(logged_classifier, classifie
         monkeypatch.setattr(log_model, "replay", lambda model, card, found=replayed: found)
         found = log_model.reload_check(run.info.run_id, checkpoint, logged_classifier["uri"], log_model.EXACT)
         assert (found, mlflow.get_run(run.info.run_id).data.tags["reload_parity"]) == (parity == "pass", parity)
+
+
+def test_under_autocast_it_is_scored_as_the_logged_model_scores(tiny_roberta, terms, tmp_path):
+    """accelerate wraps the model's forward: scores and thresholds came from it, and the reload check failed."""
+    rows = [json.loads(line) for line in (terms / "validation.jsonl").read_text(encoding="utf-8").splitlines()]
+    tokenizer, labels = load_tokenizer(str(tiny_roberta), kind="encoder"), Labels("multilabel", LABELS)
+    part = LabelledTexts.encode(rows, labels, tokenizer, 64, False, "rows")
+    flags = train_classifier.Flags(base_model=str(tiny_roberta), compute_dtype="bf16")
+    classifier = partial(EncoderClassifier, outputs=3, pooling="mean")
+    model, _, _ = train_classifier.build_model(flags, None, classifier)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.add_(0.1) if "lora_B" in name else None
+    expected = compute_logits(model, tokenizer, part.encoded.pieces, 32)
+    args = train_classifier.ClassifierTrainingArguments(output_dir=str(tmp_path), report_to=[], bf16=True)
+    trainer = ClassifierTrainer(
+        model=model, args=args, processing_class=tokenizer, validation=part, labels=labels,
+        compute_loss_func=Weighting.of(part.actual, labels, 0.2).loss,
+    )  # fmt: skip
+    trainer.accelerator.prepare_model(model)
+    assert np.abs(compute_logits(model, tokenizer, part.encoded.pieces, 32) - expected).max() > 1e-4
+    trainer.evaluate()
+    assert trainer.found["thresholds"] == choose_thresholds(to_scores(expected, labels), part.actual)
+    assert np.abs(compute_logits(model, tokenizer, part.encoded.pieces, 32) - expected).max() > 1e-4  # is on again
 
 
 def test_pyfunc_takes_one_text_a_list_or_a_column(logged_classifier, tmp_path):

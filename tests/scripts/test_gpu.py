@@ -4,7 +4,8 @@ import json
 
 import mlflow
 import pytest
-from conftest import DEMO_BASE, DEMO_DATA, SUMMARIZER_FLAGS, last_line, run_script
+from conftest import CLASSIFIER_FLAGS, DEMO_BASE, DEMO_DATA, SUMMARIZER_FLAGS, last_line, run_script
+from encoders import make_encoder
 
 pytestmark = pytest.mark.gpu
 
@@ -38,6 +39,18 @@ def test_a_stopped_training_goes_on_with_the_same_losses(tmp_path):
     assert sorted(one) == list(range(1, 41))
     # Some kernels add up in another order each time: to rounding, not to the bit.
     assert other == pytest.approx(one, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "deberta"])
+def test_a_classifier_trains_in_bfloat16_and_reloads(tmp_path, terms, kind):
+    flags = ("--base-model", make_encoder(tmp_path / kind, kind), "--dataset", terms, *CLASSIFIER_FLAGS)
+    run_id = last_line(run_script("train_classifier.py", *flags, "--output-dir", tmp_path / "outputs"))
+    parameters = mlflow.get_run(run_id).data.params
+    assert (parameters["script.compute_dtype"], parameters["bf16"]) == ("bf16", "False")
+    uri = last_line(run_script("log_model.py", run_id))
+    assert mlflow.get_run(run_id).data.tags["reload_parity"] == "pass"
+    text = ("--text", "any dispute shall be resolved by binding arbitration", "--json")
+    assert json.loads(last_line(run_script("predict.py", uri, *text)))["scores"]
 
 
 def test_a_summarizer_trains_in_bfloat16_and_reloads(tmp_path, tiny_t5, reports):
