@@ -169,7 +169,9 @@ def test_under_autocast_it_is_scored_as_the_logged_model_scores(tiny_roberta, te
         for name, parameter in model.named_parameters():
             parameter.add_(0.1) if "lora_B" in name else None
     expected = compute_logits(model, tokenizer, part.encoded.pieces, 32)
-    args = train_classifier.ClassifierTrainingArguments(output_dir=str(tmp_path), report_to=[], bf16=True)
+    args = train_classifier.ClassifierTrainingArguments(
+        output_dir=str(tmp_path), report_to=[], bf16=True, eval_strategy="no", load_best_model_at_end=False
+    )
     trainer = ClassifierTrainer(
         model=model, args=args, processing_class=tokenizer, validation=part, labels=labels,
         compute_loss_func=Weighting.of(part.actual, labels, 0.2).loss,
