@@ -13,7 +13,7 @@ from finetune.training.flags.shared_flags import SharedFlags
 
 from transformers import TrainingArguments
 
-PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
+PATH_FLAGS = ("--dataset", "--base-model", "--output-dir", "--adapter")
 # Another value of these trains the same weights. Rows and base are compared by what they hold.
 FREE = {
     "dataset", "encoding", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
