@@ -45,9 +45,12 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     base_model: str = field(
         default="mistralai/Mistral-7B-v0.1", metadata={"help": "Hub id or folder of the decoder to fine-tune"}
     )
-    dataset: str = field(
-        default="b-mc2/sql-create-context",
-        metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
+    dataset: list[str] = field(  # type: ignore[assignment]  # one in the other scripts
+        default_factory=lambda: ["b-mc2/sql-create-context"],
+        metadata={
+            "help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*; several are"
+            " mixed, with weights as in own.csv:3 other.csv:1, and measured on the first"
+        },
     )
     experiment: str = "sql-generator"
     max_length: int = field(
@@ -108,6 +111,11 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
         training=("packing", "max_tokens_per_batch"),
         run=("score_rows",),
     )  # fmt: skip
+
+    def __post_init__(self):
+        """Leave a single data set what it is in the other scripts: its name."""
+        if isinstance(self.dataset, list) and len(self.dataset) == 1:
+            self.dataset = self.dataset[0]  # type: ignore[assignment]
 
 
 @dataclass
@@ -218,7 +226,8 @@ def build_model(
 
 def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
     """Return training and validation rows as token ids and labels."""
-    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+    # Rows of several sets were counted before they were repeated.
+    limits = {"train": None if rows.sets else flags.max_train_rows, "validation": flags.max_validation_rows}
     return {
         name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
         for name, limit in limits.items()
