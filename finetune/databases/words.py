@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 STOP = set(
     """a about above after again against ago all along alphabetical alphabetically already also altogether am among an
@@ -73,6 +74,18 @@ def unknown_words(question: str, tables: Mapping[str, Iterable[str]]) -> list[st
     known = {word for name in names for word in words_of_name(name)}
     found = [word for word in _content(question, values=False) if not any(fits(stem(word), one) for one in known)]
     return list(dict.fromkeys(found))
+
+
+def nearest(name: str, names: Iterable[str], count: int = 2) -> list[str]:
+    """Return the names that are most like one, however that is spelled: FullName for full_names; there may be none."""
+    spelled: dict[str, str] = {}
+    for each in names:
+        spelled.setdefault(_plain(each), each)
+    return [spelled[found] for found in get_close_matches(_plain(name), spelled, count, 0.7)]
+
+
+def _plain(name: str) -> str:
+    return " ".join(words_of_name(name)) or name.lower()
 
 
 def _content(question: str, values: bool = True) -> list[str]:

@@ -1,6 +1,6 @@
 """Tests of the words of questions and names."""
 
-from finetune.databases.words import fits, unknown_words, words_of_name, words_of_question
+from finetune.databases.words import fits, nearest, unknown_words, words_of_name, words_of_question
 
 import pytest
 
@@ -74,3 +74,23 @@ def test_unknown_words_on_other_schemas():
     flights = {"FLIGHTS": ["FLIGHTNO", "SOURCEAIRPORT", "DESTAIRPORT"], "AIRLINES": ["ABBREVIATION", "COUNTRY"]}
     assert unknown_words("How many flights leave the source airport of an airline?", flights) == ["leave"]
     assert unknown_words("", flights) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("Authors", ["Author"]),
+        ("AUTHOR", ["Author"]),
+        ("loan", ["Loan"]),
+        ("Boook", ["Book"]),
+        ("Publisher", []),
+        ("", []),
+    ],
+)
+def test_the_nearest_names_are_those_of_the_database(name, found):
+    assert nearest(name, LIBRARY) == found
+
+
+def test_a_column_is_found_however_it_is_spelled():
+    assert nearest("first_names", LIBRARY["Member"], 1) == ["FirstName"]
+    assert nearest("borrowedon", LIBRARY["Loan"]) == ["borrowed_on"]

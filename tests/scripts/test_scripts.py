@@ -414,8 +414,9 @@ def test_a_question_to_a_database_is_answered_only_when_asked_to(logged_model, t
     )
     assert call(predict.main, *one[:-2], "--execute", "--interactive") is None
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[:3] == [shown, header, value]
-    assert printed.err.count("question> ") == 3
+    asked = "question> What is the average age of all customers?"
+    assert printed.out.splitlines()[:4] == [asked, shown, header, value]
+    assert printed.out.count("question> ") == 2
     assert path.read_bytes() == content
     assert [file.name for file in tmp_path.iterdir()] == ["shop.db"]
 
