@@ -1,7 +1,6 @@
 """Rows about one schema: what their prompts begin with alike is computed once, and loss and gradients stay the same."""
 
 import itertools
-import random
 
 from finetune.models.bases.attention import PACKED_SDPA, can_share, packed_sdpa
 from finetune.rows.packing import IGNORED, Block, PackingCollator, blocks_of
@@ -13,25 +12,9 @@ import pytest
 import torch
 from conftest import TOKENIZERS
 from datasets import Dataset
-from packed import CONFIGS, completion_logits, make
+from packed import CONFIGS, completion_logits, made_rows, make
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
-
-
-def made_rows(count: int = 9) -> list[dict]:
-    """Return rows about two schemas, one of 90 and one of 100 tokens, in turns."""
-    draw = random.Random(0)
-
-    def tokens(least: int, most: int) -> list[int]:
-        return [draw.randrange(900) for _ in range(draw.randint(least, most))]
-
-    schemas = [tokens(100, 100), tokens(90, 90), *(tokens(70, 80) for _ in range(2))]
-    rows = []
-    for number in range(count):
-        prompt, answer = schemas[number % 2] + tokens(4, 15), tokens(3, 9)
-        rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
-    alone = schemas[2]
-    return [*rows, {"input_ids": [*alone, 5, 6], "labels": [IGNORED] * len(alone) + [5, 6]}]
 
 
 def test_rows_that_begin_alike_are_one_block_and_others_stay_alone():
