@@ -167,7 +167,7 @@ def sequences_of(position_ids: torch.Tensor) -> list[tuple[slice, slice | None, 
         begins = position_ids[0, [0, *starts.tolist()]].tolist()
         for (start, end), shared in zip(itertools.pairwise(edges), begins, strict=True):
             first = first if shared else start
-            going_on = None, None
+            going_on: tuple[slice | None, torch.Tensor | None] = (None, None)
             if shared:
                 size = end - start
                 mask = torch.ones(1, 1, size, shared + size, dtype=torch.bool, device=position_ids.device)
