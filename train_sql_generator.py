@@ -25,6 +25,7 @@ from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.adapter_flags import AdapterFlags, Start
 from finetune.training.flags.database_flags import DatabaseFlags, read_database
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems, with_groups
@@ -38,15 +39,18 @@ RELOAD_CHECK_ROWS = 8
 
 
 @dataclass
-class Flags(DatabaseFlags, SharedFlags):
+class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
         default="mistralai/Mistral-7B-v0.1", metadata={"help": "Hub id or folder of the decoder to fine-tune"}
     )
-    dataset: str = field(
-        default="b-mc2/sql-create-context",
-        metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
+    dataset: list[str] = field(  # type: ignore[assignment]  # one in the other scripts
+        default_factory=lambda: ["b-mc2/sql-create-context"],
+        metadata={
+            "help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*; several are"
+            " mixed, with weights as in own.csv:3 other.csv:1, and measured on the first"
+        },
     )
     experiment: str = "sql-generator"
     max_length: int = field(
@@ -103,9 +107,15 @@ class Flags(DatabaseFlags, SharedFlags):
             "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
             "distractor_columns",
         ),
+        model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
         run=("score_rows",),
     )  # fmt: skip
+
+    def __post_init__(self):
+        """Leave a single data set what it is in the other scripts: its name."""
+        if isinstance(self.dataset, list) and len(self.dataset) == 1:
+            self.dataset = self.dataset[0]  # type: ignore[assignment]
 
 
 @dataclass
@@ -145,11 +155,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     revision, tokenizer = open_base(flags, "decoder")
     prompt = Prompt.load("text_to_sql")
+    if origin.start:
+        tokenizer, prompt = origin.start.tokenizer(flags.base_model), origin.start.prompt
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_questions(flags, args.seed, read_database(flags))
     splits = encode(rows, flags, prompt, tokenizer)
     report = show_audit(splits, tokenizer)
-    model, lora, quantization = build_model(flags, revision)
+    model, lora, quantization = build_model(flags, revision, origin.start)
     collator = choose_collator(model, tokenizer, flags, args)
     original = partial(load_decoder, flags.base_model, revision, None, DTYPES[flags.compute_dtype])
     init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
@@ -183,8 +195,10 @@ def main(arguments: list[str] | None = None) -> None:
     console.print_result(run_id)
 
 
-def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
-    """Return the base, in 4 bits unless told otherwise, with a fresh adapter, and the settings of both."""
+def build_model(
+    flags: Flags, revision: str | None, start: Start | None
+) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
+    """Return the base, in 4 bits unless told otherwise, with its adapter, fresh or of `start`, and their settings."""
     compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -194,6 +208,11 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
         bnb_4bit_quant_storage=storage_dtype(compute_dtype),
     )
     quantization = quantization if flags.load_in_4bit else None
+    if start:
+        quantization = start.quantization(compute_dtype)
+        base = load_decoder(flags.base_model, revision, quantization, compute_dtype)
+        model = start.attach(base, flags.lora_dropout)
+        return model, model.peft_config["default"], quantization
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=flags.lora_r,
@@ -207,7 +226,8 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
 
 def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
     """Return training and validation rows as token ids and labels."""
-    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+    # Rows of several sets were counted before they were repeated.
+    limits = {"train": None if rows.sets else flags.max_train_rows, "validation": flags.max_validation_rows}
     return {
         name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
         for name, limit in limits.items()

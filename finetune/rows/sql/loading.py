@@ -1,11 +1,13 @@
 """The rows of a text-to-SQL training: with their schemas, split, cleaned, some with foreign columns."""
 
 import logging
+from collections.abc import Callable
 
 from finetune.databases.contexts import fill_contexts
 from finetune.databases.database import Database
 from finetune.rows.files.columns import QUESTIONS, parse_columns
-from finetune.rows.loading import Rows, load_rows
+from finetune.rows.loading import Rows, load_rows, load_training_rows
+from finetune.rows.mixing import join, mix, parse_sets
 from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
 from finetune.rows.splits.schema_split import split_by_schema
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
@@ -27,12 +29,24 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     given = parse_columns(flags.column, QUESTIONS)
     split = flags.validation_fraction, seed
     fill = (lambda rows: fill_contexts(rows, database)) if database else None
-    rows = load_rows(flags.dataset, QUESTIONS, *split, flags.encoding, given, split_by_schema, fill)
+    measured, *others = sets = parse_sets(flags.dataset)
+    rows = load_rows(measured.dataset, QUESTIONS, *split, flags.encoding, given, split_by_schema, fill)
+    if others:
+        join(rows, [_training_rows(one.dataset, flags.encoding, given, fill) for one in others])
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
     tell_cleaning(findings["cleaning"])
     logger.info(format_leaks(findings["leaks"]))
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
+    if others:
+        mix(rows, sets, flags.max_train_rows, seed)
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
     return rows, findings
+
+
+def _training_rows(dataset: str, encoding: str, given: dict[str, str], fill: Callable | None) -> Rows:
+    rows, left_out = load_training_rows(dataset, QUESTIONS, encoding, given, fill)
+    if left_out:
+        logger.info(f"{dataset}: {left_out} of its rows are marked validation or test, and are left out.")
+    return rows
