@@ -77,13 +77,6 @@ class Flags(DatabaseFlags, SharedFlags):
         default=False,
         metadata={"help": "train even if over 1 %% of the validation rows share question, schema or SQL with training"},
     )
-    distractor_columns: int = field(
-        default=4,
-        metadata={
-            "help": "columns of other tables added to each, in half of the training rows and in a second held-out set;"
-            " 0: none"
-        },
-    )
     packing: bool = field(
         default=True,
         metadata={"help": "the rows of a step one after the other, without padding; otherwise padded, by length"},
@@ -100,7 +93,7 @@ class Flags(DatabaseFlags, SharedFlags):
     )
     groups = with_groups(
         data=(
-            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
+            "database", "tables", "values", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
             "distractor_columns",
         ),
         training=("packing", "max_tokens_per_batch"),
@@ -239,6 +232,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
         prompt=prompt.text,
         columns=columns,
         dialect=flags.dialect,
+        sample_values=flags.values or None,
         sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
