@@ -81,13 +81,6 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
         default=False,
         metadata={"help": "train even if over 1 %% of the validation rows share question, schema or SQL with training"},
     )
-    distractor_columns: int = field(
-        default=4,
-        metadata={
-            "help": "columns of other tables added to each, in half of the training rows and in a second held-out set;"
-            " 0: none"
-        },
-    )
     packing: bool = field(
         default=True,
         metadata={"help": "the rows of a step one after the other, without padding; otherwise padded, by length"},
@@ -104,7 +97,7 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )
     groups = with_groups(
         data=(
-            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
+            "database", "tables", "values", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
             "distractor_columns",
         ),
         model=("adapter",),
@@ -259,6 +252,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
         prompt=prompt.text,
         columns=columns,
         dialect=flags.dialect,
+        sample_values=flags.values or None,
         sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 
 from finetune import InputError
+from finetune.databases.contexts import JUDGED_ON
 from finetune.models.generation import BATCH_SIZE, Generation
 from finetune.models.sql_writer import SqlWriter
 from finetune.progress_line import Progress, advance
@@ -148,6 +149,11 @@ def verdict_text(verdict: Verdict) -> str:
     return "right" if verdict.right else verdict.reason
 
 
+def judged_on(row: dict) -> str:
+    """Return the schema that answers to a row are run on: its context, with the tables that gold needs besides."""
+    return row.get(JUDGED_ON) or row["context"]
+
+
 def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
     """Warn where no row can be scored: none has gold that SQLite can run, written for it from its dialect.
 
@@ -159,7 +165,7 @@ def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
     """
     reasons = []
     for row in rows:
-        verdict = judge(str(row["answer"]), str(row["answer"]), str(row["context"]), dialect=dialect)
+        verdict = judge(str(row["answer"]), str(row["answer"]), str(judged_on(row)), dialect=dialect)
         if verdict.usable:
             return
         reasons.append(verdict.reason)
@@ -195,7 +201,7 @@ def answer_rows(
     advance(0, ", judging")
     with redirect_stderr(StringIO()):  # Its bar, which only a terminal gets, would run into the line of the script.
         verdicts = judge_all(
-            [(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect
+            [(t, r["answer"], judged_on(r)) for t, r in zip(texts, rows, strict=True)], dialect=dialect
         )
     advance(0, "")
     return Answers(found, verdicts, seconds, changed)

@@ -38,7 +38,8 @@ def split_by_schema(rows: list[dict], fraction: float, seed: int) -> tuple[list[
 
 
 def schema_signature(context: str) -> str:
-    """Return the column names of a schema in one order, without the table's name, types or layout."""
+    """Return the column names of a schema in one order, without the table's name, types, comments or layout."""
+    context = re.sub(r"/\*.*?\*/", " ", context, flags=re.DOTALL)
     found = re.findall(r"\((.*?)\)\s*(?:;|$)", context, flags=re.DOTALL)
     if len(found) != len(re.findall(r"\bCREATE\b", context, flags=re.IGNORECASE)):
         found = _definitions(context)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from finetune.databases.contexts import fill_contexts
+from finetune.databases.contexts import choose_contexts, fill_contexts
 from finetune.databases.database import Database
 from finetune.rows.files.columns import QUESTIONS, parse_columns
 from finetune.rows.loading import Rows, load_rows, load_training_rows
@@ -39,6 +39,8 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     logger.info(format_leaks(findings["leaks"]))
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
+    for name, part in rows.parts.items():
+        setattr(rows, name, choose_contexts(part, database, f"{name} rows", seed if name == "train" else None))
     if others:
         mix(rows, sets, flags.max_train_rows, seed)
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
