@@ -16,6 +16,7 @@ from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
+from finetune.rows.splits.question_split import SPLITS
 from finetune.rows.sql.cleaning import check_dialect
 from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
@@ -62,7 +63,14 @@ class Flags(DatabaseFlags, SharedFlags):
     )
     validation_fraction: float = field(
         default=0.05,
-        metadata={"help": "share of rows to hold out, whole schemas at a time, where the data has no validation part"},
+        metadata={"help": "share of rows to hold out, see --split-by, where the data has no validation part"},
+    )
+    split_by: str = field(
+        default="auto",
+        metadata={
+            "help": "hold out whole schemas, all queries of a shape, or single rows: schema, query, row; auto: schemas,"
+            " queries where there is one schema"
+        },
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
     max_validation_rows: int = field(
@@ -100,8 +108,8 @@ class Flags(DatabaseFlags, SharedFlags):
     )
     groups = with_groups(
         data=(
-            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
-            "distractor_columns",
+            "database", "tables", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
+            "allow_leaks", "distractor_columns",
         ),
         training=("packing", "max_tokens_per_batch"),
         run=("score_rows",),
@@ -218,7 +226,7 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1}
-    found = problems(flags, args, least)
+    found = problems(flags, args, least, {"split_by": SPLITS})
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):

@@ -6,8 +6,8 @@ from finetune.databases.contexts import fill_contexts
 from finetune.databases.database import Database
 from finetune.rows.files.columns import QUESTIONS, parse_columns
 from finetune.rows.loading import Rows, load_rows
-from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
-from finetune.rows.splits.schema_split import split_by_schema
+from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
+from finetune.rows.splits.question_split import QuestionSplit
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
 from finetune.rows.sql.distractors import distract
 
@@ -25,13 +25,15 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
     """
     given = parse_columns(flags.column, QUESTIONS)
-    split = flags.validation_fraction, seed
+    split, hold_out = (flags.validation_fraction, seed), QuestionSplit(flags.split_by, flags.dialect)
     fill = (lambda rows: fill_contexts(rows, database)) if database else None
-    rows = load_rows(flags.dataset, QUESTIONS, *split, flags.encoding, given, split_by_schema, fill)
+    rows = load_rows(flags.dataset, QUESTIONS, *split, flags.encoding, given, hold_out, fill)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
-    findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
     tell_cleaning(findings["cleaning"])
-    logger.info(format_leaks(findings["leaks"]))
+    if flags.split_by != "auto" and not hold_out.used:
+        logger.warning(f"--split-by {flags.split_by} has no effect: the data has a validation part ({rows.split_by}).")
+    findings["leaks"] = leak_report(rows.train, rows.parts["validation"], hold_out.used, flags.dialect)
+    tell_leaks(findings["leaks"])
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
