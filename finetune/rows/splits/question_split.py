@@ -1,7 +1,7 @@
 """Rows of text-to-SQL held out by their schemas, by the shape of their queries, or at random."""
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from finetune import InputError
@@ -56,7 +56,7 @@ class QuestionSplit:
         )
         return train, validation
 
-    def _key(self, row: dict) -> Hashable:
+    def _key(self, row: dict) -> tuple[str, str]:
         if self.by == "row":
             return "gold", plain(row["answer"])
         return "shape", query_shape(row["answer"], row["context"], self.dialect)
@@ -71,7 +71,7 @@ class QuestionSplit:
         )
 
 
-def grouped(rows: list[dict], keys: list[tuple[Hashable, ...]]) -> list[list[dict]]:
+def grouped(rows: list[dict], keys: Sequence[tuple[Hashable, ...]]) -> list[list[dict]]:
     """Return the rows in groups, each in the order of the rows: those that share any key are in one.
 
     Args:
