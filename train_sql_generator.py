@@ -106,13 +106,20 @@ class Flags(DatabaseFlags, SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    rows: bool = field(
+        default=True,
+        metadata={
+            "help": "where --database is given, the scorecard's table in MLflow has the first rows that it returns for"
+            " failing questions; --no-rows: none of its rows are logged"
+        },
+    )
     groups = with_groups(
         data=(
             "database", "tables", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
             "allow_leaks", "distractor_columns",
         ),
         training=("packing", "max_tokens_per_batch"),
-        run=("score_rows",),
+        run=("score_rows", "rows"),
     )  # fmt: skip
 
 
@@ -172,6 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
         card=card,
         score_rows=splits["validation"].rows[: flags.score_rows],
+        database=findings["database"],
     )
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
@@ -185,7 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns)
+        scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)

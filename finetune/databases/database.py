@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,9 @@ class Result:
     columns: list[str]
     rows: list[list]
     truncated: bool
+
+
+Outcome = Result | Refused | QueryFailed
 
 
 @dataclass
@@ -81,21 +84,18 @@ class Database:
         """
         return self._answer(in_process, self._job(sql, max_rows, timeout))
 
-    def run_all(self, queries: Iterable[str], max_rows: int, timeout: float) -> list[Result | Refused | QueryFailed]:
+    def run_all(self, queries: Iterable[str], max_rows: int, timeout: float) -> Iterator[Outcome]:
         """Do what `run` does for each query, every one with its own limits: processes of many queries start faster.
 
-        Numbers of any precision are returned as floats, to be compared.
-
-        Returns: results in the order of the queries; in the place of one that is refused or fails, why.
+        Numbers of any precision come as floats, to be compared. Yield results in the order of the queries; in the place
+        of one that is refused or fails, why.
         """
-        found: list[Result | Refused | QueryFailed] = []
         with QueryServer() as server:
             for sql in queries:
                 try:
-                    found.append(self._answer(server.ask, self._job(sql, max_rows, timeout) | {"floats": True}))
+                    yield self._answer(server.ask, self._job(sql, max_rows, timeout) | {"floats": True})
                 except (Refused, QueryFailed) as error:
-                    found.append(error)
-        return found
+                    yield error
 
     def _job(self, sql: str, max_rows: int, timeout: float) -> dict:
         return {

@@ -29,14 +29,14 @@ def database(request) -> Database:
 
 
 def test_each_query_gets_its_own_answer_in_order(database):
-    found = database.run_all([sql for sql, _ in FINE], 10, 10)
+    found = list(database.run_all([sql for sql, _ in FINE], 10, 10))
     assert [sorted(map(str, result.rows)) for result in found] == [sorted(map(str, rows)) for _, rows in FINE]
-    cut = database.run_all(["SELECT name FROM users", COUNT], 7, 10)
+    cut = list(database.run_all(["SELECT name FROM users", COUNT], 7, 10))
     assert [(len(result.rows), result.truncated) for result in cut] == [(7, True), (1, False)]
 
 
 def test_every_attack_is_refused_and_the_ordinary_query_behind_it_answered(database):
-    found = database.run_all([*REFUSED, COUNT], 10, 10)
+    found = list(database.run_all([*REFUSED, COUNT], 10, 10))
     assert [sql for sql, result in zip(REFUSED, found, strict=False) if not isinstance(result, Refused)] == []
     assert found[-1].rows == [[300]]
     statements = [row["sql"] for row in attacks() if row.get("bad", SECRET) == SECRET]
@@ -48,7 +48,7 @@ def test_a_query_without_end_is_stopped_and_loses_only_itself(database):
     folder = Path(database.url.database).parent if database.engine in ("sqlite", "duckdb") else None
     before = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()} if folder else {}
     started = time.monotonic()
-    found = database.run_all([COUNT, RUNAWAY[0], COUNT, RUNAWAY[-1], "SELECT nope FROM users", COUNT], 10, 1)
+    found = list(database.run_all([COUNT, RUNAWAY[0], COUNT, RUNAWAY[-1], "SELECT nope FROM users", COUNT], 10, 1))
     assert time.monotonic() - started < 60
     assert [result.rows for result in found[::2][:2] + found[-1:]] == [[[300]]] * 3
     assert all(isinstance(found[place], QueryFailed) for place in (1, 3))
@@ -60,7 +60,7 @@ def test_a_query_without_end_is_stopped_and_loses_only_itself(database):
 
 def test_an_error_of_the_engine_stands_in_its_place(database):
     bad = "SELECT COUNT(*) FROM users GROUP BY COUNT(*)"
-    failed, fine = database.run_all([bad, COUNT], 10, 5)
+    failed, fine = list(database.run_all([bad, COUNT], 10, 5))
     assert isinstance(failed, QueryFailed)
     with pytest.raises(QueryFailed, match=re.escape(str(failed))):
         database.run(bad, 10, 5)
@@ -69,7 +69,7 @@ def test_an_error_of_the_engine_stands_in_its_place(database):
 
 def test_numbers_of_any_precision_are_numbers(postgresql_database):
     database = open_database(postgresql_database, TABLES)
-    assert database.run_all(["SELECT SUM(total) FROM orders"], 1, 5)[0].rows == [[179700.0]]
+    assert next(database.run_all(["SELECT SUM(total) FROM orders"], 1, 5)).rows == [[179700.0]]
 
 
 def test_a_server_that_dies_is_replaced(sqlite_database):
@@ -103,7 +103,7 @@ def processes(folder: str) -> list[str]:
 def test_server_and_query_end_with_the_process_that_asked(sqlite_database, tmp_path):
     code = (
         "import sys; from finetune.databases.database import open_database; print('up', flush=True);"
-        f"open_database({sqlite_database!r}, ['users']).run_all([sys.argv[1]], 1, 3600)"
+        f"open_database({sqlite_database!r}, ['users']).run_all([sys.argv[1]], 1, 3600).__next__()"
     )
     endless = "SELECT COUNT(*) FROM " + ", ".join(f"users AS u{i}" for i in range(8))
     environment = os.environ | {"QUERY_TEST": str(tmp_path)}
