@@ -16,6 +16,7 @@ from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
+from finetune.rows.splits.question_split import SPLITS
 from finetune.rows.sql.cleaning import check_dialect
 from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
@@ -66,7 +67,14 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )
     validation_fraction: float = field(
         default=0.05,
-        metadata={"help": "share of rows to hold out, whole schemas at a time, where the data has no validation part"},
+        metadata={"help": "share of rows to hold out, see --split-by, where the data has no validation part"},
+    )
+    split_by: str = field(
+        default="auto",
+        metadata={
+            "help": "hold out whole schemas, all queries of a shape, or single rows: schema, query, row; auto: schemas,"
+            " queries where there is one schema"
+        },
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
     max_validation_rows: int = field(
@@ -95,14 +103,21 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    rows: bool = field(
+        default=True,
+        metadata={
+            "help": "where --database is given, the scorecard's table in MLflow has the first rows that it returns for"
+            " failing questions; --no-rows: none of its rows are logged"
+        },
+    )
     groups = with_groups(
         data=(
-            "database", "tables", "values", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
-            "distractor_columns",
+            "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
+            "allow_leaks", "distractor_columns",
         ),
         model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
-        run=("score_rows",),
+        run=("score_rows", "rows"),
     )  # fmt: skip
 
     def __post_init__(self):
@@ -169,6 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
         card=card,
         score_rows=splits["validation"].rows[: flags.score_rows],
+        database=findings["database"],
     )
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
@@ -182,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns)
+        scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)
@@ -231,7 +247,7 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1}
-    found = problems(flags, args, least)
+    found = problems(flags, args, least, {"split_by": SPLITS})
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):

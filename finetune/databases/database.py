@@ -1,12 +1,8 @@
 """A user's own database: its schema as CREATE TABLE statements, and queries on it that cannot harm it."""
 
 import hashlib
-import json
 import sqlite3
-import subprocess
-import sys
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,6 +10,8 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.databases.choosing import Choice, Chooser
+from finetune.databases.processes import QueryFailed as QueryFailed
+from finetune.databases.processes import QueryServer, in_process
 from finetune.databases.reading import Key, read_schema
 from finetune.databases.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
@@ -26,7 +24,6 @@ from metrics.sql_execution.schemas import quote
 
 from sqlalchemy.engine import URL
 
-RUNNER = Path(__file__).parent / "runner.py"
 MEMORY_MEGABYTES = 1024
 AUTO = "auto"
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
@@ -38,10 +35,6 @@ STOPPED = {
 }  # fmt: skip
 
 
-class QueryFailed(Exception):
-    """The database refused the query, or it was stopped at a limit."""
-
-
 @dataclass
 class Result:
     """Rows of a query; `truncated` where there were more than asked for."""
@@ -49,6 +42,9 @@ class Result:
     columns: list[str]
     rows: list[list]
     truncated: bool
+
+
+Outcome = Result | Refused | QueryFailed
 
 
 @dataclass
@@ -131,68 +127,46 @@ class Database:
             Refused: the query is not sent, see `safety.make_safe`.
             QueryFailed: the database's error, or a limit of time or memory.
         """
-        job = {
+        return self._answer(in_process, self._job(sql, max_rows, timeout))
+
+    def run_all(self, queries: Iterable[str], max_rows: int, timeout: float) -> Iterator[Outcome]:
+        """Do what `run` does for each query, every one with its own limits: processes of many queries start faster.
+
+        Numbers of any precision come as floats, to be compared. Yield results in the order of the queries; in the place
+        of one that is refused or fails, why.
+        """
+        with QueryServer() as server:
+            for sql in queries:
+                try:
+                    yield self._answer(server.ask, self._job(sql, max_rows, timeout) | {"floats": True})
+                except (Refused, QueryFailed) as error:
+                    yield error
+
+    def _job(self, sql: str, max_rows: int, timeout: float) -> dict:
+        return {
             "engine": self.engine, "sql": sql, "dialect": self.dialect, "tables": self.tables, "schema": self.schema,
             "max_rows": max_rows, "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES,
             "connection": connect_arguments(self.url),
         }  # fmt: skip
+
+    def _answer(self, ask: Callable[[dict], dict], job: dict) -> Result:
+        """Return what a process answers to a job; raise what `run` raises."""
         try:
             with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
-                found = _in_process(job | {"database": uri or self.url.database})
+                found = ask(job | {"database": uri or self.url.database})
         except (OSError, sqlite3.Error) as error:  # The file has gone, or there is no room to copy it.
             raise QueryFailed(f"{type(error).__name__}: {error}") from error
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
             if any(sign in found["error"] for sign in STOPPED.get(self.engine, ())):
-                raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
+                raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(
                     f"not executed: this database would not take its read-only settings ({found['error']})."
                 )
             raise QueryFailed(found["error"])
         return Result(**found)
-
-
-def _in_process(job: dict) -> dict:
-    """Return what runner.py answers to a job.
-
-    Raises:
-        QueryFailed: the process was stopped at a limit.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-B", str(RUNNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    is_late = threading.Event()
-
-    def stop() -> None:
-        is_late.set()
-        process.kill()
-
-    clock = threading.Timer(job["timeout"] + 3, stop)
-    clock.start()
-    try:
-        with process:
-            # The job goes by stdin: a password among the arguments could be read by every user. Stdin stays open
-            # until the answer is there: its end tells the process that this one is gone.
-            assert process.stdin is not None  # PIPE
-            assert process.stdout is not None  # PIPE
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.read()
-    except BrokenPipeError:
-        answer = ""
-    finally:
-        clock.cancel()
-        process.kill()
-    if is_late.is_set():
-        raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
-    try:
-        return json.loads(answer)
-    except json.JSONDecodeError as error:
-        reason = f"status {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
-        raise QueryFailed(f"stopped at a limit of memory or time ({reason})") from error
 
 
 def _written(name: str) -> str:
