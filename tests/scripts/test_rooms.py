@@ -12,7 +12,17 @@ from conftest import ROOT
 PACKAGE = ROOT / "finetune"
 FIRST = {"encode": "rows", "answer": "encoded", "line": "answer"}
 # In the order of a script's main(): a room imports only from those before it.
-ROOMS = ("models", "databases", "rows", "logged_models", "runs", "training", "reports", "predicting")
+ROOMS = (
+    "models",
+    "databases",
+    "making_questions",
+    "rows",
+    "logged_models",
+    "runs",
+    "training",
+    "reports",
+    "predicting",
+)
 TASKS = {"text-to-sql", "classification", "summarization", "TEXT_TO_SQL", "CLASSIFICATION", "SUMMARIZATION"}
 SCRIPTS = (
     "train_sql_generator.py", "train_classifier.py", "train_summarizer.py", "log_model.py", "predict.py",
