@@ -1,39 +1,35 @@
 """A user's own database: its schema as CREATE TABLE statements, and queries on it that cannot harm it."""
 
-import importlib.util
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import threading
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune import InputError
+from finetune.databases.reading import Key, read_schema
 from finetune.databases.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
-from finetune.redaction import redact, shorten
+from finetune.databases.urls import connect_arguments, first_line, parse_reference
+from finetune.redaction import redact
+from metrics.sql_execution.ddl import is_bare_name
 from metrics.sql_execution.schemas import quote
 
-import sqlalchemy
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL
 
 RUNNER = Path(__file__).parent / "runner.py"
 MEMORY_MEGABYTES = 1024
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
-DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "pymysql", "duckdb": "duckdb"}
-DRIVER_OF = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 # What the engines say of their time limit; DuckDB has none, and is killed.
 STOPPED = {
     "sqlite": ("OperationalError: interrupted",),
     "postgresql": ("canceling statement due to statement timeout",),
     "mysql": ("max_statement_time exceeded", "maximum statement execution time exceeded"),
 }  # fmt: skip
-PACKAGES = {"psycopg": '"psycopg[binary]"', "pymysql": "pymysql", "duckdb": "duckdb"}
 
 
 class QueryFailed(Exception):
@@ -55,6 +51,7 @@ class Database:
 
     Attributes:
         columns: table -> column -> type, in the database's own spelling.
+        keys: foreign keys between these tables.
         schema: what stands before the name of a table, such as `("public",)`.
         dialect: of the SQL that `run` takes: what the model was trained to write.
     """
@@ -63,6 +60,7 @@ class Database:
     engine: str
     columns: dict[str, dict[str, str]]
     schema: tuple[str, ...]
+    keys: list[Key] = field(default_factory=list)
     dialect: str = "sqlite"
 
     @property
@@ -149,26 +147,8 @@ def _in_process(job: dict) -> dict:
         raise QueryFailed(f"stopped at a limit of memory or time ({reason})") from error
 
 
-def connect_arguments(url: URL) -> dict:
-    """Return what a driver is connected with, the options of the URL as it wants them: numbers are numbers."""
-    if url.get_backend_name() not in DRIVER_OF:
-        return {}
-    return url.set(drivername=DRIVER_OF[url.get_backend_name()]).get_dialect()().create_connect_args(url)[1]
-
-
-def driver_engine(url: URL) -> sqlalchemy.Engine:
-    """Return SQLAlchemy's engine for a server, with our driver and no endless wait for an answer."""
-    url = url.set(drivername=DRIVER_OF[url.get_backend_name()])
-    return sqlalchemy.create_engine(url, connect_args={} if "connect_timeout" in url.query else {"connect_timeout": 10})
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _written(name: str) -> str:
-    return name if name.isidentifier() else quote(name)
+    return name if is_bare_name(name) else quote(name)
 
 
 def open_database(reference: str, only: list[str] | None = None) -> Database:
@@ -181,32 +161,24 @@ def open_database(reference: str, only: list[str] | None = None) -> Database:
     Raises:
         InputError: no such database, not readable, unknown engine, no tables, an unknown name, too many tables.
     """
-    url = _url(reference)
-    engine = {"mariadb": "mysql"}.get(url.get_backend_name(), url.get_backend_name())
-    shown = redact(url.render_as_string(hide_password=True), reference)
-    if engine not in DRIVERS:
-        raise InputError(f"--database {shown}: {engine} is not supported; expected {', '.join(DRIVERS)}.")
-    if importlib.util.find_spec(DRIVERS[engine]) is None:
-        package = PACKAGES[DRIVERS[engine]]
-        raise InputError(
-            f"--database {shown} needs a driver: pip install -r requirements-databases.txt, or {package} alone."
-        )
-    if engine in ("sqlite", "duckdb") and not Path(url.database or "").is_file():
-        raise InputError(f"--database {shorten(reference)}: there is no file {url.database or 'in this URL'}.")
+    url, engine, shown = parse_reference(reference)
     try:
-        found, schema = _read_duckdb(url.database) if engine == "duckdb" else _inspect(url, engine, only)
+        schema = read_schema(url, engine)
     except Exception as error:  # SQLAlchemy wraps its own; DuckDB and the drivers raise others.
         reason = redact(first_line(getattr(error, "orig", None) or error), reference)
         raise InputError(f"--database {shown} cannot be read: {reason}.") from error
+    found = schema.tables
     if not found:
         raise InputError(f"--database {shown} has no tables.")
     wanted = [_table(name, found) for name in only] if only else list(found)
     if len(wanted) > MAX_TABLES:
         raise InputError(
             f"--database {shown} has {len(wanted)} tables, more than fit into a prompt ({MAX_TABLES}); name those the"
-            f" question is about, for example --tables {' '.join(wanted[:3])}."
+            f" questions are about, for example --tables {' '.join(wanted[:3])}, or have them chosen for each question:"
+            " --tables auto."
         )
-    return Database(url, engine, {name: found[name] for name in wanted}, schema)
+    keys = [key for key in schema.keys if {key.table, key.other} <= set(wanted)]
+    return Database(url, engine, {name: found[name] for name in wanted}, schema.name, keys)
 
 
 def _table(name: str, found: dict[str, dict[str, str]]) -> str:
@@ -226,97 +198,3 @@ def _table(name: str, found: dict[str, dict[str, str]]) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-def _url(reference: str) -> URL:
-    if "://" in reference:
-        try:
-            url = make_url(reference)
-        except (ArgumentError, ValueError):  # A port that is no number.
-            url = None
-        if url is None or "@" in (url.host or ""):
-            raise InputError(
-                f"--database {shorten(reference)} is no URL that can be read; expected for example sqlite:///shop.db or"
-                " postgresql://USER@HOST/NAME, where an @ within a password is written %40."
-            )
-        return url
-    path = Path(reference)
-    if not os.path.isfile(path):
-        raise InputError(
-            f"--database {shorten(reference)}: there is no such file, and it is no URL such as sqlite:///shop.db."
-        )
-    try:
-        with path.open("rb") as file:
-            is_duckdb = file.read(12)[8:] == b"DUCK"
-    except OSError as error:
-        raise InputError(f"--database {reference} cannot be read: {error.strerror}.") from error
-    return URL.create("duckdb" if is_duckdb else "sqlite", database=str(path))
-
-
-def _inspect(url: URL, engine: str, only: list[str] | None) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    if engine != "sqlite":
-        connection = driver_engine(url)
-        return _read_mysql(connection) if engine == "mysql" else _tables(connection, only)
-    with readable_sqlite(Path(url.database)) as uri:  # Looking at a database must not change it.
-        return _tables(
-            sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True)), only, "main"
-        )
-
-
-def _tables(connection: sqlalchemy.Engine, only: list[str] | None, schema: str | None = None):
-    """Return the tables and views with their columns and types, and the schema they are in."""
-    inspector = sqlalchemy.inspect(connection)
-    # One schema: without its name PostgreSQL lists those of the whole search_path.
-    schema = schema or inspector.default_schema_name
-    names = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
-    wanted = {name.lower() for name in only or names}
-    # With too many tables their columns are not asked for: there would be one query for each.
-    few = len(wanted) <= MAX_TABLES
-    found = {
-        name: {column["name"]: _type_name(column["type"]) for column in inspector.get_columns(name, schema)}
-        if few and name.lower() in wanted
-        else {}
-        for name in names
-    }
-    connection.dispose()
-    return found, (schema,)
-
-
-def _type_name(kind: sqlalchemy.types.TypeEngine) -> str:
-    """Return a type as training data has it: without length, collation and precision; TEXT where there is none."""
-    try:
-        name = str(kind).partition("(")[0].split(" COLLATE")[0].strip()
-    except SQLAlchemyError:
-        return "TEXT"
-    return "TEXT" if name in ("", "NULL") else name
-
-
-def _read_mysql(connection: sqlalchemy.Engine) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Return tables and columns; SQLAlchemy's inspector may not look at views with the right to SELECT alone."""
-    with connection.connect() as session:
-        schema = session.exec_driver_sql("SELECT DATABASE()").scalar()
-        rows = session.exec_driver_sql(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
-        ).fetchall()
-    connection.dispose()
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(table, {})[column] = {"int": "INTEGER"}.get(kind, kind.upper())
-    return found, (schema,)
-
-
-def _read_duckdb(path: str) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Return tables and columns; duckdb-engine's inspector does not work with SQLAlchemy 2.1."""
-    import duckdb
-
-    with duckdb.connect(path, read_only=True) as connection:
-        schema = connection.execute("SELECT current_database(), current_schema()").fetchone()
-        rows = connection.execute(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns"
-            " WHERE table_catalog = ? AND table_schema = ? ORDER BY table_name, ordinal_position", schema
-        ).fetchall()  # fmt: skip
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(table, {})[column] = kind.partition("(")[0].strip('"').replace("NULL", "TEXT") or "TEXT"
-    return found, schema

@@ -4,8 +4,9 @@ import logging
 import re
 
 from finetune import InputError
-from finetune.databases.database import Database, driver_engine, first_line
+from finetune.databases.database import Database
 from finetune.databases.safety import backticks
+from finetune.databases.urls import driver_engine, first_line
 from metrics.sql_execution.schemas import quote
 
 import sqlalchemy

@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 from random import Random
 
-from finetune.databases.database import Database, connect_arguments, open_database
+from finetune.databases.database import Database, open_database
 from finetune.databases.runner import readable_sqlite, run_job
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safety import make_safe
+from finetune.databases.urls import connect_arguments
 
 import pytest
 import sqlglot

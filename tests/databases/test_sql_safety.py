@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from finetune.databases.database import Database, QueryFailed, connect_arguments, open_database
+from finetune.databases.database import Database, QueryFailed, open_database
 from finetune.databases.runner import readable_sqlite, run_job
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safety import Statement, make_safe
+from finetune.databases.urls import connect_arguments
 
 import pytest
 from conftest import ROOT
