@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from finetune.databases.database import DRIVER_OF
+from finetune.databases.urls import DRIVER_OF
 
 import sqlalchemy
 from library_rows import rows

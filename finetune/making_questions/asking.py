@@ -18,7 +18,10 @@ def ask(random: Random, tables: list[Table]) -> tuple[str, str]:
         scene = Scene(random, tables, random.choice(tables))
         found = random.choice(SHAPES)(scene)
         if found:
-            text, sql = found
-            requests = ("list", "show", "give", "name", "count", "number")
-            end = "." if text.startswith(requests) else "?"
-            return text[0].upper() + text[1:] + (end if random.random() < 0.95 else ""), sql
+            return sentence(random, found[0]), found[1]
+
+
+def sentence(random: Random, text: str) -> str:
+    """Return a question with a capital letter and, nearly always, its mark."""
+    end = "." if text.startswith(("list", "show", "give", "name", "count", "number")) else "?"
+    return text[0].upper() + text[1:] + (end if random.random() < 0.95 else "")

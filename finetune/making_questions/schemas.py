@@ -16,6 +16,7 @@ class Column:
         values: some of them; of a live table their spelling in the database, numbers and years too.
         repeats: whether rows share values, so that groups of them are worth a question.
         gaps: whether it has NULLs.
+        said: what people call it, where that is not its name as words.
     """
 
     name: str
@@ -23,11 +24,12 @@ class Column:
     values: tuple[str, ...] = ()
     repeats: bool = True
     gaps: bool = False
+    said: str = ""
 
     @property
     def words(self) -> str:
         """What people call it."""
-        return spaced(self.name)
+        return self.said or spaced(self.name)
 
     @property
     def plural(self) -> str:
@@ -79,14 +81,14 @@ class Table:
     """A table with its columns; `points` says which column points to the key of which table.
 
     Attributes:
-        full_name: what names its rows where that is two columns.
+        labels: the column that names a row, or none; where this is None, a column of texts does.
         distinct: whether no two rows have the same name.
     """
 
     name: str
     columns: tuple[Column, ...]
     points: tuple[tuple[str, str], ...] = ()
-    full_name: FullName | None = None
+    labels: tuple[Column, ...] | None = None
     distinct: bool = True
 
     @property
@@ -112,8 +114,8 @@ class Table:
     @property
     def label(self) -> Column | None:
         """Return the column that names a row, if it has one."""
-        if self.full_name:
-            return self.full_name
+        if self.labels is not None:
+            return self.labels[0] if self.labels else None
         texts = [column for column in self.columns if column.kind == "text"]
         return next((c for c in texts if c.name.lower() in TEXTS), texts[0] if texts else None)
 

@@ -1,22 +1,9 @@
 """Names of tables and columns: as English words, and as SQL has them."""
 
 import re
-from functools import cache
 
+from metrics.sql_execution.ddl import is_bare_name
 from metrics.sql_execution.schemas import quote
-
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
-
-PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Some of these sqlglot reads as names and SQLite does not.
-RESERVED = set(
-    "add all alter and as autoincrement between case check collate commit constraint create cross default deferrable"
-    " delete distinct drop else end escape except exists foreign from full group having in index inner insert intersect"
-    " into is isnull join left limit natural not notnull null on or order outer primary references returning right"
-    " select set table then to transaction union unique update using values when where window".split()
-)
 
 
 def spaced(name: str) -> str:
@@ -41,16 +28,9 @@ def plural(words: str) -> str:
     return words if words.endswith("s") else words + "s"
 
 
-@cache
 def written(name: str) -> str:
     """Return a name as SQL has it: in quotes where it would be read as something else."""
-    if not PLAIN.fullmatch(name) or name.lower() in RESERVED:
-        return quote(name)
-    try:
-        (column,) = sqlglot.parse_one(f"SELECT T1.{name}, {name} FROM {name} AS T1", read="sqlite").expressions[1:]
-    except SqlglotError:
-        return quote(name)
-    return name if isinstance(column, exp.Column) and column.name == name else quote(name)
+    return name if is_bare_name(name) else quote(name)
 
 
 def text(value: str) -> str:

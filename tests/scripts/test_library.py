@@ -4,8 +4,9 @@ import csv
 import sqlite3
 from contextlib import closing
 
-from finetune.databases.database import Database, connect_arguments, open_database
+from finetune.databases.database import Database, open_database
 from finetune.databases.runner import answer
+from finetune.databases.urls import connect_arguments
 from metrics.sql_execution.queries import normalize_sql
 
 import build_large

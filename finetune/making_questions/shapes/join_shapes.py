@@ -15,12 +15,14 @@ class Join:
     Attributes:
         source: FROM and JOIN, with the child as T1.
         up: the parent's prefix there, such as `T2.`.
+        by: the table that the child's key points to, where a join goes over two keys.
     """
 
     child: Table
     parent: Table
     source: str
     up: str = "T2."
+    by: str = ""
 
 
 def find_join(scene: Scene) -> Join | None:

@@ -61,7 +61,7 @@ def rows_where(scene: Scene):
 def column_where(scene: Scene):
     """SELECT c FROM t WHERE name = ..."""
     label, target = scene.table.label, scene.some("text", "number", "year", "date")
-    if not label or target == label:
+    if not label or not target or target == label:
         return None
     value, word = scene.value(label), target.words.split()[-1]
     subject = scene.random.choice([value, f"the {scene.table.singular} {value}", value])

@@ -56,7 +56,7 @@ def listed(scene: Scene):
     """SELECT [DISTINCT] c[, d] FROM t [ORDER BY]"""
     column, other = scene.some("text", "year"), scene.some("text", "number", "year", "date")
     label, table = scene.table.label, scene.table
-    if not column or not label:
+    if not column or not other or not label:
         return None
     draw = scene.random.random()
     words = {
