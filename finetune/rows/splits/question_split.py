@@ -44,8 +44,7 @@ class QuestionSplit:
         self.used = self.by
         if self.by == "schema":
             return split_by_schema(rows, fraction, seed, self.schema_of)
-        keys = [(("question", plain(row["question"])), self._key(row)) for row in rows]
-        groups = grouped(rows, keys)
+        groups = grouped(rows, [self._keys(row) for row in rows])
         if len(groups) < 2:
             raise InputError(self._refusal(len(rows)))
         train, validation = hold_out_groups(groups, fraction, seed)
@@ -55,6 +54,19 @@ class QuestionSplit:
             f" {fraction:.1%}) by {self.by}: the rows are {len(groups)} {kinds}."
         )
         return train, validation
+
+    def apart(self, rows: list[dict], validation: list[dict]) -> list[dict]:
+        """Return rows of another set without those that ask or answer, but for numbers and texts, what is held out.
+
+        Held out by schema, or by the data itself, all stay: the leak report speaks of them.
+        """
+        if self.used not in ("query", "row"):
+            return rows
+        held = {key for row in validation for key in self._keys(row)}
+        return [row for row in rows if not held & set(self._keys(row))]
+
+    def _keys(self, row: dict) -> tuple[Hashable, ...]:
+        return ("question", plain(row["question"])), self._key(row)
 
     def _key(self, row: dict) -> tuple[str, str]:
         if self.by == "row":

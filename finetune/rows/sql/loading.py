@@ -36,7 +36,7 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     measured, *others = sets = parse_sets(flags.dataset)
     rows = load_rows(measured.dataset, QUESTIONS, *split, flags.encoding, given, hold_out, fill)
     if others:
-        join(rows, [_training_rows(one.dataset, flags.encoding, given, fill) for one in others])
+        join(rows, [_training_rows(one.dataset, rows, hold_out, flags, fill) for one in others])
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     tell_cleaning(findings["cleaning"])
     if fill:
@@ -56,8 +56,18 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     return rows, findings | {"database": database}
 
 
-def _training_rows(dataset: str, encoding: str, given: dict[str, str], fill: Callable | None) -> Rows:
-    rows, left_out = load_training_rows(dataset, QUESTIONS, encoding, given, fill)
+def _training_rows(dataset: str, measured: Rows, hold_out: QuestionSplit, flags, fill: Callable | None) -> Rows:
+    """Return the rows of a further set, which trains only: none of them is a held-out question over again."""
+    rows, left_out = load_training_rows(
+        dataset, QUESTIONS, flags.encoding, parse_columns(flags.column, QUESTIONS), fill
+    )
     if left_out:
         logger.info(f"{dataset}: {left_out} of its rows are marked validation or test, and are left out.")
+    apart = hold_out.apart(rows.train, measured.validation or [])
+    if len(apart) < len(rows.train):
+        logger.info(
+            f"{dataset}: {len(rows.train) - len(apart)} of its rows are held-out questions in other words or"
+            " with other values, and are left out."
+        )
+    rows.train = apart
     return rows
