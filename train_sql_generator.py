@@ -121,7 +121,8 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )  # fmt: skip
 
     def __post_init__(self):
-        """Leave a single data set what it is in the other scripts: its name."""
+        """Leave a single data set what it is in the other scripts: its name; settle what goes with --database."""
+        super().__post_init__()
         if isinstance(self.dataset, list) and len(self.dataset) == 1:
             self.dataset = self.dataset[0]  # type: ignore[assignment]
 

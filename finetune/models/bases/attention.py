@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping
 
 from finetune.models.bases.quantization import is_sharded
+from finetune.models.private_apis import attention_of
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig, PreTrainedModel
@@ -58,7 +59,7 @@ def can_share(model: PreTrainedModel) -> bool:
     Tried on the model itself: logits after a shared beginning differ from those of the whole sequence by rounding
     alone, which is little beside what another beginning changes.
     """
-    if is_sharded() or model.config._attn_implementation != PACKED_SDPA:
+    if is_sharded() or attention_of(model) != PACKED_SDPA:
         return False
     tokens = torch.arange(24, device=model.device) % model.config.vocab_size
     begin, other, first, last = tokens[:8], tokens[16:24], tokens[8:12], tokens[12:16]
