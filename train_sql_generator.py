@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from finetune import InputError, console, resuming
-from finetune.models.bases.loading import load_decoder, open_base
+from finetune.models.bases.loading import base_limit, load_decoder, open_base
 from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.prompts import Prompt
@@ -17,7 +17,7 @@ from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.sql.cleaning import check_dialect
-from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
+from finetune.rows.sql.encoding import AUTO, encode_parts, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
 from finetune.rows.supervision import Supervision, show_audit
 from finetune.runs import tracking
@@ -49,8 +49,12 @@ class Flags(DatabaseFlags, SharedFlags):
         metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
     )
     experiment: str = "sql-generator"
-    max_length: int = field(
-        default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
+    max_length: str = field(  # type: ignore[assignment]  # A number by the time that it is used as one.
+        default=AUTO,
+        metadata={
+            "help": "tokens of prompt and answer; a longer row is dropped and counted, never cut. auto: as the longest"
+            " row has, within what the base reads"
+        },
     )
     lora_r: int = 32
     lora_alpha: int = 64
@@ -100,6 +104,12 @@ class Flags(DatabaseFlags, SharedFlags):
         run=("score_rows",),
     )  # fmt: skip
 
+    def __post_init__(self):
+        """Take a number for what it is."""
+        super().__post_init__()
+        if self.max_length.isdecimal():
+            self.max_length = int(self.max_length)  # type: ignore[assignment]
+
 
 @dataclass
 class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
@@ -139,8 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     revision, tokenizer = open_base(flags, "decoder")
     prompt = Prompt.load("text_to_sql")
     with args.main_process_first(desc="loading the data set"):
-        rows, findings = load_questions(flags, args.seed, read_database(flags))
-    splits = encode(rows, flags, prompt, tokenizer)
+        rows, findings = load_questions(flags, args.seed, read_database(flags, begun=origin.run))
+    splits = encode(rows, flags, prompt, revision, tokenizer)
+    origin.settings["max_length"] = flags.max_length
     report = show_audit(splits, tokenizer)
     model, lora, quantization = build_model(flags, revision)
     collator = choose_collator(model, tokenizer, flags, args)
@@ -198,20 +209,22 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
     return add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora), lora, quantization
 
 
-def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
-    """Return training and validation rows as token ids and labels."""
-    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
-    return {
-        name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
-        for name, limit in limits.items()
-    }
+def encode(rows: Rows, flags, prompt: Prompt, revision: str | None, tokenizer) -> dict[str, Supervision]:
+    """Return training and validation rows as token ids and labels; --max-length auto is settled by them."""
+    counts = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+    parts = {name: rows.parts[name][:count] for name, count in counts.items()}
+    limit = base_limit(flags.base_model, revision, tokenizer)
+    splits, flags.max_length = encode_parts(parts, prompt, tokenizer, flags.max_length, limit)
+    return splits
 
 
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
-    least |= {"max_tokens_per_batch": 1}
+    least = {"max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
+    least |= {"max_tokens_per_batch": 1} | ({"max_length": 1} if isinstance(flags.max_length, int) else {})
     found = problems(flags, args, least)
+    if not isinstance(flags.max_length, int) and flags.max_length != AUTO:
+        found.append(f"--max-length {flags.max_length} is neither auto nor a number of at least 1")
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
@@ -242,11 +255,14 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
 
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
-    parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
+    parts = {name: split.rows for name, split in splits.items()}
+    data = {"leak_share": findings["leaks"]["share"]} | findings["schema"].get("facts", {})
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card.prompt, "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
+    if "sql" in findings["schema"]:
+        tracking.log_text(findings["schema"]["sql"], "schema.sql")
     if findings["skipped"]:
         figures.log_table(findings["skipped"], "skipped_rows")
     figures.log_supervision(report, splits, flags.max_length)

@@ -29,6 +29,7 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     fill = (lambda rows: fill_contexts(rows, database)) if database else None
     rows = load_rows(flags.dataset, QUESTIONS, *split, flags.encoding, given, split_by_schema, fill)
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
+    findings["schema"] = {"facts": database.facts, "sql": database.statements} if database else {}
     findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
     tell_cleaning(findings["cleaning"])
     logger.info(format_leaks(findings["leaks"]))
