@@ -108,6 +108,11 @@ class Database:
         """The SHA-256 of the schema's text without values: of names and types."""
         return hashlib.sha256(replace(self, values=0).statements.encode()).hexdigest()
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a run says of the schema: its digest, and how many tables it has."""
+        return {"schema_sha256": self.digest, "schema_tables": len(self.columns)}
+
     @cached_property
     def _chooser(self) -> Chooser:
         return Chooser(self.columns, self.keys)
