@@ -81,9 +81,7 @@ def score(trainer: SqlTrainer, distractor_columns: int, with_rows: bool = True) 
         sets.pop("validation_distractors")
     databases = {"validation": trainer.database}  # Schemas with foreign columns are none of a database.
     return {
-        name: compare(
-            writer, questions, dialect=writer.card.dialect, database=databases.get(name), with_rows=with_rows
-        )
+        name: compare(writer, questions, dialect=writer.card.dialect, database=databases.get(name), with_rows=with_rows)
         for name, questions in sets.items()
         if questions
     }
