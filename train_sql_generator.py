@@ -12,6 +12,7 @@ from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
+from finetune.reports.scorecards.beforehand import ask_beforehand
 from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
@@ -205,6 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
+        ask_beforehand(trainer, is_resumed=bool(origin.checkpoint))
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
