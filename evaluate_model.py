@@ -16,7 +16,7 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.databases.contexts import fill_contexts
+from finetune.databases.contexts import choose_contexts, fill_contexts
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
@@ -36,7 +36,7 @@ from finetune.rows.loading import complete_rows, part_of
 from finetune.rows.sql.cleaning import check_dialect, clean_rows, refuse_nothing_left, tell_cleaning
 from finetune.rows.sql.distractors import distract
 from finetune.runs import tracking
-from finetune.training.flags.database_flags import read_database
+from finetune.training.flags.database_flags import TABLES, VALUES, distractors, read_database
 
 import mlflow
 from mlflow.data.dataset import Dataset
@@ -65,8 +65,10 @@ def main(arguments: list[str] | None = None) -> None:
 def score(score_rows: Callable, columns: tuple[str, ...], flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Score a model by its task's own function, once rows and run are known to be good for it."""
     rows = name_columns(rows, columns, flags, logged)
-    if database := read_database(flags):
-        rows = fill_contexts(rows, database)
+    flags.opened = read_database(flags, getattr(logged.card, "sample_values", None) or 0)
+    if flags.opened:
+        flags.opened.dialect = flags.dialect or getattr(logged.card, "dialect", flags.opened.dialect)
+        rows = fill_contexts(rows, flags.opened)
     flags.run = run_of(logged) if flags.log else None
     score_rows(flags, logged, rows)
 
@@ -105,12 +107,13 @@ def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
 
 def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
     """Answer the questions with base and adapter; log and print the scorecards."""
-    distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
+    distractor_columns = distractors(flags)
     if flags.long_texts:
         raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
     assert isinstance(logged.card, SqlCard)  # Asked above.
     dialect = flags.dialect or logged.card.dialect
     rows, skipped = clean(rows, flags, dialect)
+    rows = choose_contexts(rows, flags.opened, flags.name)
     writer = logged.load(loading(flags))
     sets = {flags.name: rows}
     if distractor_columns:
@@ -142,9 +145,9 @@ def name_columns(rows: list[dict], required: tuple[str, ...], flags, logged: Log
 
 def refuse_sql_flags(flags) -> None:
     """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    if flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap or flags.database:
+    if flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap or flags.database or flags.values:
         raise InputError(
-            "--database, --distractor-columns, --no-clean, --dialect and --unwrap are for text-to-SQL only."
+            "--database, --values, --distractor-columns, --no-clean, --dialect and --unwrap are for text-to-SQL only."
         )
 
 
@@ -172,11 +175,13 @@ def parse(arguments: list[str] | None):
     data.add_argument("--max-rows", type=int, help="score this many rows only, the first ones")
     run.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
     data.add_argument("--database", metavar="URL", help="your own database, for rows without a context: URL or file")
-    data.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
+    data.add_argument("--tables", nargs="+", metavar="T", help=TABLES)
+    data.add_argument("--values", type=int, metavar="N", help=f"{VALUES}; default: as trained")
     score.add_argument(
         "--distractor-columns",
         type=int,
-        help="columns of other tables to add to each table in a second scorecard of SQL [4]; 0: no second one",
+        help="columns of other tables to add to each table in a second scorecard of SQL [4; with --database 0]; 0:"
+        " no second one",
     )
     score.add_argument(
         "--no-clean", dest="clean", action="store_false", help="keep rows whose gold, the right SQL, is corrupt"

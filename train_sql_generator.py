@@ -16,6 +16,7 @@ from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
+from finetune.rows.splits.question_split import SPLITS
 from finetune.rows.sql.cleaning import check_dialect
 from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
@@ -25,6 +26,7 @@ from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.adapter_flags import AdapterFlags, Start
 from finetune.training.flags.database_flags import DatabaseFlags, read_database
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems, with_groups
@@ -38,15 +40,18 @@ RELOAD_CHECK_ROWS = 8
 
 
 @dataclass
-class Flags(DatabaseFlags, SharedFlags):
+class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
         default="mistralai/Mistral-7B-v0.1", metadata={"help": "Hub id or folder of the decoder to fine-tune"}
     )
-    dataset: str = field(
-        default="b-mc2/sql-create-context",
-        metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
+    dataset: list[str] = field(  # type: ignore[assignment]  # one in the other scripts
+        default_factory=lambda: ["b-mc2/sql-create-context"],
+        metadata={
+            "help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*; several are"
+            " mixed, with weights as in own.csv:3 other.csv:1, and measured on the first"
+        },
     )
     experiment: str = "sql-generator"
     max_length: int = field(
@@ -62,7 +67,14 @@ class Flags(DatabaseFlags, SharedFlags):
     )
     validation_fraction: float = field(
         default=0.05,
-        metadata={"help": "share of rows to hold out, whole schemas at a time, where the data has no validation part"},
+        metadata={"help": "share of rows to hold out, see --split-by, where the data has no validation part"},
+    )
+    split_by: str = field(
+        default="auto",
+        metadata={
+            "help": "hold out whole schemas, all queries of a shape, or single rows: schema, query, row; auto: schemas,"
+            " queries where there is one schema"
+        },
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
     max_validation_rows: int = field(
@@ -76,13 +88,6 @@ class Flags(DatabaseFlags, SharedFlags):
     allow_leaks: bool = field(
         default=False,
         metadata={"help": "train even if over 1 %% of the validation rows share question, schema or SQL with training"},
-    )
-    distractor_columns: int = field(
-        default=4,
-        metadata={
-            "help": "columns of other tables added to each, in half of the training rows and in a second held-out set;"
-            " 0: none"
-        },
     )
     packing: bool = field(
         default=True,
@@ -98,14 +103,28 @@ class Flags(DatabaseFlags, SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    rows: bool = field(
+        default=True,
+        metadata={
+            "help": "where --database is given, the scorecard's table in MLflow has the first rows that it returns for"
+            " failing questions; --no-rows: none of its rows are logged"
+        },
+    )
     groups = with_groups(
         data=(
-            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
-            "distractor_columns",
+            "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
+            "allow_leaks", "distractor_columns",
         ),
+        model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
-        run=("score_rows",),
+        run=("score_rows", "rows"),
     )  # fmt: skip
+
+    def __post_init__(self):
+        """Leave a single data set what it is in the other scripts: its name; settle what goes with --database."""
+        super().__post_init__()
+        if isinstance(self.dataset, list) and len(self.dataset) == 1:
+            self.dataset = self.dataset[0]  # type: ignore[assignment]
 
 
 @dataclass
@@ -145,11 +164,13 @@ def main(arguments: list[str] | None = None) -> None:
 
     revision, tokenizer = open_base(flags, "decoder")
     prompt = Prompt.load("text_to_sql")
+    if origin.start:
+        tokenizer, prompt = origin.start.tokenizer(flags.base_model), origin.start.prompt
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_questions(flags, args.seed, read_database(flags))
     splits = encode(rows, flags, prompt, tokenizer)
     report = show_audit(splits, tokenizer)
-    model, lora, quantization = build_model(flags, revision)
+    model, lora, quantization = build_model(flags, revision, origin.start)
     collator = choose_collator(model, tokenizer, flags, args)
     original = partial(load_decoder, flags.base_model, revision, None, DTYPES[flags.compute_dtype])
     init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
@@ -164,6 +185,7 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
         card=card,
         score_rows=splits["validation"].rows[: flags.score_rows],
+        database=findings["database"],
     )
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
@@ -177,14 +199,16 @@ def main(arguments: list[str] | None = None) -> None:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns)
+        scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)
 
 
-def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
-    """Return the base, in 4 bits unless told otherwise, with a fresh adapter, and the settings of both."""
+def build_model(
+    flags: Flags, revision: str | None, start: Start | None
+) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
+    """Return the base, in 4 bits unless told otherwise, with its adapter, fresh or of `start`, and their settings."""
     compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -194,6 +218,11 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
         bnb_4bit_quant_storage=storage_dtype(compute_dtype),
     )
     quantization = quantization if flags.load_in_4bit else None
+    if start:
+        quantization = start.quantization(compute_dtype)
+        base = load_decoder(flags.base_model, revision, quantization, compute_dtype)
+        model = start.attach(base, flags.lora_dropout)
+        return model, model.peft_config["default"], quantization
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=flags.lora_r,
@@ -207,7 +236,8 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
 
 def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
     """Return training and validation rows as token ids and labels."""
-    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
+    # Rows of several sets were counted before they were repeated.
+    limits = {"train": None if rows.sets else flags.max_train_rows, "validation": flags.max_validation_rows}
     return {
         name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
         for name, limit in limits.items()
@@ -218,7 +248,7 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1}
-    found = problems(flags, args, least)
+    found = problems(flags, args, least, {"split_by": SPLITS})
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
@@ -239,6 +269,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
         prompt=prompt.text,
         columns=columns,
         dialect=flags.dialect,
+        sample_values=flags.values or None,
         sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]

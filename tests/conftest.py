@@ -51,6 +51,7 @@ DATABASES = (
     "test_safe_sql",
     "test_database_roles",
     "test_sql_fuzzer",
+    "test_query_server",
 )
 # Files whose slow tests share nothing: whichever process is free takes the next.
 SPREAD = ("test_hub", "test_scripts", "test_adapters", "test_logged_models", "test_bad_input")

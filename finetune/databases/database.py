@@ -1,19 +1,22 @@
 """A user's own database: its schema as CREATE TABLE statements, and queries on it that cannot harm it."""
 
-import json
+import hashlib
 import sqlite3
-import subprocess
-import sys
-import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from finetune import InputError
+from finetune.databases.choosing import Choice, Chooser
+from finetune.databases.processes import QueryFailed as QueryFailed
+from finetune.databases.processes import QueryServer, in_process
 from finetune.databases.reading import Key, read_schema
 from finetune.databases.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
+from finetune.databases.samples import comment, sample_values
 from finetune.databases.urls import connect_arguments, first_line, parse_reference
 from finetune.redaction import redact
 from metrics.sql_execution.ddl import is_bare_name
@@ -21,8 +24,8 @@ from metrics.sql_execution.schemas import quote
 
 from sqlalchemy.engine import URL
 
-RUNNER = Path(__file__).parent / "runner.py"
 MEMORY_MEGABYTES = 1024
+AUTO = "auto"
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
 # What the engines say of their time limit; DuckDB has none, and is killed.
 STOPPED = {
@@ -30,10 +33,6 @@ STOPPED = {
     "postgresql": ("canceling statement due to statement timeout",),
     "mysql": ("max_statement_time exceeded", "maximum statement execution time exceeded"),
 }  # fmt: skip
-
-
-class QueryFailed(Exception):
-    """The database refused the query, or it was stopped at a limit."""
 
 
 @dataclass
@@ -45,6 +44,9 @@ class Result:
     truncated: bool
 
 
+Outcome = Result | Refused | QueryFailed
+
+
 @dataclass
 class Database:
     """A database by its URL.
@@ -54,6 +56,8 @@ class Database:
         keys: foreign keys between these tables.
         schema: what stands before the name of a table, such as `("public",)`.
         dialect: of the SQL that `run` takes: what the model was trained to write.
+        chooses: the model is told of the tables that a question is about (--tables auto), not of all; `run` reads any.
+        values: of each column that stand in the text, those that `samples` has.
     """
 
     url: URL
@@ -62,19 +66,59 @@ class Database:
     schema: tuple[str, ...]
     keys: list[Key] = field(default_factory=list)
     dialect: str = "sqlite"
+    chooses: bool = False
+    values: int = 0
+    samples: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False)
 
     @property
     def statements(self) -> str:
-        """The schema as the prompt has it: CREATE TABLE statements without keys and lengths."""
+        """The schema of all tables as the prompt has it, see `text`."""
+        return self.text(self.columns)
+
+    def text(self, tables: Iterable[str]) -> str:
+        """Return CREATE TABLE statements of tables, in the database's order, without keys and lengths.
+
+        With `values`, so many values of each column stand behind it in a comment.
+        """
+        wanted = set(tables)
+        names = [name for name in self.columns if name in wanted]
+        self._sample(names)
         return "; ".join(
-            f"CREATE TABLE {_written(table)} ({', '.join(f'{_written(c)} {kind}' for c, kind in columns.items())})"
-            for table, columns in self.columns.items()
+            f"CREATE TABLE {_written(name)} ({', '.join(self._column(name, column) for column in self.columns[name])})"
+            for name in names
         )
+
+    def _column(self, table: str, column: str) -> str:
+        values = self.samples.get(table, {}).get(column, [])[: self.values]
+        return f"{_written(column)} {self.columns[table][column]}{comment(values)}"
+
+    def _sample(self, tables: list[str]) -> None:
+        """Look up values of the tables that were not looked up yet."""
+        missing = {name: self.columns[name] for name in tables if name not in self.samples}
+        if self.values and missing:
+            self.samples |= sample_values(self.url, self.engine, self.schema, missing, self.values)
 
     @property
     def tables(self) -> dict[str, list[str]]:
         """The columns of each table."""
         return {table: list(columns) for table, columns in self.columns.items()}
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the schema's text without values: of names and types."""
+        return hashlib.sha256(replace(self, values=0).statements.encode()).hexdigest()
+
+    @cached_property
+    def _chooser(self) -> Chooser:
+        return Chooser(self.columns, self.keys)
+
+    def choose(self, question: str) -> Choice:
+        """Return the tables that a question is about; all of them without `chooses`."""
+        return self._chooser.choose(question) if self.chooses else Choice(tuple(self.columns), True)
+
+    def context_of(self, question: str) -> str:
+        """Return the schema that the model reads with a question."""
+        return self.text(self.choose(question).tables)
 
     def run(self, sql: str, max_rows: int, timeout: float) -> Result:
         """Check a query and run it, in a process of its own, and return at most `max_rows` rows.
@@ -83,21 +127,40 @@ class Database:
             Refused: the query is not sent, see `safety.make_safe`.
             QueryFailed: the database's error, or a limit of time or memory.
         """
-        job = {
+        return self._answer(in_process, self._job(sql, max_rows, timeout))
+
+    def run_all(self, queries: Iterable[str], max_rows: int, timeout: float) -> Iterator[Outcome]:
+        """Do what `run` does for each query, every one with its own limits: processes of many queries start faster.
+
+        Numbers of any precision come as floats, to be compared. Yield results in the order of the queries; in the place
+        of one that is refused or fails, why.
+        """
+        with QueryServer() as server:
+            for sql in queries:
+                try:
+                    yield self._answer(server.ask, self._job(sql, max_rows, timeout) | {"floats": True})
+                except (Refused, QueryFailed) as error:
+                    yield error
+
+    def _job(self, sql: str, max_rows: int, timeout: float) -> dict:
+        return {
             "engine": self.engine, "sql": sql, "dialect": self.dialect, "tables": self.tables, "schema": self.schema,
             "max_rows": max_rows, "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES,
             "connection": connect_arguments(self.url),
         }  # fmt: skip
+
+    def _answer(self, ask: Callable[[dict], dict], job: dict) -> Result:
+        """Return what a process answers to a job; raise what `run` raises."""
         try:
             with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
-                found = _in_process(job | {"database": uri or self.url.database})
+                found = ask(job | {"database": uri or self.url.database})
         except (OSError, sqlite3.Error) as error:  # The file has gone, or there is no room to copy it.
             raise QueryFailed(f"{type(error).__name__}: {error}") from error
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
             if any(sign in found["error"] for sign in STOPPED.get(self.engine, ())):
-                raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
+                raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(
                     f"not executed: this database would not take its read-only settings ({found['error']})."
@@ -106,57 +169,17 @@ class Database:
         return Result(**found)
 
 
-def _in_process(job: dict) -> dict:
-    """Return what runner.py answers to a job.
-
-    Raises:
-        QueryFailed: the process was stopped at a limit.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-B", str(RUNNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    is_late = threading.Event()
-
-    def stop() -> None:
-        is_late.set()
-        process.kill()
-
-    clock = threading.Timer(job["timeout"] + 3, stop)
-    clock.start()
-    try:
-        with process:
-            # The job goes by stdin: a password among the arguments could be read by every user. Stdin stays open
-            # until the answer is there: its end tells the process that this one is gone.
-            assert process.stdin is not None  # PIPE
-            assert process.stdout is not None  # PIPE
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.read()
-    except BrokenPipeError:
-        answer = ""
-    finally:
-        clock.cancel()
-        process.kill()
-    if is_late.is_set():
-        raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
-    try:
-        return json.loads(answer)
-    except json.JSONDecodeError as error:
-        reason = f"status {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
-        raise QueryFailed(f"stopped at a limit of memory or time ({reason})") from error
-
-
 def _written(name: str) -> str:
     return name if is_bare_name(name) else quote(name)
 
 
-def open_database(reference: str, only: list[str] | None = None) -> Database:
+def open_database(reference: str, only: list[str] | None = None, values: int = 0) -> Database:
     """Read the schema of a database.
 
     Args:
         reference: SQLAlchemy URL, or the path of an SQLite or DuckDB file.
-        only: names of the tables and views to read; all by default.
+        only: names of the tables and views to read; all by default. ["auto"]: all, of which each question has some.
+        values: of each column that stand in the schema's text.
 
     Raises:
         InputError: no such database, not readable, unknown engine, no tables, an unknown name, too many tables.
@@ -170,15 +193,17 @@ def open_database(reference: str, only: list[str] | None = None) -> Database:
     found = schema.tables
     if not found:
         raise InputError(f"--database {shown} has no tables.")
-    wanted = [_table(name, found) for name in only] if only else list(found)
-    if len(wanted) > MAX_TABLES:
+    chooses = only == [AUTO]
+    wanted = [_table(name, found) for name in only] if only and not chooses else list(found)
+    if len(wanted) > MAX_TABLES and not chooses:
         raise InputError(
             f"--database {shown} has {len(wanted)} tables, more than fit into a prompt ({MAX_TABLES}); name those the"
             f" questions are about, for example --tables {' '.join(wanted[:3])}, or have them chosen for each question:"
             " --tables auto."
         )
     keys = [key for key in schema.keys if {key.table, key.other} <= set(wanted)]
-    return Database(url, engine, {name: found[name] for name in wanted}, schema.name, keys)
+    columns = {name: found[name] for name in wanted}
+    return Database(url, engine, columns, schema.name, keys, chooses=chooses, values=values)
 
 
 def _table(name: str, found: dict[str, dict[str, str]]) -> str:

@@ -11,7 +11,7 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def guess_types(connection: sqlite3.Connection, tables: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Return types of the columns without one, table by table: INTEGER, REAL, DATE (all are ISO dates) or TEXT.
+    """Return types of the columns without one, table by table: INTEGER, REAL, DATE (all are ISO dates), BLOB or TEXT.
 
     Args:
         connection: for reading alone.
@@ -46,4 +46,4 @@ def _type_of(values: list[tuple[str, str]]) -> str:
         return "REAL"
     if kinds == {"text"} and all(DATE.fullmatch(text) for kind, text in values if kind == "text"):
         return "DATE"
-    return "TEXT"
+    return "BLOB" if kinds == {"blob"} else "TEXT"

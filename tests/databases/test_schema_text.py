@@ -81,7 +81,7 @@ def test_columns_without_a_type_get_the_one_of_their_values(tmp_path):
     database = open_database(path)
     assert database.columns["t"] == {
         "whole": "INTEGER", "part": "REAL", "mixed": "REAL", "day": "DATE", "text": "TEXT", "none": "TEXT",
-        "bytes": "TEXT", "late": "TEXT", "own": "NUMERIC",
+        "bytes": "BLOB", "late": "TEXT", "own": "NUMERIC",
     }  # fmt: skip
     assert database.columns["v"] == {"whole": "INTEGER", "next": "INTEGER", "loud": "TEXT", "day": "DATE"}
     assert os.listdir(tmp_path) == ["untyped.db"]

@@ -13,7 +13,7 @@ from finetune.training.flags.shared_flags import SharedFlags
 
 from transformers import TrainingArguments
 
-PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
+PATH_FLAGS = ("--dataset", "--base-model", "--output-dir", "--adapter")
 # Another value of these trains the same weights. Rows and base are compared by what they hold.
 FREE = {
     "dataset", "encoding", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
@@ -127,12 +127,16 @@ def absolute(arguments: list[str]) -> list[str]:
     """Return the arguments with local paths made absolute: a run may be resumed from another folder."""
     found, expects = [], False
     for argument in arguments:
-        flag, _, value = argument.partition("=")
-        is_path = flag.replace("_", "-") in PATH_FLAGS
-        if expects and os.path.exists(argument):
-            argument = str(Path(argument).resolve())
-        elif is_path and value and os.path.exists(value):
-            argument = f"{flag}={Path(value).resolve()}"
-        found.append(argument)
-        expects = is_path and not value
+        flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if flag:
+            expects = flag.replace("_", "-") in PATH_FLAGS
+        found.append(f"{flag}{equals}{_resolved(value)}" if expects and value else argument)
     return found
+
+
+def _resolved(value: str) -> str:
+    """Return a path as an absolute one, with the weight that may stand behind it; what is no path here as it is."""
+    if os.path.exists(value):
+        return str(Path(value).resolve())
+    path, colon, weight = value.rpartition(":")
+    return f"{Path(path).resolve()}:{weight}" if colon and path and os.path.exists(path) else value
