@@ -9,7 +9,7 @@ from metrics.sql_execution.schemas import quote
 def spaced(name: str) -> str:
     """Return a name of a table or column as words: `OrderLine` and `order_line` as `order line`."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
-    return " ".join(re.sub(r"[\W_]+", " ", name).lower().split()) or name
+    return " ".join(re.sub(r"[\W_]+", " ", name).lower().split()) or "item"
 
 
 def singular(words: str) -> str:

@@ -11,12 +11,11 @@ from metrics.sql_execution.queries import normalize_sql
 
 import build_large
 import build_library
-import psycopg
-import pymysql
 import pytest
 import sqlalchemy
 import sqlglot
 from conftest import ROOT
+from database_servers import servers_library
 
 with (ROOT / "demo/library_questions.csv").open(encoding="utf-8", newline="") as file:
     PAIRS = list(csv.DictReader(file))
@@ -94,21 +93,6 @@ def test_each_query_has_a_result_that_says_something(sql):
         tree.set("limit", None)
         values = [row[-1] for row in found(database, tree.select(order.copy()).sql("sqlite"))]
         assert values[count - 1] != values[count]
-
-
-def servers_library(engine: str, request) -> str:
-    """Make a database of its own for the library on a server of the tests and return its URL."""
-    if engine == "postgresql":
-        host = request.getfixturevalue("postgresql_database").partition("host=")[2]
-        with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
-            connection.execute("DROP DATABASE IF EXISTS library")
-            connection.execute("CREATE DATABASE library")
-        return f"postgresql://postgres@/library?host={host}"
-    socket = request.getfixturevalue("mysql_database").partition("unix_socket=")[2]
-    with closing(pymysql.connect(unix_socket=socket, user="root", autocommit=True)) as connection:
-        connection.cursor().execute("DROP DATABASE IF EXISTS library")
-        connection.cursor().execute("CREATE DATABASE library")
-    return f"mysql://root@/library?unix_socket={socket}"
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])

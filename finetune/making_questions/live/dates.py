@@ -1,5 +1,6 @@
 """How people speak of dates: what happened on them, before and after them, and in which year."""
 
+import re
 from datetime import date
 from random import Random
 
@@ -56,7 +57,7 @@ def phrase(column: Column, table: Table, when: str, random: Random) -> str:
 
 def an(words: str) -> str:
     """Return words behind their article."""
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+    return f"{'an' if re.match('(?!uni|use|one|eu)[aeiou]', words) else 'a'} {words}"
 
 
 def spoken(value: str, random: Random) -> str:

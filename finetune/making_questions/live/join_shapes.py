@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from finetune.making_questions.live.scenes import LiveScene
-from finetune.making_questions.schemas import Table
+from finetune.making_questions.schemas import FullName, Table
 from finetune.making_questions.shapes import join_shapes
 from finetune.making_questions.shapes.join_shapes import Join
 from finetune.making_questions.wordings import DONE
@@ -58,7 +58,8 @@ def over_join(shape: Callable, named: bool = False) -> Callable:
 def done_to(scene: LiveScene, join: Join):
     """SELECT COUNT(*) FROM child JOIN parent WHERE parent.name = ...: how often it was borrowed"""
     label = join.parent.label
-    if join.child.singular not in DONE_LIVE or join.parent.singular in NO_THINGS or not label or not label.values:
+    is_thing = join.parent.singular.split()[-1] not in NO_THINGS and not isinstance(label, FullName)
+    if join.child.singular not in DONE_LIVE or not is_thing or not label or not label.values:
         return None
     value = scene.value(label)
     forms = ["how often was {x} {d}", "how many times was {x} {d}", "how many times has {x} been {d}"]

@@ -70,7 +70,7 @@ class Maker:
 
     def draw_round(self, shape: str, wanted: int) -> int:
         """Draw candidates of a shape, keep what is wanted of those that say something, and return how many."""
-        drawn = [candidate for _ in range(2 * wanted) if (candidate := self.draw(shape))]
+        drawn = [candidate for _ in range(wanted + wanted // 2 + 1) if (candidate := self.draw(shape))]
         kept = 0
         for candidate, reason in zip(drawn, verdicts(drawn, self.ask), strict=True):
             if reason:

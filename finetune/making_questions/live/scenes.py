@@ -122,6 +122,6 @@ class LiveScene(Scene):
         """Return a number of the column's range, as often as not a round one."""
         value = float(self.value(column))
         if abs(value) < 20 or not value.is_integer() or self.random.random() < 0.4:
-            return str(int(value)) if value.is_integer() else f"{value:.10g}"
+            return str(int(value)) if value.is_integer() else f"{value:.2f}" if abs(value) >= 1 else f"{value:.2g}"
         step = 10 ** floor(log10(abs(value))) // 2
         return str(int(value // step * step))
