@@ -5,10 +5,10 @@ import sqlite3
 import time
 from contextlib import closing
 
-from finetune.databases.choosing import LIMIT, Chooser, words_of
 from finetune.databases.contexts import JUDGED_ON, choose_contexts, fill_contexts, tables_of
 from finetune.databases.database import open_database
-from finetune.databases.reading import Key
+from finetune.databases.schema.choosing import LIMIT, Chooser, words_of
+from finetune.databases.schema.reading import Key
 from metrics.sql_execution.schemas import read_schema
 
 import psycopg

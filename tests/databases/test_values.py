@@ -5,7 +5,7 @@ from contextlib import closing
 
 from finetune import InputError
 from finetune.databases.database import open_database
-from finetune.databases.samples import check_values
+from finetune.databases.schema.samples import check_values
 from finetune.rows.splits.schema_split import schema_signature
 from finetune.rows.sql.cleaning import clean_gold
 from finetune.rows.sql.distractors import distract

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from finetune.databases.database import Database
-from finetune.databases.runner import answer, readable_sqlite
+from finetune.databases.running.runner import answer, readable_sqlite
 from finetune.databases.urls import connect_arguments
 
 MAX_ROWS, SECONDS = 1_000, 10.0  # of a query

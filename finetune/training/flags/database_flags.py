@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from finetune import InputError
 from finetune.databases.database import Database, open_database
-from finetune.databases.samples import check_values
+from finetune.databases.schema.samples import check_values
 
 from mlflow.entities import Run
 
