@@ -12,14 +12,16 @@ from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
+from finetune.reports.scorecards.beforehand import ask_beforehand
 from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
+from finetune.rows.splits.question_split import SPLITS
 from finetune.rows.sql.cleaning import check_dialect
-from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
+from finetune.rows.sql.encoding import AUTO, encode_questions, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
-from finetune.rows.supervision import Supervision, show_audit
+from finetune.rows.supervision import show_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
@@ -53,8 +55,12 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
         },
     )
     experiment: str = "sql-generator"
-    max_length: int = field(
-        default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
+    max_length: str = field(  # type: ignore[assignment]  # A number by the time that it is used as one.
+        default=AUTO,
+        metadata={
+            "help": "tokens of prompt and answer; a longer row is dropped and counted, never cut. auto: as the longest"
+            " row has, within what the base reads"
+        },
     )
     lora_r: int = 32
     lora_alpha: int = 64
@@ -66,7 +72,14 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )
     validation_fraction: float = field(
         default=0.05,
-        metadata={"help": "share of rows to hold out, whole schemas at a time, where the data has no validation part"},
+        metadata={"help": "share of rows to hold out, see --split-by, where the data has no validation part"},
+    )
+    split_by: str = field(
+        default="auto",
+        metadata={
+            "help": "hold out whole schemas, all queries of a shape, or single rows: schema, query, row; auto: schemas,"
+            " queries where there is one schema"
+        },
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
     max_validation_rows: int = field(
@@ -80,13 +93,6 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     allow_leaks: bool = field(
         default=False,
         metadata={"help": "train even if over 1 %% of the validation rows share question, schema or SQL with training"},
-    )
-    distractor_columns: int = field(
-        default=4,
-        metadata={
-            "help": "columns of other tables added to each, in half of the training rows and in a second held-out set;"
-            " 0: none"
-        },
     )
     packing: bool = field(
         default=True,
@@ -102,20 +108,30 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    rows: bool = field(
+        default=True,
+        metadata={
+            "help": "where --database is given, the scorecard's table in MLflow has the first rows that it returns for"
+            " failing questions; --no-rows: none of its rows are logged"
+        },
+    )
     groups = with_groups(
         data=(
-            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
-            "distractor_columns",
+            "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
+            "allow_leaks", "distractor_columns",
         ),
         model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
-        run=("score_rows",),
+        run=("score_rows", "rows"),
     )  # fmt: skip
 
     def __post_init__(self):
-        """Leave a single data set what it is in the other scripts: its name."""
+        """Leave a single data set and a number what they are; settle what goes with --database."""
+        super().__post_init__()
         if isinstance(self.dataset, list) and len(self.dataset) == 1:
             self.dataset = self.dataset[0]  # type: ignore[assignment]
+        if str(self.max_length).isdecimal():
+            self.max_length = int(self.max_length)  # type: ignore[assignment]
 
 
 @dataclass
@@ -158,8 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
     if origin.start:
         tokenizer, prompt = origin.start.tokenizer(flags.base_model), origin.start.prompt
     with args.main_process_first(desc="loading the data set"):
-        rows, findings = load_questions(flags, args.seed, read_database(flags))
-    splits = encode(rows, flags, prompt, tokenizer)
+        rows, findings = load_questions(flags, args.seed, read_database(flags, begun=origin.run))
+    splits = encode_questions(rows, flags, prompt, revision, tokenizer)
+    origin.settings["max_length"] = flags.max_length
     report = show_audit(splits, tokenizer)
     model, lora, quantization = build_model(flags, revision, origin.start)
     collator = choose_collator(model, tokenizer, flags, args)
@@ -176,6 +193,7 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
         card=card,
         score_rows=splits["validation"].rows[: flags.score_rows],
+        database=findings["database"],
     )
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
@@ -188,8 +206,9 @@ def main(arguments: list[str] | None = None) -> None:
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
+        ask_beforehand(trainer, is_resumed=bool(origin.checkpoint))
         trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns)
+        scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)
@@ -224,21 +243,13 @@ def build_model(
     return add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora), lora, quantization
 
 
-def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
-    """Return training and validation rows as token ids and labels."""
-    # Rows of several sets were counted before they were repeated.
-    limits = {"train": None if rows.sets else flags.max_train_rows, "validation": flags.max_validation_rows}
-    return {
-        name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
-        for name, limit in limits.items()
-    }
-
-
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
-    least |= {"max_tokens_per_batch": 1}
-    found = problems(flags, args, least)
+    least = {"max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
+    least |= {"max_tokens_per_batch": 1} | ({"max_length": 1} if isinstance(flags.max_length, int) else {})
+    found = problems(flags, args, least, {"split_by": SPLITS})
+    if not isinstance(flags.max_length, int) and flags.max_length != AUTO:
+        found.append(f"--max-length {flags.max_length} is neither auto nor a number of at least 1")
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
@@ -259,6 +270,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
         prompt=prompt.text,
         columns=columns,
         dialect=flags.dialect,
+        sample_values=flags.values or None,
         sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
@@ -268,11 +280,14 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
 
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
-    parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
+    parts = {name: split.rows for name, split in splits.items()}
+    data = {"leak_share": findings["leaks"]["share"]} | findings["schema"].get("facts", {})
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card.prompt, "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
+    if "sql" in findings["schema"]:
+        tracking.log_text(findings["schema"]["sql"], "schema.sql")
     if findings["skipped"]:
         figures.log_table(findings["skipped"], "skipped_rows")
     figures.log_supervision(report, splits, flags.max_length)

@@ -12,7 +12,7 @@ from functools import partial
 from finetune import InputError, console
 from finetune.databases.database import Database, QueryFailed, Result
 from finetune.databases.safe_sql import Refused
-from finetune.databases.words import unknown_words
+from finetune.databases.schema.words import unknown_words
 
 import pandas as pd
 

@@ -33,11 +33,12 @@ def read_questions(flags: Namespace, columns: list[str], check: Callable[[dict, 
         source = _questions_on_stdin(flags)
     for number, row in enumerate(source, start=1):
         where = what if flags.question is not None else f"row {number} of {what}"
-        if flags.database is not None and row.setdefault("context", flags.context) != flags.context and not flags.told:
-            flags.told = True
-            logger.warning(f"{where}: its context is not read, the schema is that of --database.")
         try:
             question = asked(row, flags, where if number > 1 else f"the rows of {what}")
+            schema = question["context"]
+            if flags.database is not None and row.setdefault("context", schema) != schema and not flags.told:
+                flags.told = True
+                logger.warning(f"{where}: its context is not read, the schema is that of --database.")
             check_question(question, columns, where)
             check(question, where)
         except InputError as error:
@@ -51,7 +52,9 @@ def read_questions(flags: Namespace, columns: list[str], check: Callable[[dict, 
 def asked(row: dict, flags: Namespace, what: str = "the rows") -> dict:
     """Return question and context of a row: the context of --database, the row's own, or --context."""
     found = flags.names.read(row, what)
-    return found | {"context": flags.context} if flags.database or "context" not in found else found
+    if flags.database:
+        return found | {"context": flags.context_of(str(found.get("question") or ""))}
+    return found if "context" in found else found | {"context": flags.context}
 
 
 def check_question(row: dict, columns: list[str], where: str) -> None:

@@ -70,7 +70,7 @@ def load_rows(
     Args:
         columns: of text; rows that lack one of them are left out and counted.
         given: what the data calls them: see columns.read_columns.
-        hold_out: takes rows, fraction and seed, returns training and validation rows.
+        hold_out: takes rows, fraction and seed, returns training and validation rows; it may say what it goes `by`.
         fill: returns rows with their `context`, which the data need not have then.
 
     Raises:
@@ -86,7 +86,8 @@ def load_rows(
         train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
         assert hold_out is not None  # Who gives a fraction says how.
         rows.train, rows.validation = hold_out(train, validation_fraction, seed)
-        rows.split_by += f"{validation_fraction:.0%} held out by {'schema' if 'question' in columns else 'text'}"
+        by = getattr(hold_out, "by", "schema" if "question" in columns else "text")
+        rows.split_by += f"{validation_fraction:.0%} held out by {by}"
     for name, part in rows.parts.items():
         what = f"the {'training' if name == 'train' else name} rows of {dataset}"
         check_columns(part, columns, what)

@@ -8,7 +8,7 @@ from finetune.databases.safe_sql import Refused, fragments
 from finetune.databases.safe_sql.fragments import Fragment, write
 from finetune.databases.safe_sql.scopes import Scope
 from finetune.databases.safe_sql.writing import Writing, only
-from finetune.databases.words import nearest
+from finetune.databases.schema.words import nearest
 from metrics.sql_execution.queries import compared_with
 
 from sqlglot import exp

@@ -8,7 +8,7 @@ from finetune.databases.safe_sql.expressions import Expressions
 from finetune.databases.safe_sql.fragments import Fragment, write
 from finetune.databases.safe_sql.scopes import Output, Relation, Scope, Source, find_table, named
 from finetune.databases.safe_sql.writing import only
-from finetune.databases.words import nearest
+from finetune.databases.schema.words import nearest
 
 from sqlglot import exp
 
