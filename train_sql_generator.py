@@ -170,9 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "decoder")
-    prompt = Prompt.load("text_to_sql")
-    if origin.start:
-        tokenizer, prompt = origin.start.tokenizer(flags.base_model), origin.start.prompt
+    tokenizer, prompt = origin.start.reader(flags) if origin.start else (tokenizer, Prompt.load("text_to_sql"))
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_questions(flags, args.seed, read_database(flags, begun=origin.run))
     splits = encode_questions(rows, flags, prompt, revision, tokenizer)

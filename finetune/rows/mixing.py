@@ -102,7 +102,6 @@ def mix(rows: Rows, sets: list[Weighted], limit: int | None, seed: int) -> None:
     ]
     if counts != sizes:
         random.shuffle(rows.train)
-    rows.source = " + ".join(one.source for one in rows.sets)
     shares = [_share(*each) for each in zip(sets, sizes, counts, strict=True)]
     logger.info(f"An epoch: {', '.join(shares)}; validation rows are of {sets[0].dataset} alone")
 

@@ -129,6 +129,19 @@ def test_sets_are_mixed_by_weight_and_measured_on_the_first(own, other, caplog):
     assert not any("data set" in row for row in rows.train)
 
 
+def test_the_one_schema_of_the_measured_set_is_no_leak_and_a_shared_question_is(own, other):
+    assert load([str(own), str(other)], allow_leaks=False).validation
+    line = {
+        "question": "Which customers live in Rome?",
+        "context": "CREATE TABLE t (a TEXT)",
+        "answer": "SELECT a FROM t",
+        "split": "train",
+    }
+    other.write_text(other.read_text() + json.dumps(line) + "\n")
+    with pytest.raises(InputError, match=r"100\.0% of the validation rows share"):
+        load([str(own), str(other)], allow_leaks=False)
+
+
 def test_without_weights_they_are_joined_and_rows_are_cut_before_they_are_repeated(own, other):
     rows = load([str(own), str(other)])
     assert len(rows.train) == 19
@@ -175,6 +188,7 @@ def test_a_training_of_two_sets_is_logged_with_both_and_goes_on(own, other, tmp_
     found = {entry.dataset.name: entry.dataset for entry in run.inputs.dataset_inputs}
     assert set(found) == {"train_rows", "validation_rows", "train_rows_of_set_1", "train_rows_of_set_2"}
     assert "own.csv" in found["train_rows_of_set_1"].source
+    assert "other.jsonl" not in found["validation_rows"].source
     assert "other.jsonl" in found["train_rows_of_set_2"].source
     assert len({entry.digest for entry in found.values()}) == 4
     assert run.data.params["data.train_rows"] == "64"

@@ -10,6 +10,7 @@ from finetune.rows.loading import Rows, load_rows, load_training_rows
 from finetune.rows.mixing import join, mix, parse_sets
 from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
 from finetune.rows.splits.question_split import QuestionSplit
+from finetune.rows.splits.schema_split import schema_of_row
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
 from finetune.rows.sql.distractors import distract
 from finetune.rows.sql.running import GoldOnDatabase
@@ -35,6 +36,7 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         database.dialect = flags.dialect
     measured, *others = sets = parse_sets(flags.dataset)
     rows = load_rows(measured.dataset, QUESTIONS, *split, flags.encoding, given, hold_out, fill)
+    schemas = {schema_of_row(row) for part in (rows.train, rows.validation or []) for row in part}
     if others:
         join(rows, [_training_rows(one.dataset, rows, hold_out, flags, fill) for one in others])
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
@@ -45,7 +47,9 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         fill.tell("skipped_rows.json of the run")
     if flags.split_by != "auto" and not hold_out.used:
         logger.warning(f"--split-by {flags.split_by} has no effect: the data has a validation part ({rows.split_by}).")
-    findings["leaks"] = leak_report(rows.train, rows.parts["validation"], hold_out.used, flags.dialect)
+    # Of several sets the measured one alone says whether its schema tells anything.
+    by = hold_out.used or ("row" if others and len(schemas) < 2 else "")
+    findings["leaks"] = leak_report(rows.train, rows.parts["validation"], by, flags.dialect)
     tell_leaks(findings["leaks"])
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
