@@ -170,7 +170,8 @@ def main(arguments: list[str] | None = None) -> None:
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "decoder")
-    tokenizer, prompt = origin.start.reader(flags) if origin.start else (tokenizer, Prompt.load("text_to_sql"))
+    prompt = origin.start.prompt if origin.start else Prompt.load("text_to_sql")
+    tokenizer = origin.start.tokenizer(flags.base_model) if origin.start else tokenizer
     with args.main_process_first(desc="loading the data set"):
         rows, findings = load_questions(flags, args.seed, read_database(flags, begun=origin.run))
     splits = encode_questions(rows, flags, prompt, revision, tokenizer)

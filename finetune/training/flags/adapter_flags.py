@@ -62,9 +62,14 @@ class Start:
         """The settings of the adapter."""
         return cast(LoraConfig, PeftConfig.from_pretrained(str(self.folder)))
 
-    def reader(self, flags) -> tuple[PreTrainedTokenizerBase, Prompt]:
-        """Return tokenizer and prompt that it was trained with."""
-        return open_tokenizer(self.folder, self.card, flags.base_model)[0], Prompt(self.card.prompt)
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt that it was trained with."""
+        return Prompt(self.card.prompt)
+
+    def tokenizer(self, base_model: str) -> PreTrainedTokenizerBase:
+        """Return the tokenizer that it was trained with."""
+        return open_tokenizer(self.folder, self.card, base_model)[0]
 
     def quantization(self, compute_dtype: torch.dtype) -> BitsAndBytesConfig | None:
         """Return how the base is quantised, as it was in the adapter's training."""
