@@ -4,6 +4,7 @@ import sqlite3
 from argparse import Namespace
 from contextlib import closing
 
+import predict
 from finetune.databases.contexts import choose_contexts, fill_contexts
 from finetune.databases.database import open_database
 from finetune.logged_models.opening import open_model
@@ -75,3 +76,16 @@ def test_a_prompt_has_the_same_token_ids_wherever_it_is_made(mixed, logged_model
     assert trained == evaluated == predicted == served
     assert len(trained) == 3
     assert ("/*" in read[0]["context"]) == bool(values)
+
+
+def test_predict_says_which_tables_it_chose_and_when_no_word_fits(mixed, logged_model, capsys, caplog):
+    caplog.set_level("INFO")
+    flags = [logged_model["uri"], "--database", mixed, "--tables", "auto"]
+    predict.main([*flags, "--question", "How many order items are there?"])
+    assert "tables for 'How many order items are there?': OrderItem, " in caplog.text
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    caplog.clear()
+    predict.main([*flags, "--question", "Wie viele?", "--values", "1", "--json"])
+    assert "None of its words is in the name of a table or column" in caplog.text
+    monitor = [record for record in caplog.records if "its context is not read" in record.message]
+    assert not monitor
