@@ -52,7 +52,7 @@ def test_auto_leaves_out_what_the_base_cannot_read_and_says_which(tokenizer, cap
 @pytest.mark.parametrize(
     ("given", "limit", "advice"),
     [
-        (20, 100_000, "raise --max-length to"), (20, 30, "raise --max-length to 30, or give --max-length auto; shorten"),
+        (20, 100_000, "raise --max-length to"), (20, 30, "raise --max-length to 30, or give --max-length auto"),
         (20, None, "the base names no limit"), (20, 20, "the base reads 20 tokens: shorten its schema"),
     ],
 )  # fmt: skip
@@ -66,7 +66,7 @@ def test_a_part_without_rows_names_the_longest_one_and_what_to_do(tokenizer, giv
 
 def test_the_number_of_a_row_counts_those_that_are_empty(tokenizer):
     rows = [LONG | {"question": " "}, demo_rows("train")[0], LONG]
-    with pytest.raises(InputError, match="1 rows: a column is empty; 2 rows: longer than 9 tokens.*row 3"):
+    with pytest.raises(InputError, match=r"1 rows: a column is empty; 2 rows: longer than 9 tokens.*row 3"):
         encode_parts({"train": rows}, PROMPT, tokenizer, 9, None)
 
 
