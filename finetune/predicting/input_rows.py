@@ -24,9 +24,9 @@ def read_questions(flags: Namespace, columns: list[str], check: Callable[[dict, 
     what = str(flags.input or "stdin")
     source: Iterable[dict]
     if flags.question is not None:
-        if flags.context is None:
+        if flags.context is None and not flags.database:
             raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
-        source, what = [{"question": flags.question, "context": flags.context}], "--question and --context"
+        source, what = [_about(flags, "question", flags.question)], "--question and --context"
     elif flags.input is not None:
         source = stream_rows(flags.input, flags.encoding, raw=True)
     else:
@@ -76,14 +76,18 @@ def check_length(tokenizer, limit: int | None, prompt: Prompt, row: dict, what: 
 
 
 def _questions_on_stdin(flags: Namespace) -> Iterator[dict]:
-    context = flags.context
     for number, line in read_lines(flags.lines):
-        if isinstance(line, str) and context is None:
+        if isinstance(line, str) and flags.context is None and not flags.database:
             raise InputError(
                 f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
             )
         question = flags.names.given.get("question", "question")
-        yield {question: line, "context": context} if isinstance(line, str) else line
+        yield _about(flags, question, line) if isinstance(line, str) else line
+
+
+def _about(flags: Namespace, column: str, question: str) -> dict:
+    """Return a row of a question, with the schema of --context; that of --database is put in for each question."""
+    return {column: question} if flags.database else {column: question, "context": flags.context}
 
 
 def read_texts(flags: Namespace, column: str) -> Iterator[dict]:
