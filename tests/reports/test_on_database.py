@@ -48,7 +48,7 @@ def verdicts(library, pairs, **options):
         ("SELECT Id FROM Author ORDER BY Id", "SELECT Id FROM Author ORDER BY Id DESC", False),
         ("SELECT AVG(Id) FROM Author", "SELECT SUM(Id) / 3.0 FROM Author", True),
         ("SELECT Id FROM Author WHERE strftime('%Y', Birth_Date) = '1950'", "SELECT Id FROM Author WHERE Id = 1", True),
-        ("SELECT Id FROM Author WHERE Birth_Date BETWEEN '1900-01-01' AND '1960-01-01'", "SELECT Id FROM Author", False),
+        ("SELECT Id FROM Author WHERE Birth_Date BETWEEN '1900-01-01' AND '1960-01-01'", "SELECT 1", False),
         ("SELECT COUNT(*) FROM Author WHERE Birth_Date < date('now')", "SELECT COUNT(*) FROM Author", True),
         ("SELECT Name FROM Author", "SELECT nope FROM Author", False),
         ("SELECT Name FROM Author", "no query", False),
