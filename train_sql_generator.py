@@ -72,13 +72,12 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )
     validation_fraction: float = field(
         default=0.05,
-        metadata={"help": "share of rows to hold out, see --split-by, where the data has no validation part"},
+        metadata={"help": "share of rows to hold out where the data has no validation part"},
     )
     split_by: str = field(
         default="auto",
         metadata={
-            "help": "hold out whole schemas, all queries of a shape, or single rows: schema, query, row; auto: schemas,"
-            " queries where there is one schema"
+            "help": "what is held out: schema, query (all of a shape), row; auto: schema, query where there is one"
         },
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
@@ -111,8 +110,7 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     rows: bool = field(
         default=True,
         metadata={
-            "help": "where --database is given, the scorecard's table in MLflow has the first rows that it returns for"
-            " failing questions; --no-rows: none of its rows are logged"
+            "help": "log the first rows that --database returns for failing questions; --no-rows: none of its rows"
         },
     )
     groups = with_groups(

@@ -37,7 +37,7 @@ def ask_beforehand(trainer: SqlTrainer, is_resumed: bool = False) -> None:
     if has_effect(model):
         sides["adapter"] = nullcontext()
     try:
-        with Progress("questions before training", len(sides) * own_share(rows), "answered"):
+        with Progress("questions, before training", len(sides) * own_share(rows), "answered"):
             for side, context in sides.items():
                 with context:
                     tell(side, _ask(trainer, rows), trainer)
