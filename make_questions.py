@@ -14,7 +14,7 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.databases.database import open_database
+from finetune.databases.database import AUTO, open_database
 from finetune.making_questions.live.answers import answering
 from finetune.making_questions.live.making import Made, Maker
 from finetune.making_questions.live.reading import read_tables
@@ -35,7 +35,7 @@ NOTICE = (
 def main(arguments: list[str] | None = None) -> None:
     """Read the database, make pairs, and write them; print the file's name."""
     flags = parse(arguments)
-    database = open_database(flags.database, flags.tables)
+    database = open_database(flags.database, flags.tables or [AUTO])  # all, however many
     logger.info(NOTICE)
     with answering(database) as ask:
         tables, empty = read_tables(database, ask)
