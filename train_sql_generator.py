@@ -12,15 +12,16 @@ from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
+from finetune.reports.scorecards.beforehand import ask_beforehand
 from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.question_split import SPLITS
 from finetune.rows.sql.cleaning import check_dialect
-from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
+from finetune.rows.sql.encoding import AUTO, encode_questions, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
-from finetune.rows.supervision import Supervision, show_audit
+from finetune.rows.supervision import show_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
@@ -54,8 +55,12 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
         },
     )
     experiment: str = "sql-generator"
-    max_length: int = field(
-        default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
+    max_length: str = field(  # type: ignore[assignment]  # A number by the time that it is used as one.
+        default=AUTO,
+        metadata={
+            "help": "tokens of prompt and answer; a longer row is dropped and counted, never cut. auto: as the longest"
+            " row has, within what the base reads"
+        },
     )
     lora_r: int = 32
     lora_alpha: int = 64
@@ -121,10 +126,12 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )  # fmt: skip
 
     def __post_init__(self):
-        """Leave a single data set what it is in the other scripts: its name; settle what goes with --database."""
+        """Leave a single data set and a number what they are; settle what goes with --database."""
         super().__post_init__()
         if isinstance(self.dataset, list) and len(self.dataset) == 1:
             self.dataset = self.dataset[0]  # type: ignore[assignment]
+        if str(self.max_length).isdecimal():
+            self.max_length = int(self.max_length)  # type: ignore[assignment]
 
 
 @dataclass
@@ -167,8 +174,9 @@ def main(arguments: list[str] | None = None) -> None:
     if origin.start:
         tokenizer, prompt = origin.start.tokenizer(flags.base_model), origin.start.prompt
     with args.main_process_first(desc="loading the data set"):
-        rows, findings = load_questions(flags, args.seed, read_database(flags))
-    splits = encode(rows, flags, prompt, tokenizer)
+        rows, findings = load_questions(flags, args.seed, read_database(flags, begun=origin.run))
+    splits = encode_questions(rows, flags, prompt, revision, tokenizer)
+    origin.settings["max_length"] = flags.max_length
     report = show_audit(splits, tokenizer)
     model, lora, quantization = build_model(flags, revision, origin.start)
     collator = choose_collator(model, tokenizer, flags, args)
@@ -198,6 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
+        ask_beforehand(trainer, is_resumed=bool(origin.checkpoint))
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
@@ -234,21 +243,13 @@ def build_model(
     return add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora), lora, quantization
 
 
-def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
-    """Return training and validation rows as token ids and labels."""
-    # Rows of several sets were counted before they were repeated.
-    limits = {"train": None if rows.sets else flags.max_train_rows, "validation": flags.max_validation_rows}
-    return {
-        name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
-        for name, limit in limits.items()
-    }
-
-
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
-    least |= {"max_tokens_per_batch": 1}
+    least = {"max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
+    least |= {"max_tokens_per_batch": 1} | ({"max_length": 1} if isinstance(flags.max_length, int) else {})
     found = problems(flags, args, least, {"split_by": SPLITS})
+    if not isinstance(flags.max_length, int) and flags.max_length != AUTO:
+        found.append(f"--max-length {flags.max_length} is neither auto nor a number of at least 1")
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
@@ -279,11 +280,14 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
 
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
-    parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
+    parts = {name: split.rows for name, split in splits.items()}
+    data = {"leak_share": findings["leaks"]["share"]} | findings["schema"].get("facts", {})
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card.prompt, "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
+    if "sql" in findings["schema"]:
+        tracking.log_text(findings["schema"]["sql"], "schema.sql")
     if findings["skipped"]:
         figures.log_table(findings["skipped"], "skipped_rows")
     figures.log_supervision(report, splits, flags.max_length)

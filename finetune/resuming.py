@@ -34,6 +34,7 @@ from finetune.training.flags.recorded_flags import (
     begun_in,
     changed_settings,
     check_recorded,
+    hides_database,
     settings_of,
     without_resume,
 )
@@ -134,9 +135,15 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if before and hasattr(flags, "packing"):
         before.setdefault("packing", False)  # A run from before there was packing.
         before.setdefault("dialect", "sqlite")  # All data was, once.
+        before.setdefault("values", 0)
     if before:
         before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
+    if hides_database(recorded["arguments"]) and "database" not in names:
+        raise InputError(
+            f"run {run.info.run_id} cannot be resumed without --database: its URL had a password, which no run records;"
+            " give the URL again, beside --resume."
+        )
     kept = [f"--{name}={before[name]}" for name in KEPT if before.get(name) is not None and name not in names]
     flags, args = parser.parse([*recorded["arguments"], *given], kept)
     check_trackers(args)

@@ -7,10 +7,10 @@ that they are split and cleaned as rows of one schema, and then, by `choose_cont
 import logging
 from random import Random
 
-from finetune.databases.choosing import LIMIT
 from finetune.databases.database import Database
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
+from finetune.databases.schema.choosing import LIMIT
 from metrics.sql_execution.queries import QueryError, parse
 
 from sqlglot import exp

@@ -9,14 +9,14 @@ from functools import cached_property
 from pathlib import Path
 
 from finetune import InputError
-from finetune.databases.choosing import Choice, Chooser
-from finetune.databases.processes import QueryFailed as QueryFailed
-from finetune.databases.processes import QueryServer, in_process
-from finetune.databases.reading import Key, read_schema
-from finetune.databases.runner import readable_sqlite
+from finetune.databases.running.processes import QueryFailed as QueryFailed
+from finetune.databases.running.processes import QueryServer, in_process
+from finetune.databases.running.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
-from finetune.databases.samples import comment, sample_values
+from finetune.databases.schema.choosing import Choice, Chooser
+from finetune.databases.schema.reading import Key, read_schema
+from finetune.databases.schema.samples import comment, sample_values
 from finetune.databases.urls import connect_arguments, first_line, parse_reference
 from finetune.redaction import redact
 from metrics.sql_execution.ddl import is_bare_name
@@ -107,6 +107,11 @@ class Database:
     def digest(self) -> str:
         """The SHA-256 of the schema's text without values: of names and types."""
         return hashlib.sha256(replace(self, values=0).statements.encode()).hexdigest()
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a run says of the schema: its digest, and how many tables it has."""
+        return {"schema_sha256": self.digest, "schema_tables": len(self.columns)}
 
     @cached_property
     def _chooser(self) -> Chooser:

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from finetune import InputError
-from finetune.databases.samples import check_values
+from finetune.databases.schema.samples import check_values
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.documents import SUFFIXES as DOCUMENTS
 from finetune.predicting.tasks import Task

@@ -10,6 +10,7 @@ from scipy.stats import binomtest, norm
 RESAMPLES = 10_000
 CHUNK = 500  # resamples at a time: memory grows with it
 ALPHA = 0.05
+Score = Callable[[np.ndarray], np.ndarray]
 MOST = 10_000  # rows: more than that are not asked for
 
 
@@ -97,7 +98,12 @@ def paired_bootstrap(
     return Paired(first, second, float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1)), rows)
 
 
-def f1_of(decided: np.ndarray, actual: np.ndarray, average: str) -> Callable[[np.ndarray], np.ndarray]:
+def both(first: Score, second: Score) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return two scores as one function of how often rows count."""
+    return lambda weights: (first(weights), second(weights))
+
+
+def f1_of(decided: np.ndarray, actual: np.ndarray, average: str) -> Score:
     """Return a function from how often rows count, (samples, rows), to micro or macro F1, (samples,).
 
     Args:

@@ -206,7 +206,7 @@ def test_the_process_of_a_query_ends_with_the_one_that_asked(sqlite_database):
 
     def is_running(pid: str) -> bool:
         try:
-            return b"databases/runner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            return b"databases/running/runner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return False
 

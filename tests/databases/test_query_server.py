@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from finetune.databases.database import Database, QueryFailed, Result, open_database
-from finetune.databases.processes import QueryServer
+from finetune.databases.running.processes import QueryServer
 from finetune.databases.safe_sql import Refused
 
 import pytest

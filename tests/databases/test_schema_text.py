@@ -6,7 +6,7 @@ import time
 from contextlib import closing
 
 from finetune.databases.database import open_database
-from finetune.databases.reading import Key
+from finetune.databases.schema.reading import Key
 from metrics.sql_execution.schemas import read_schema
 
 import duckdb

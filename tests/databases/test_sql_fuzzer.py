@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 from finetune.databases.database import Database, open_database
-from finetune.databases.runner import readable_sqlite, run_job
+from finetune.databases.running.runner import readable_sqlite, run_job
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safety import make_safe
 from finetune.databases.urls import connect_arguments

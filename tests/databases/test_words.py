@@ -1,6 +1,6 @@
 """Tests of the words of questions and names."""
 
-from finetune.databases.words import fits, unknown_words, words_of_name, words_of_question
+from finetune.databases.schema.words import fits, unknown_words, words_of_name, words_of_question
 
 import pytest
 

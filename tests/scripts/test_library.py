@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import closing
 
 from finetune.databases.database import Database, open_database
-from finetune.databases.runner import answer
+from finetune.databases.running.runner import answer
 from finetune.databases.urls import connect_arguments
 from metrics.sql_execution.queries import normalize_sql
 

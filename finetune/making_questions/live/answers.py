@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from finetune.databases.database import Database, Result
-from finetune.databases.runner import answer, readable_sqlite
+from finetune.databases.running.runner import answer, readable_sqlite
 from finetune.databases.urls import connect_arguments
 
 MAX_ROWS, SECONDS = 1_000, 10.0  # of a query

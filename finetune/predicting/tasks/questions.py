@@ -4,8 +4,8 @@ import logging
 from collections.abc import Iterator
 from functools import partial
 
-from finetune.databases.choosing import Choice
 from finetune.databases.database import Database
+from finetune.databases.schema.choosing import Choice
 from finetune.logged_models.opening import LoggedModel
 from finetune.models.card import SqlCard
 from finetune.models.prompts import Prompt

@@ -38,6 +38,7 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     if others:
         join(rows, [_training_rows(one.dataset, rows, hold_out, flags, fill) for one in others])
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
+    findings["schema"] = {"facts": database.facts, "sql": database.statements} if database else {}
     tell_cleaning(findings["cleaning"])
     if fill:
         findings["skipped"] += fill.failed

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from finetune import InputError
 from finetune.databases.database import Database, open_database
-from finetune.databases.samples import check_values
+from finetune.databases.schema.samples import check_values
+
+from mlflow.entities import Run
 
 DISTRACTORS = 4  # foreign columns a table, where rows bring schemas of their own
 TABLES = "tables of --database to tell the model of; all by default; auto: those that the words of a question name"
@@ -43,15 +45,16 @@ def distractors(flags) -> int:
     return default if flags.distractor_columns is None else flags.distractor_columns
 
 
-def read_database(flags, values: int = 0) -> Database | None:
+def read_database(flags, values: int = 0, begun: Run | None = None) -> Database | None:
     """Return the database of the flags, or None.
 
     Args:
         flags: of a script with --database, --tables and --values.
         values: of each column, where --values does not say it.
+        begun: the run that goes on.
 
     Raises:
-        InputError: it cannot be read, or --tables or --values without it.
+        InputError: it cannot be read, is not the one that a run began with, or --tables or --values without it.
     """
     for name in ("tables", "values"):
         if getattr(flags, name) and not flags.database:
@@ -61,4 +64,11 @@ def read_database(flags, values: int = 0) -> Database | None:
         return None
     database = open_database(flags.database, flags.tables, values if flags.values is None else flags.values)
     database.dialect = flags.dialect or database.dialect
+    known = begun.data.params.get("data.schema_sha256", database.digest) if begun else database.digest
+    if begun and known != database.digest:
+        raise InputError(
+            f"run {begun.info.run_id} cannot be resumed: the tables of --database are not those that it was trained on"
+            f" (digest {known[:12]}, now {database.digest[:12]}; the run has them as schema.sql); give the database"
+            " that it began with."
+        )
     return database

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from finetune.databases.reading import Key
+from finetune.databases.schema.reading import Key
 
 LIMIT = 8  # tables for a question
 WEAK = 0.3  # share of the best table's score from which a table is taken

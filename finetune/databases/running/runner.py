@@ -256,7 +256,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """Read a job, answer it and end."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:

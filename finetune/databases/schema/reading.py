@@ -7,8 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune.databases.guessing import guess_types
-from finetune.databases.runner import readable_sqlite
+from finetune.databases.running.runner import readable_sqlite
+from finetune.databases.schema.guessing import guess_types
 from finetune.databases.urls import driver_engine, first_line
 
 import sqlalchemy

@@ -21,7 +21,7 @@ LIBRARIES = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "pymysql", "
 
 def main() -> None:
     """Read jobs until stdin ends."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     prepared: set[tuple[str, str]] = set()
     while line := sys.stdin.readline():
         job = json.loads(line)
@@ -89,7 +89,7 @@ def read_answer(child: int, reader: int, deadline: float) -> str:
 def serve(job: dict, writer: int, lifeline: int) -> None:
     """Answer a job and end this process, whatever comes."""
     try:
-        from finetune.databases.runner import answer, limit_process
+        from finetune.databases.running.runner import answer, limit_process
 
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from finetune import InputError
-from finetune.databases.runner import ENGINES, readable_sqlite
+from finetune.databases.running.runner import ENGINES, readable_sqlite
 from finetune.databases.safety import backticks
 from finetune.databases.urls import connect_arguments, first_line
 from finetune.redaction import redact
