@@ -106,8 +106,8 @@ def tell_made(made: Made, wanted: int) -> None:
     logger.info(f"shapes: {dict(Counter(pair.shape for pair in made.pairs).most_common())}", extra=DETAIL)
     if 0 < len(made.pairs) < wanted:
         logger.warning(
-            f"{len(made.pairs)} pairs in the place of {wanted}: these tables have no more of the shapes, of which none"
-            " takes more than a fifth; more tables, more rows or keys between tables give more."
+            f"{len(made.pairs)} pairs in the place of {wanted}: these tables have no more that says something, and no"
+            " shape takes more than a fifth; more tables, more rows or keys between tables give more."
         )
 
 

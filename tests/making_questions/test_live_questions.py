@@ -11,7 +11,7 @@ from finetune.making_questions.live import dates
 from finetune.making_questions.live.answers import MAX_ROWS, answering
 from finetune.making_questions.live.checking import EMPTY, FAILED, GIVEN, IDLE, LONG, MISSING, TIED, Candidate, verdicts
 from finetune.making_questions.live.kinds import kind_of
-from finetune.making_questions.live.making import Made, Maker, polished
+from finetune.making_questions.live.making import Made, Maker, balanced, polished
 from finetune.making_questions.live.reading import read_tables
 from finetune.making_questions.schemas import Column, FullName, Table
 from finetune.making_questions.words import spaced
@@ -256,6 +256,17 @@ def test_a_second_condition_must_leave_rows_out():
 )  # fmt: skip
 def test_what_happened_on_a_date(column, table, words):
     assert dates.happened(Column(column, "date"), Table(table, ())) == words
+
+
+@pytest.mark.parametrize(
+    ("counts", "balance"),
+    [
+        ([100, 20, 20, 20, 20], [20, 20, 20, 20, 20]), ([5, 5, 5, 5, 5, 5], [5, 5, 5, 5, 5, 5]), ([9, 1], [9, 1]),
+        ([50, 1, 1, 1, 1], [3, 1, 1, 1, 1]), ([], []),
+    ],
+)  # fmt: skip
+def test_no_shape_is_more_than_a_fifth_of_what_was_made(counts, balance):
+    assert balanced(counts) == balance
 
 
 def test_wordings_are_polished():
