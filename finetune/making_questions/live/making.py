@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from random import Random
 
 from finetune.making_questions.asking import sentence
@@ -36,6 +37,14 @@ def polished(text: str) -> str:
     return re.sub(r"^how many (.+?) did (.+) make$", r"how many \1 do \2 have", text)
 
 
+def balanced(counts: list[int]) -> list[int]:
+    """Return how many pairs of each shape stay, none above a fifth of all where there are five shapes."""
+    found = list(counts)
+    while len(found) >= 5 and max(found) > max(WORDINGS, sum(found) // 5):
+        found[found.index(max(found))] -= 1
+    return found
+
+
 class Maker:
     """Draws candidates of each shape from the tables and keeps those that say something."""
 
@@ -52,9 +61,10 @@ class Maker:
         Args:
             progress: called with the number of pairs that there are.
         """
-        most, in_vain = max(1, rows // 5), Counter({shape: 0 for shape in SHAPES})
+        most, step = max(1, rows // 5), min(50, max(1, rows // (4 * len(SHAPES))))
+        in_vain = Counter({shape: 0 for shape in SHAPES})
         while in_vain and sum(map(len, self.kept.values())) < rows:
-            share = min(most, min(len(self.kept[shape]) for shape in in_vain) + max(1, rows // (4 * len(SHAPES))))
+            share = min(most, min(len(self.kept[shape]) for shape in in_vain) + step)
             for shape in list(in_vain):
                 wanted = share - len(self.kept[shape])
                 in_vain[shape] = 0 if wanted <= 0 or self.draw_round(shape, wanted) else in_vain[shape] + 1
@@ -65,8 +75,11 @@ class Maker:
 
     def mixed(self, rows: int) -> list[Candidate]:
         """Return at most so many of the pairs, as evenly of all shapes as can be, mixed."""
-        turns = [pair for place in range(rows) for pairs in self.kept.values() for pair in pairs[place : place + 1]]
-        return self.random.sample(turns[:rows], min(rows, len(turns)))
+        kept = [pairs for pairs in self.kept.values() if pairs]
+        counts = balanced([len(pairs) for pairs in kept])
+        turns = zip_longest(*(pairs[:count] for pairs, count in zip(kept, counts, strict=True)))
+        found = [pair for turn in turns for pair in turn if pair]
+        return self.random.sample(found[:rows], min(rows, len(found)))
 
     def draw_round(self, shape: str, wanted: int) -> int:
         """Draw candidates of a shape, keep what is wanted of those that say something, and return how many."""
