@@ -44,8 +44,7 @@ def test_values_are_the_commonest_and_then_in_order(tmp_path):
         connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", rows)
     database = open_database(str(tmp_path / "a.db"), values=2)
     assert database.statements == (
-        "CREATE TABLE t (id INTEGER /* 9, 10 */, name TEXT /* 'b', 'a' */, price REAL /* 2.5, 10.0 */,"
-        " day DATE /* '2024-01-02', '2023-01-01' */)"
+        "CREATE TABLE t (id INTEGER, name TEXT /* 'b', 'a' */, price REAL, day DATE /* '2024-01-02', '2023-01-01' */)"
     )
     plain = open_database(str(tmp_path / "a.db"))
     assert "/*" not in plain.statements
@@ -55,7 +54,7 @@ def test_values_are_the_commonest_and_then_in_order(tmp_path):
 def test_no_value_breaks_out_of_its_comment(nasty):
     text = open_database(nasty, values=20).statements
     assert "\n" not in text
-    assert text.count("/*") == text.count("*/") == 2
+    assert text.count("/*") == text.count("*/") == 1
     assert max(len(part) for part in text.split("', '")) < 120
     for dialect in ("sqlite", "postgres", "duckdb"):
         table = read_schema(text, dialect)["t"]

@@ -29,6 +29,8 @@ def sample_values(
 ) -> dict[str, dict[str, list[str]]]:
     """Return up to `count` values a column, as SQL has them: the commonest of a table's first rows, then by their text.
 
+    Columns of numbers have none: keys, years and prices say little, and would make the text twice as long.
+
     Args:
         tables: table -> column -> type, as `reading.read_schema` gives them.
     """
@@ -76,9 +78,9 @@ def _values(table: str, columns: dict[str, str], job: dict, engine: str, count: 
     found = {}
     for place, (column, kind) in enumerate(columns.items()):
         texts = Counter(row[place] for row in rows if row[place] is not None and row[place].strip())
-        if not BYTES.search(kind):
+        if not BYTES.search(kind) and not NUMERIC_TYPE.search(kind):
             commonest = sorted(texts, key=lambda text: (-texts[text], _place(text)))[:count]
-            found[column] = [_as_sql(text, bool(NUMERIC_TYPE.search(kind))) for text in commonest]
+            found[column] = [_as_sql(text) for text in commonest]
     return found
 
 
@@ -87,10 +89,8 @@ def _place(text: str) -> tuple[float, str]:
     return (float(text), "") if NUMBER.fullmatch(text) else (math.inf, text)
 
 
-def _as_sql(text: str, is_number: bool) -> str:
-    """Return a value in one short line: a number as it is, a text in quotes; no comment begins or ends in it."""
-    if is_number and NUMBER.fullmatch(text):
-        return text
+def _as_sql(text: str) -> str:
+    """Return a value in one short line, in quotes; no comment begins or ends in it."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     short = line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
     # Two letters change places with a blank between them: /* and */ in a value are neither.

@@ -11,8 +11,8 @@ from mlflow.entities import Run
 DISTRACTORS = 4  # foreign columns a table, where rows bring schemas of their own
 TABLES = "tables of --database to tell the model of; all by default; auto: those that the words of a question name"
 VALUES = (
-    "values of each column in the schema's text. They stand in prompts, in the run's tables and in the logged model:"
-    " mind what they say of people"
+    "values of each column but numbers in the schema's text. They stand in prompts, in the run's tables and in the"
+    " logged model: mind what they say of people"
 )
 
 
