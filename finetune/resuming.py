@@ -27,12 +27,14 @@ from finetune.runs.sending import journal, uploads
 from finetune.runs.trackers import check_trackers
 from finetune.training import callbacks
 from finetune.training.checkpoint_state import check_state
+from finetune.training.flags.adapter_flags import Start, start_from
 from finetune.training.flags.recorded_flags import (
     KEPT,
     absolute,
     begun_in,
     changed_settings,
     check_recorded,
+    hides_database,
     settings_of,
     without_resume,
 )
@@ -73,6 +75,7 @@ class Origin:
         checkpoint: to go on from, once the run is open.
         empty: the run that was made for this training (MLFLOW_RUN_ID), or None.
         tags: that the run gets beside its own.
+        start: the trained adapter that it starts from, or None for a fresh one.
     """
 
     arguments: list[str]
@@ -86,6 +89,7 @@ class Origin:
     checkpoint: str | None = None
     empty: Run | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    start: Start | None = None
     trainer: Trainer | None = None
     progress: ProgressCallback | None = None
 
@@ -112,10 +116,13 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if args.hub_token:
         raise InputError("--hub-token would be logged with the other flags; give it as HF_TOKEN.")
     if flags.resume is None:
+        start = start_from(flags, given_names(arguments))
         settle_precision(flags, args, task)
         empty, tags = environment.place(flags, "experiment" in given_names(arguments))
         settings = settings_of(flags, args)
-        return flags, args, Origin(absolute(arguments), settings, config=config, empty=empty, tags=tags)
+        if start:
+            arguments, tags = [*arguments, f"--adapter={start.uri}"], tags | start.tags
+        return flags, args, Origin(absolute(arguments), settings, config=config, empty=empty, tags=tags, start=start)
     tracking.connect()
     run = _find_last(flags, arguments, task) if is_last(flags.resume) else tracking.find_run(flags.resume)
     environment.check_resumed(run.info.run_id)
@@ -128,12 +135,19 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     if before and hasattr(flags, "packing"):
         before.setdefault("packing", False)  # A run from before there was packing.
         before.setdefault("dialect", "sqlite")  # All data was, once.
+        before.setdefault("values", 0)
     if before:
         before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
+    if hides_database(recorded["arguments"]) and "database" not in names:
+        raise InputError(
+            f"run {run.info.run_id} cannot be resumed without --database: its URL had a password, which no run records;"
+            " give the URL again, beside --resume."
+        )
     kept = [f"--{name}={before[name]}" for name in KEPT if before.get(name) is not None and name not in names]
     flags, args = parser.parse([*recorded["arguments"], *given], kept)
     check_trackers(args)
+    start = start_from(flags, given_names([*recorded["arguments"], *given]), run)
     settle_precision(flags, args, task, recorded="compute_dtype" not in names)
     if "max_time" not in names:  # It was for the time before.
         flags.max_time = None
@@ -146,7 +160,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
-    return flags, args, Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags)
+    return flags, args, Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags, start=start)
 
 
 def _find_last(flags: SharedFlags, arguments: list[str], task: str) -> Run:

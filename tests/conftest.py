@@ -43,7 +43,16 @@ SHARED_RUNS = {
 }  # fmt: skip
 
 # Files that share the database servers.
-DATABASES = ("test_databases", "test_sql_safety", "test_safe_sql", "test_database_roles", "test_sql_fuzzer")
+DATABASES = (
+    "test_databases",
+    "test_schema_text",
+    "test_choosing_tables",
+    "test_sql_safety",
+    "test_safe_sql",
+    "test_database_roles",
+    "test_sql_fuzzer",
+    "test_query_server",
+)
 # Files whose slow tests share nothing: whichever process is free takes the next.
 SPREAD = ("test_hub", "test_scripts", "test_adapters", "test_logged_models", "test_bad_input")
 

@@ -6,13 +6,18 @@ The parts share no table set, and no part has a table of demo/shop.db.
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from plain_questions import ask
-from plain_schemas import Table, lines_of, read
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from finetune.making_questions.asking import ask
+from finetune.making_questions.schemas import Table
+
+from plain_schemas import lines_of, read
 
 FILE = Path(__file__).parents[1] / "text_to_sql_plain.jsonl"
 SIZES = {"train": 2000, "validation": 100, "test": 100}

@@ -5,9 +5,12 @@ text column that is not a name has its values in braces. What kind a column is o
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+
+from finetune.making_questions.schemas import TEXTS, Column, Table
+from finetune.making_questions.words import plural
 
 PEOPLE = "Ada Bruno Carla Dieter Emma Frank Gina Henry Ida Jack Kim Laura Max Nina Otto Paula Rosa Simon Tina Victor"
 PEOPLE_NAMED = set(
@@ -26,84 +29,12 @@ VALUES = {
 }
 THINGS = "Aurora Central Falcon Golden Harbor Iris Jasper Lotus Meadow Nova Pearl Quartz Silver Summit Willow Zenith"
 YEARS = {"year", "founded", "built", "planted"}
-TEXTS = {"name", "title"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its name, the kind of its values (id, key, text, number, year, date), and some of them."""
-
-    name: str
-    kind: str
-    values: tuple[str, ...] = ()
-
-    @property
-    def words(self) -> str:
-        """What people call it."""
-        return spaced(self.name)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with its columns; `points` says which column points to which table."""
-
-    name: str
-    columns: tuple[Column, ...]
-    points: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def singular(self) -> str:
-        """What people call one of its rows."""
-        return singular(spaced(self.name))
-
-    @property
-    def plural(self) -> str:
-        """What people call its rows."""
-        return plural(self.singular)
-
-    @property
-    def key(self) -> Column:
-        """Return the column that other tables point to."""
-        return next(column for column in self.columns if column.kind == "id")
-
-    @property
-    def label(self) -> Column | None:
-        """Return the column that names a row, if it has one."""
-        texts = [column for column in self.columns if column.kind == "text"]
-        return next((c for c in texts if c.name.lower() in TEXTS), texts[0] if texts else None)
-
-    def create_statement(self) -> str:
-        """Return the CREATE TABLE statement."""
-        types = {"id": "INTEGER", "key": "INTEGER", "number": "INTEGER", "year": "INTEGER"}
-        columns = ", ".join(f"{c.name} {types.get(c.kind, c.kind.upper())}" for c in self.columns)
-        return f"CREATE TABLE {self.name} ({columns})"
 
 
 def lines_of(split: str) -> list[str]:
     """Return the schemas of a part, a line each."""
     text = (Path(__file__).parent / "plain_schemas.txt").read_text(encoding="utf-8")
     return text.partition(f"[{split}]\n")[2].partition("\n\n")[0].splitlines()
-
-
-def spaced(name: str) -> str:
-    """Return a name of a table or column as words: `OrderLine` and `order_line` as `order line`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
-
-
-def singular(words: str) -> str:
-    """Return the singular of English words."""
-    if words.endswith("ies"):
-        return words[:-3] + "y"
-    return re.sub(r"(?<=ss|us|ch|sh)es$|(?<=x)es$|(?<![su])s$", "", words)
-
-
-def plural(words: str) -> str:
-    """Return the plural of English words."""
-    if re.search(r"(?<![aeiou])y$", words):
-        return words[:-1] + "ies"
-    if re.search(r"(ss|us|x|ch|sh)$", words):
-        return words + "es"
-    return words if words.endswith("s") else words + "s"
 
 
 def read(line: str, random: Random) -> list[Table]:

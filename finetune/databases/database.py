@@ -1,43 +1,38 @@
 """A user's own database: its schema as CREATE TABLE statements, and queries on it that cannot harm it."""
 
-import importlib.util
-import json
-import os
+import hashlib
 import sqlite3
-import subprocess
-import sys
-import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from finetune import InputError
-from finetune.databases.runner import readable_sqlite
+from finetune.databases.running.processes import QueryFailed as QueryFailed
+from finetune.databases.running.processes import QueryServer, in_process
+from finetune.databases.running.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
-from finetune.redaction import redact, shorten
+from finetune.databases.schema.choosing import Choice, Chooser
+from finetune.databases.schema.reading import Key, read_schema
+from finetune.databases.schema.samples import comment, sample_values
+from finetune.databases.urls import connect_arguments, first_line, parse_reference
+from finetune.redaction import redact
+from metrics.sql_execution.ddl import is_bare_name
 from metrics.sql_execution.schemas import quote
 
-import sqlalchemy
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL
 
-RUNNER = Path(__file__).parent / "runner.py"
 MEMORY_MEGABYTES = 1024
+AUTO = "auto"
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
-DRIVERS = {"sqlite": "sqlite3", "postgresql": "psycopg", "mysql": "pymysql", "duckdb": "duckdb"}
-DRIVER_OF = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mysql+pymysql"}
 # What the engines say of their time limit; DuckDB has none, and is killed.
 STOPPED = {
     "sqlite": ("OperationalError: interrupted",),
     "postgresql": ("canceling statement due to statement timeout",),
     "mysql": ("max_statement_time exceeded", "maximum statement execution time exceeded"),
 }  # fmt: skip
-PACKAGES = {"psycopg": '"psycopg[binary]"', "pymysql": "pymysql", "duckdb": "duckdb"}
-
-
-class QueryFailed(Exception):
-    """The database refused the query, or it was stopped at a limit."""
 
 
 @dataclass
@@ -49,34 +44,86 @@ class Result:
     truncated: bool
 
 
+Outcome = Result | Refused | QueryFailed
+
+
 @dataclass
 class Database:
     """A database by its URL.
 
     Attributes:
         columns: table -> column -> type, in the database's own spelling.
+        keys: foreign keys between these tables.
         schema: what stands before the name of a table, such as `("public",)`.
         dialect: of the SQL that `run` takes: what the model was trained to write.
+        chooses: the model is told of the tables that a question is about (--tables auto), not of all; `run` reads any.
+        values: of each column that stand in the text, those that `samples` has.
     """
 
     url: URL
     engine: str
     columns: dict[str, dict[str, str]]
     schema: tuple[str, ...]
+    keys: list[Key] = field(default_factory=list)
     dialect: str = "sqlite"
+    chooses: bool = False
+    values: int = 0
+    samples: dict[str, dict[str, list[str]]] = field(default_factory=dict, repr=False)
 
     @property
     def statements(self) -> str:
-        """The schema as the prompt has it: CREATE TABLE statements without keys and lengths."""
+        """The schema of all tables as the prompt has it, see `text`."""
+        return self.text(self.columns)
+
+    def text(self, tables: Iterable[str]) -> str:
+        """Return CREATE TABLE statements of tables, in the database's order, without keys and lengths.
+
+        With `values`, so many values of each column stand behind it in a comment.
+        """
+        wanted = set(tables)
+        names = [name for name in self.columns if name in wanted]
+        self._sample(names)
         return "; ".join(
-            f"CREATE TABLE {_written(table)} ({', '.join(f'{_written(c)} {kind}' for c, kind in columns.items())})"
-            for table, columns in self.columns.items()
+            f"CREATE TABLE {_written(name)} ({', '.join(self._column(name, column) for column in self.columns[name])})"
+            for name in names
         )
+
+    def _column(self, table: str, column: str) -> str:
+        values = self.samples.get(table, {}).get(column, [])[: self.values]
+        return f"{_written(column)} {self.columns[table][column]}{comment(values)}"
+
+    def _sample(self, tables: list[str]) -> None:
+        """Look up values of the tables that were not looked up yet."""
+        missing = {name: self.columns[name] for name in tables if name not in self.samples}
+        if self.values and missing:
+            self.samples |= sample_values(self.url, self.engine, self.schema, missing, self.values)
 
     @property
     def tables(self) -> dict[str, list[str]]:
         """The columns of each table."""
         return {table: list(columns) for table, columns in self.columns.items()}
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the schema's text without values: of names and types."""
+        return hashlib.sha256(replace(self, values=0).statements.encode()).hexdigest()
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a run says of the schema: its digest, and how many tables it has."""
+        return {"schema_sha256": self.digest, "schema_tables": len(self.columns)}
+
+    @cached_property
+    def _chooser(self) -> Chooser:
+        return Chooser(self.columns, self.keys)
+
+    def choose(self, question: str) -> Choice:
+        """Return the tables that a question is about; all of them without `chooses`."""
+        return self._chooser.choose(question) if self.chooses else Choice(tuple(self.columns), True)
+
+    def context_of(self, question: str) -> str:
+        """Return the schema that the model reads with a question."""
+        return self.text(self.choose(question).tables)
 
     def run(self, sql: str, max_rows: int, timeout: float) -> Result:
         """Check a query and run it, in a process of its own, and return at most `max_rows` rows.
@@ -85,21 +132,40 @@ class Database:
             Refused: the query is not sent, see `safety.make_safe`.
             QueryFailed: the database's error, or a limit of time or memory.
         """
-        job = {
+        return self._answer(in_process, self._job(sql, max_rows, timeout))
+
+    def run_all(self, queries: Iterable[str], max_rows: int, timeout: float) -> Iterator[Outcome]:
+        """Do what `run` does for each query, every one with its own limits: processes of many queries start faster.
+
+        Numbers of any precision come as floats, to be compared. Yield results in the order of the queries; in the place
+        of one that is refused or fails, why.
+        """
+        with QueryServer() as server:
+            for sql in queries:
+                try:
+                    yield self._answer(server.ask, self._job(sql, max_rows, timeout) | {"floats": True})
+                except (Refused, QueryFailed) as error:
+                    yield error
+
+    def _job(self, sql: str, max_rows: int, timeout: float) -> dict:
+        return {
             "engine": self.engine, "sql": sql, "dialect": self.dialect, "tables": self.tables, "schema": self.schema,
             "max_rows": max_rows, "timeout": timeout, "memory_megabytes": MEMORY_MEGABYTES,
             "connection": connect_arguments(self.url),
         }  # fmt: skip
+
+    def _answer(self, ask: Callable[[dict], dict], job: dict) -> Result:
+        """Return what a process answers to a job; raise what `run` raises."""
         try:
             with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
-                found = _in_process(job | {"database": uri or self.url.database})
+                found = ask(job | {"database": uri or self.url.database})
         except (OSError, sqlite3.Error) as error:  # The file has gone, or there is no room to copy it.
             raise QueryFailed(f"{type(error).__name__}: {error}") from error
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
             if any(sign in found["error"] for sign in STOPPED.get(self.engine, ())):
-                raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
+                raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(
                     f"not executed: this database would not take its read-only settings ({found['error']})."
@@ -108,105 +174,41 @@ class Database:
         return Result(**found)
 
 
-def _in_process(job: dict) -> dict:
-    """Return what runner.py answers to a job.
-
-    Raises:
-        QueryFailed: the process was stopped at a limit.
-    """
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-B", str(RUNNER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    is_late = threading.Event()
-
-    def stop() -> None:
-        is_late.set()
-        process.kill()
-
-    clock = threading.Timer(job["timeout"] + 3, stop)
-    clock.start()
-    try:
-        with process:
-            # The job goes by stdin: a password among the arguments could be read by every user. Stdin stays open
-            # until the answer is there: its end tells the process that this one is gone.
-            assert process.stdin is not None  # PIPE
-            assert process.stdout is not None  # PIPE
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.read()
-    except BrokenPipeError:
-        answer = ""
-    finally:
-        clock.cancel()
-        process.kill()
-    if is_late.is_set():
-        raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
-    try:
-        return json.loads(answer)
-    except json.JSONDecodeError as error:
-        reason = f"status {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
-        raise QueryFailed(f"stopped at a limit of memory or time ({reason})") from error
-
-
-def connect_arguments(url: URL) -> dict:
-    """Return what a driver is connected with, the options of the URL as it wants them: numbers are numbers."""
-    if url.get_backend_name() not in DRIVER_OF:
-        return {}
-    return url.set(drivername=DRIVER_OF[url.get_backend_name()]).get_dialect()().create_connect_args(url)[1]
-
-
-def driver_engine(url: URL) -> sqlalchemy.Engine:
-    """Return SQLAlchemy's engine for a server, with our driver and no endless wait for an answer."""
-    url = url.set(drivername=DRIVER_OF[url.get_backend_name()])
-    return sqlalchemy.create_engine(url, connect_args={} if "connect_timeout" in url.query else {"connect_timeout": 10})
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _written(name: str) -> str:
-    return name if name.isidentifier() else quote(name)
+    return name if is_bare_name(name) else quote(name)
 
 
-def open_database(reference: str, only: list[str] | None = None) -> Database:
+def open_database(reference: str, only: list[str] | None = None, values: int = 0) -> Database:
     """Read the schema of a database.
 
     Args:
         reference: SQLAlchemy URL, or the path of an SQLite or DuckDB file.
-        only: names of the tables and views to read; all by default.
+        only: names of the tables and views to read; all by default. ["auto"]: all, of which each question has some.
+        values: of each column that stand in the schema's text.
 
     Raises:
         InputError: no such database, not readable, unknown engine, no tables, an unknown name, too many tables.
     """
-    url = _url(reference)
-    engine = {"mariadb": "mysql"}.get(url.get_backend_name(), url.get_backend_name())
-    shown = redact(url.render_as_string(hide_password=True), reference)
-    if engine not in DRIVERS:
-        raise InputError(f"--database {shown}: {engine} is not supported; expected {', '.join(DRIVERS)}.")
-    if importlib.util.find_spec(DRIVERS[engine]) is None:
-        package = PACKAGES[DRIVERS[engine]]
-        raise InputError(
-            f"--database {shown} needs a driver: pip install -r requirements-databases.txt, or {package} alone."
-        )
-    if engine in ("sqlite", "duckdb") and not Path(url.database or "").is_file():
-        raise InputError(f"--database {shorten(reference)}: there is no file {url.database or 'in this URL'}.")
+    url, engine, shown = parse_reference(reference)
     try:
-        found, schema = _read_duckdb(url.database) if engine == "duckdb" else _inspect(url, engine, only)
+        schema = read_schema(url, engine)
     except Exception as error:  # SQLAlchemy wraps its own; DuckDB and the drivers raise others.
         reason = redact(first_line(getattr(error, "orig", None) or error), reference)
         raise InputError(f"--database {shown} cannot be read: {reason}.") from error
+    found = schema.tables
     if not found:
         raise InputError(f"--database {shown} has no tables.")
-    wanted = [_table(name, found) for name in only] if only else list(found)
-    if len(wanted) > MAX_TABLES:
+    chooses = only == [AUTO]
+    wanted = [_table(name, found) for name in only] if only and not chooses else list(found)
+    if len(wanted) > MAX_TABLES and not chooses:
         raise InputError(
             f"--database {shown} has {len(wanted)} tables, more than fit into a prompt ({MAX_TABLES}); name those the"
-            f" question is about, for example --tables {' '.join(wanted[:3])}."
+            f" questions are about, for example --tables {' '.join(wanted[:3])}, or have them chosen for each question:"
+            " --tables auto."
         )
-    return Database(url, engine, {name: found[name] for name in wanted}, schema)
+    keys = [key for key in schema.keys if {key.table, key.other} <= set(wanted)]
+    columns = {name: found[name] for name in wanted}
+    return Database(url, engine, columns, schema.name, keys, chooses=chooses, values=values)
 
 
 def _table(name: str, found: dict[str, dict[str, str]]) -> str:
@@ -226,97 +228,3 @@ def _table(name: str, found: dict[str, dict[str, str]]) -> str:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-def _url(reference: str) -> URL:
-    if "://" in reference:
-        try:
-            url = make_url(reference)
-        except (ArgumentError, ValueError):  # A port that is no number.
-            url = None
-        if url is None or "@" in (url.host or ""):
-            raise InputError(
-                f"--database {shorten(reference)} is no URL that can be read; expected for example sqlite:///shop.db or"
-                " postgresql://USER@HOST/NAME, where an @ within a password is written %40."
-            )
-        return url
-    path = Path(reference)
-    if not os.path.isfile(path):
-        raise InputError(
-            f"--database {shorten(reference)}: there is no such file, and it is no URL such as sqlite:///shop.db."
-        )
-    try:
-        with path.open("rb") as file:
-            is_duckdb = file.read(12)[8:] == b"DUCK"
-    except OSError as error:
-        raise InputError(f"--database {reference} cannot be read: {error.strerror}.") from error
-    return URL.create("duckdb" if is_duckdb else "sqlite", database=str(path))
-
-
-def _inspect(url: URL, engine: str, only: list[str] | None) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    if engine != "sqlite":
-        connection = driver_engine(url)
-        return _read_mysql(connection) if engine == "mysql" else _tables(connection, only)
-    with readable_sqlite(Path(url.database)) as uri:  # Looking at a database must not change it.
-        return _tables(
-            sqlalchemy.create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True)), only, "main"
-        )
-
-
-def _tables(connection: sqlalchemy.Engine, only: list[str] | None, schema: str | None = None):
-    """Return the tables and views with their columns and types, and the schema they are in."""
-    inspector = sqlalchemy.inspect(connection)
-    # One schema: without its name PostgreSQL lists those of the whole search_path.
-    schema = schema or inspector.default_schema_name
-    names = sorted([*inspector.get_table_names(schema), *inspector.get_view_names(schema)])
-    wanted = {name.lower() for name in only or names}
-    # With too many tables their columns are not asked for: there would be one query for each.
-    few = len(wanted) <= MAX_TABLES
-    found = {
-        name: {column["name"]: _type_name(column["type"]) for column in inspector.get_columns(name, schema)}
-        if few and name.lower() in wanted
-        else {}
-        for name in names
-    }
-    connection.dispose()
-    return found, (schema,)
-
-
-def _type_name(kind: sqlalchemy.types.TypeEngine) -> str:
-    """Return a type as training data has it: without length, collation and precision; TEXT where there is none."""
-    try:
-        name = str(kind).partition("(")[0].split(" COLLATE")[0].strip()
-    except SQLAlchemyError:
-        return "TEXT"
-    return "TEXT" if name in ("", "NULL") else name
-
-
-def _read_mysql(connection: sqlalchemy.Engine) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Return tables and columns; SQLAlchemy's inspector may not look at views with the right to SELECT alone."""
-    with connection.connect() as session:
-        schema = session.exec_driver_sql("SELECT DATABASE()").scalar()
-        rows = session.exec_driver_sql(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns"
-            " WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
-        ).fetchall()
-    connection.dispose()
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(table, {})[column] = {"int": "INTEGER"}.get(kind, kind.upper())
-    return found, (schema,)
-
-
-def _read_duckdb(path: str) -> tuple[dict[str, dict[str, str]], tuple[str, ...]]:
-    """Return tables and columns; duckdb-engine's inspector does not work with SQLAlchemy 2.1."""
-    import duckdb
-
-    with duckdb.connect(path, read_only=True) as connection:
-        schema = connection.execute("SELECT current_database(), current_schema()").fetchone()
-        rows = connection.execute(
-            "SELECT table_name, column_name, data_type FROM information_schema.columns"
-            " WHERE table_catalog = ? AND table_schema = ? ORDER BY table_name, ordinal_position", schema
-        ).fetchall()  # fmt: skip
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in rows:
-        found.setdefault(table, {})[column] = kind.partition("(")[0].strip('"').replace("NULL", "TEXT") or "TEXT"
-    return found, schema

@@ -4,8 +4,9 @@ import logging
 import re
 
 from finetune import InputError
-from finetune.databases.database import Database, driver_engine, first_line
+from finetune.databases.database import MAX_TABLES, Database
 from finetune.databases.safety import backticks
+from finetune.databases.urls import driver_engine, first_line
 from metrics.sql_execution.schemas import quote
 
 import sqlalchemy
@@ -73,18 +74,17 @@ def _look_at_postgresql(database: Database, session: sqlalchemy.Connection) -> t
         kind = "a superuser" if is_super else "one that may create roles" if makes_roles else "of the server's files"
         powers = f"{role} is {kind}" if role == power else f"{role} is a member of {power}, {kind}"
     tables = [(name, ".".join(map(quote, (*database.schema, name)))) for name in database.columns]
-    writes = [
-        name
-        for name, full in tables
-        if session.exec_driver_sql(
-            "SELECT has_table_privilege(current_user, %s, 'DELETE, TRUNCATE')"
-            " OR has_any_column_privilege(current_user, %s, 'INSERT, UPDATE')",
-            (full, full),
-        ).scalar()
-    ]
+    writes = session.exec_driver_sql(
+        "SELECT name FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS given (name, path, place)"
+        " WHERE has_table_privilege(current_user, path, 'DELETE, TRUNCATE')"
+        " OR has_any_column_privilege(current_user, path, 'INSERT, UPDATE') ORDER BY place",
+        tuple(map(list, zip(*tables, strict=True))),
+    ).scalars().all()  # fmt: skip
+    named = ", ".join(full for _, full in tables)
+    readable = named if len(tables) <= MAX_TABLES else f"ALL TABLES IN SCHEMA {quote(database.schema[0])}"
     reader = (
         f"CREATE ROLE reader LOGIN PASSWORD '...'; GRANT USAGE ON SCHEMA {quote(database.schema[0])} TO reader;"
-        f" GRANT SELECT ON {', '.join(full for _, full in tables)} TO reader"
+        f" GRANT SELECT ON {readable} TO reader"
     )
     return powers, writes, reader
 

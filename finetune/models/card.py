@@ -133,6 +133,7 @@ class SqlCard(Card):
 
     prompt: str
     dialect: str = "sqlite"  # All data was, once.
+    sample_values: int | None = None  # of each column of --database, in the schema's text; none in older files
 
     @property
     def trained_in(self) -> str:

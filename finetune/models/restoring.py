@@ -105,8 +105,11 @@ def restored_quantization(card: Card, precision: str | None, compute_dtype: torc
     return from_record(card.quantization, compute_dtype) if precision in (None, "nf4") else None
 
 
-def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftModel:
+def attach_adapter(base: torch.nn.Module, adapter: Path, source: str, **options) -> PeftModel:
     """Return the base from `source` with a trained adapter.
+
+    Args:
+        options: of PEFT, to train it further.
 
     Raises:
         InputError: when the adapter does not fit.
@@ -114,7 +117,7 @@ def attach_adapter(base: torch.nn.Module, adapter: Path, source: str) -> PeftMod
     check_adapter(adapter)
     check_numbers(adapter)
     try:
-        model = PeftModel.from_pretrained(base, adapter)
+        model = PeftModel.from_pretrained(base, adapter, **options)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
             f"the base model {source} does not match the adapter ({reason(error)})."

@@ -6,12 +6,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from finetune import InputError, console
 from finetune.databases.database import Database, QueryFailed, Result
 from finetune.databases.safe_sql import Refused
+from finetune.databases.schema.words import unknown_words
 
 import pandas as pd
 
@@ -37,24 +38,40 @@ def _defused(value):
 
 @dataclass
 class Answer:
-    """What became of a question; `error` where the SQL was refused or failed, after `retries` further attempts."""
+    """What became of a question; `error` where the SQL was refused or failed, after `retries` further attempts.
+
+    Attributes:
+        unknown: words of the question that no table or column knows, looked for where there is no row to show.
+        stopped: the last query was stopped or failed in the database: that says nothing of the question.
+    """
 
     question: str
     sql: str
     result: Result | None = None
     error: str = ""
     retries: int = 0
+    unknown: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """A sentence on why the question may have no answer here; empty where nothing speaks for that."""
+        if not self.unknown and (self.stopped or not self.error):
+            return ""
+        words = f": no table or column knows {', '.join(self.unknown)}" if self.unknown else ""
+        return f"The question may not fit the database{words}."
 
     @property
     def record(self) -> dict:
         """The answer as one JSON object."""
         found = {"question": self.question, "sql": self.sql, "retries": self.retries}
         if self.error:
-            return found | {"error": self.error}
+            return found | {"error": self.error, "unknown_words": self.unknown}
         if self.result is None:
             return found
         rows = [[_finite(value) for value in row] for row in self.result.rows]
-        return found | {"columns": self.result.columns, "rows": rows, "truncated": self.result.truncated}
+        found |= {"columns": self.result.columns, "rows": rows, "truncated": self.result.truncated}
+        return found | ({"unknown_words": self.unknown} if self.unknown else {})
 
 
 @dataclass
@@ -88,11 +105,16 @@ class Dialogue:
         Raises:
             InputError: a query that is refused or fails, unless interactive.
         """
-        self._prompt()
-        for row in rows:
-            answer = self.answer(row["question"], partial(write_sql, row["context"]))
-            self._print(answer)
+        try:
             self._prompt()
+            for row in rows:
+                self._repeat(row["question"])
+                answer = self.answer(row["question"], partial(write_sql, row["context"]))
+                self._print(answer)
+                self._prompt()
+        finally:  # Whatever ends it, Ctrl-C or the end of input: what follows stands on a line of its own.
+            if self._is_typed:
+                print(file=sys.stderr, flush=True)
 
     def answer(self, question: str, write_sql: Callable[[str], str]) -> Answer:
         """Let the model write SQL, show it, and run it where that is wanted.
@@ -108,7 +130,8 @@ class Dialogue:
                 answer.error = ""
                 break
             except (Refused, QueryFailed) as error:
-                answer.error = f"{'not executed' if isinstance(error, Refused) else 'the database says'}: {error}"
+                answer.stopped = not isinstance(error, Refused)
+                answer.error = f"{'the database says' if answer.stopped else 'not executed'}: {error}"
             if answer.retries == self.retries:
                 break
             answer.retries += 1
@@ -117,11 +140,28 @@ class Dialogue:
                 break
             answer.sql = sql
             self._show(answer.sql)
+        if answer.error or (answer.result and not answer.result.rows):
+            answer.unknown = unknown_words(question, self.database.tables)
         return answer
 
+    @property
+    def _is_typed(self) -> bool:
+        """Whether a person types the questions, and sees them so."""
+        return self.interactive and sys.stdin is not None and sys.stdin.isatty()
+
     def _prompt(self) -> None:
-        if self.interactive:
+        if self._is_typed:
             print("question> ", end="", file=sys.stderr, flush=True)
+
+    def _repeat(self, question: str) -> None:
+        """Show a question that comes from a pipe before its answer; a JSON object has it in it."""
+        if not self.interactive or self._is_typed:
+            return
+        line = f"question> {' '.join(question.split())}"
+        if self.layout == "table":
+            console.print_result(line)
+        elif self.layout in CSV:
+            logger.info(line)
 
     def _show(self, sql: str) -> None:
         line = " ".join(sql.split())
@@ -135,8 +175,9 @@ class Dialogue:
             console.print_result(json.dumps(answer.record, ensure_ascii=False, allow_nan=False))
         if answer.error:
             if not self.interactive:
-                raise InputError(f"{answer.error} (retries: {answer.retries}).")
-            logger.error(answer.error)
+                raise InputError(f"{answer.error} (retries: {answer.retries}). {answer.doubt}".rstrip())
+            stop = "" if answer.error.endswith("?") else "."
+            logger.error(f"{answer.error}{stop} {answer.doubt}".rstrip())
         elif answer.result is not None:
             frame = pd.DataFrame(answer.result.rows, columns=answer.result.columns, dtype=object)
             if self.layout == "csv-safe":
@@ -148,3 +189,5 @@ class Dialogue:
                 console.print_result(shown.to_string(index=False) if len(frame) else "(no rows)")
             if answer.result.truncated:
                 logger.warning(f"only the first {self.max_rows} rows were fetched (--max-rows).")
+            if answer.unknown:
+                logger.info(f"no rows. {answer.doubt}")

@@ -3,6 +3,7 @@
 from argparse import Namespace
 
 from finetune import InputError
+from finetune.databases.schema.samples import check_values
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.documents import SUFFIXES as DOCUMENTS
 from finetune.predicting.tasks import Task
@@ -30,9 +31,11 @@ def check_spark_flags(flags: Namespace) -> None:
     """Raise InputError for flags that do not go with --engine spark."""
     if flags.input is None or flags.output is None:
         raise InputError("--engine spark needs --input and --output.")
-    names = ("question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role",
-             "column", "text", "split_sentences",
-             "report", "long_texts", "no_adapter", "token_ids", "json", "merge")  # fmt: skip
+    names = (
+        "question", "context", "database", "tables", "values", "execute", "interactive", "csv", "csv_safe",
+        "trust_role", "column", "text", "split_sentences", "report", "long_texts", "no_adapter", "token_ids", "json",
+        "merge",
+    )  # fmt: skip
     if given := [name for name in names if getattr(flags, name)]:
         raise InputError(
             f"--{given[0].replace('_', '-')} does not go with --engine spark, which takes rows as they are."
@@ -45,8 +48,8 @@ def check_spark_flags(flags: Namespace) -> None:
 
 # Flags that not every task has.
 TASK_FLAGS = (
-    "question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role", "merge",
-    "split_sentences", "report", "text", "long_texts", "no_adapter", "token_ids",
+    "question", "context", "database", "tables", "values", "execute", "interactive", "csv", "csv_safe", "trust_role",
+    "merge", "split_sentences", "report", "text", "long_texts", "no_adapter", "token_ids",
 )  # fmt: skip
 
 
@@ -70,8 +73,9 @@ def check_task_flags(flags: Namespace, task: Task) -> None:
 
 def check_database_flags(flags: Namespace) -> None:
     """Raise InputError for flags of --database that do not go together."""
+    check_values(flags.values)
     if flags.database is None:
-        names = ("tables", "execute", "interactive", "csv", "csv_safe", "trust_role")
+        names = ("tables", "values", "execute", "interactive", "csv", "csv_safe", "trust_role")
         given = [name for name in names if getattr(flags, name)]
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} needs --database with the URL or file of a database.")

@@ -24,20 +24,21 @@ def read_questions(flags: Namespace, columns: list[str], check: Callable[[dict, 
     what = str(flags.input or "stdin")
     source: Iterable[dict]
     if flags.question is not None:
-        if flags.context is None:
+        if flags.context is None and not flags.database:
             raise InputError("--question needs --context with the CREATE TABLE statements it is about, or --database.")
-        source, what = [{"question": flags.question, "context": flags.context}], "--question and --context"
+        source, what = [_about(flags, "question", flags.question)], "--question and --context"
     elif flags.input is not None:
         source = stream_rows(flags.input, flags.encoding, raw=True)
     else:
         source = _questions_on_stdin(flags)
     for number, row in enumerate(source, start=1):
         where = what if flags.question is not None else f"row {number} of {what}"
-        if flags.database is not None and row.setdefault("context", flags.context) != flags.context and not flags.told:
-            flags.told = True
-            logger.warning(f"{where}: its context is not read, the schema is that of --database.")
         try:
             question = asked(row, flags, where if number > 1 else f"the rows of {what}")
+            schema = question["context"]
+            if flags.database is not None and row.setdefault("context", schema) != schema and not flags.told:
+                flags.told = True
+                logger.warning(f"{where}: its context is not read, the schema is that of --database.")
             check_question(question, columns, where)
             check(question, where)
         except InputError as error:
@@ -51,7 +52,9 @@ def read_questions(flags: Namespace, columns: list[str], check: Callable[[dict, 
 def asked(row: dict, flags: Namespace, what: str = "the rows") -> dict:
     """Return question and context of a row: the context of --database, the row's own, or --context."""
     found = flags.names.read(row, what)
-    return found | {"context": flags.context} if flags.database or "context" not in found else found
+    if flags.database:
+        return found | {"context": flags.context_of(str(found.get("question") or ""))}
+    return found if "context" in found else found | {"context": flags.context}
 
 
 def check_question(row: dict, columns: list[str], where: str) -> None:
@@ -73,14 +76,18 @@ def check_length(tokenizer, limit: int | None, prompt: Prompt, row: dict, what: 
 
 
 def _questions_on_stdin(flags: Namespace) -> Iterator[dict]:
-    context = flags.context
     for number, line in read_lines(flags.lines):
-        if isinstance(line, str) and context is None:
+        if isinstance(line, str) and flags.context is None and not flags.database:
             raise InputError(
                 f"stdin, line {number}: a plain question needs --context or --database; or send JSON objects."
             )
         question = flags.names.given.get("question", "question")
-        yield {question: line, "context": context} if isinstance(line, str) else line
+        yield _about(flags, question, line) if isinstance(line, str) else line
+
+
+def _about(flags: Namespace, column: str, question: str) -> dict:
+    """Return a row of a question, with the schema of --context; that of --database is put in for each question."""
+    return {column: question} if flags.database else {column: question, "context": flags.context}
 
 
 def read_texts(flags: Namespace, column: str) -> Iterator[dict]:

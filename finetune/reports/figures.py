@@ -45,7 +45,11 @@ def token_lengths(lengths: dict[str, list[int]], max_length: int) -> Figure:
 def before_and_after(base: dict, adapter: dict, name: str) -> Figure:
     """Return bars of base and adapter with Wilson 95 % intervals, from the scores of metrics/sql_execution."""
     measures = {"exec_accuracy": "same result", "exact_ast": "same query", "valid": "runs", "ended": "ends by itself"}
-    rows = [adapter["rows"] if measure == "ended" else adapter["rows_scored"] for measure in measures]
+    counts = {"ended": adapter["rows"]}
+    if adapter.get("exec_accuracy_database_rows"):
+        measures = {"exec_accuracy_database": "same result on\nthe database"} | measures
+        counts["exec_accuracy_database"] = adapter["exec_accuracy_database_rows"]
+    rows = [counts.get(measure, adapter["rows_scored"]) for measure in measures]
     shares = {label: [scores[measure] for measure in measures] for label, scores in _pair(base, adapter)}
     return _bars(shares, rows, list(measures.values()), f"{name}: {adapter['rows_scored']} questions")
 

@@ -8,16 +8,26 @@ from dataclasses import dataclass
 from io import StringIO
 
 from finetune import InputError
+from finetune.databases.contexts import JUDGED_ON
+from finetune.databases.database import Database
 from finetune.models.generation import BATCH_SIZE, Generation
 from finetune.models.sql_writer import SqlWriter
 from finetune.progress_line import Progress, advance
 from finetune.reports import figures
+from finetune.reports.paired import Paired, mcnemar, sentence
+from finetune.reports.scorecards.on_database import NAME as DATABASE
+from finetune.reports.scorecards.on_database import (
+    DatabaseVerdict,
+    database_columns,
+    judge_on_database,
+    summarize_database,
+)
 from finetune.reports.sharing import own_share, share_out
 from finetune.runs import tracking
 from metrics.sql_execution.sql_execution import Verdict, judge, judge_all, summarize, unwrap
 
+from accelerate import PartialState
 from mlflow.data.dataset import Dataset
-from scipy.stats import binomtest
 
 logger = logging.getLogger(__name__)
 SHARES = (
@@ -39,13 +49,19 @@ class Answers:
     verdicts: list[Verdict]
     seconds: float
     unwrapped: int = 0  # answers whose fences or prefixes were taken off before they were judged
+    on_database: list[DatabaseVerdict] | None = None  # where there is one
 
     @property
     def scores(self) -> dict:
         """The scores of the metric, the share of answers that end by themselves, and tokens a second."""
         tokens = sum(len(generation.token_ids) + generation.ended for generation in self.generations)
         ended = sum(generation.ended for generation in self.generations) / len(self.generations)
-        return summarize(self.verdicts) | {"ended": ended, "tokens_per_second": tokens / max(self.seconds, 1e-9)}
+        on_database = summarize_database(self.on_database) if self.on_database else {}
+        return (
+            on_database
+            | summarize(self.verdicts)
+            | {"ended": ended, "tokens_per_second": tokens / max(self.seconds, 1e-9)}
+        )
 
 
 @dataclass
@@ -65,6 +81,9 @@ class Scorecard:
         found |= {f"exec_accuracy_{end}": after[f"exec_accuracy_{end}"] for end in ("low", "high")}
         found["exec_accuracy_delta"] = after["exec_accuracy"] - before["exec_accuracy"]
         found["mcnemar_p"] = self.mcnemar_p
+        if self.on_database:
+            found |= {name: value for name, value in after.items() if name.startswith(DATABASE)}
+            found |= {f"{DATABASE}_base": before[DATABASE], "mcnemar_p_database": self.on_database.p}
         found["changed_outputs"] = self.changed
         if self.base.unwrapped or self.adapter.unwrapped:
             found |= {"unwrapped": self.adapter.unwrapped, "unwrapped_base": self.base.unwrapped}
@@ -79,9 +98,22 @@ class Scorecard:
     @property
     def mcnemar_p(self) -> float:
         """The exact two-sided p of McNemar's test (1947) on the rows that only one of the two gets right."""
-        pairs = [(a.right, b.right) for a, b in zip(self.base.verdicts, self.adapter.verdicts, strict=True) if a.usable]
-        lost, won = pairs.count((True, False)), pairs.count((False, True))
-        return binomtest(won, won + lost).pvalue if won + lost else 1.0
+        return self.paired.p
+
+    @property
+    def paired(self) -> Paired:
+        """Adapter against base on the rows with usable gold, on generated databases; without an interval."""
+        pairs = [(a.right, b.right) for a, b in zip(self.adapter.verdicts, self.base.verdicts, strict=True) if a.usable]
+        return mcnemar([a for a, _ in pairs], [b for _, b in pairs], interval=False)
+
+    @property
+    def on_database(self) -> Paired | None:
+        """The same on the database that the rows are about; None without one, or where no row is scored on it."""
+        if not self.adapter.on_database or not self.base.on_database:
+            return None
+        both = zip(self.adapter.on_database, self.base.on_database, strict=True)
+        pairs = [(a.right, b.right) for a, b in both if a.usable]
+        return mcnemar([a for a, _ in pairs], [b for _, b in pairs], interval=False) if pairs else None
 
     @property
     def table(self) -> list[dict]:
@@ -90,7 +122,7 @@ class Scorecard:
             self.rows, self.base.generations, self.adapter.generations, self.base.verdicts, self.adapter.verdicts,
             strict=True,
         )  # fmt: skip
-        return [
+        found = [
             {
                 "question": row["question"],
                 "schema": row["context"],
@@ -104,16 +136,26 @@ class Scorecard:
             }
             for row, before, after, judged_before, judged_after in together
         ]
+        if self.adapter.on_database and self.base.on_database:
+            judged = zip(self.base.on_database, self.adapter.on_database, strict=True)
+            found = [row | database_columns(*pair) for row, pair in zip(found, judged, strict=True)]
+        return found
 
     def headline(self, title: str) -> str:
-        """Return the scorecard in a line."""
+        """Return the scorecard in a line, with what its interval allows to say."""
         before, after = self.base.scores, self.adapter.scores
-        if not after["rows_scored"]:
+        found = self.on_database
+        if not after["rows_scored"] and not found:
             return " ".join(self.format(title).split())
-        low, high = after["exec_accuracy_low"], after["exec_accuracy_high"]
+        name, where = (DATABASE, " on the database") if found else ("exec_accuracy", "")
+        rows = found.rows if found else after["rows_scored"]
+        low, high = after[f"{name}_low"], after[f"{name}_high"]
+        on_generated = (
+            f"; on generated databases {after['exec_accuracy']:.1%}" if found and after["rows_scored"] else ""
+        )
         return (
-            f"{title}: {after['exec_accuracy']:.1%} of {after['rows_scored']} questions right (95 %: {low:.1%} to"
-            f" {high:.1%}), by the base {before['exec_accuracy']:.1%}"
+            f"{title}: {after[name]:.1%} of {rows} questions right{where} (95 %: {low:.1%} to"
+            f" {high:.1%}), by the base {before[name]:.1%}{on_generated}: {sentence(found or self.paired, 'the base')}"
         )
 
     def format(self, title: str) -> str:
@@ -123,7 +165,7 @@ class Scorecard:
         if not after["rows_scored"]:
             reason = next((verdict.reason for verdict in self.adapter.verdicts if verdict.reason), "there are no rows")
             lines.append(f"  nothing is scored: {reason}; {self.changed:.0%} of the answers changed")
-            return "\n".join(lines)
+            return "\n".join([*lines, *self._database_lines()])
         lines.append(f"  {'':<30}{'base':>9}{'adapter':>9}{'delta':>9}")
         for name in SHARES:
             delta = after[name] - before[name]
@@ -140,12 +182,36 @@ class Scorecard:
             f"  adapter {low:.1%} to {high:.1%} (95 %); McNemar p = {self.mcnemar_p:.2g};"
             f" {self.changed:.0%} of the answers changed"
         )
-        return "\n".join(lines)
+        told = self.on_database or self.paired
+        return "\n".join([*lines, *self._database_lines(), f"  {sentence(told, 'the base')}"])
+
+    def _database_lines(self) -> list[str]:
+        """What the table for the terminal says of the database."""
+        found, after = self.on_database, self.adapter.scores
+        if not self.adapter.on_database:
+            return []
+        if not found:
+            reason = next(verdict.reason for verdict in self.adapter.on_database if verdict.reason)
+            return [f"  nothing is scored on the database: {reason}"]
+        change = f"{100 * found.difference:>+9.1f}"
+        lines = [
+            f"  {f'on the database ({found.rows} rows)':<30}{found.second:>9.1%}{found.first:>9.1%}{change}",
+            f"  adapter {after[f'{DATABASE}_low']:.1%} to {after[f'{DATABASE}_high']:.1%} (95 %) on the database;"
+            f" McNemar p = {found.p:.2g}",
+        ]
+        if empty := after[f"{DATABASE}_empty_gold"]:
+            lines.append(f"  gold returns nothing there for {empty} of them: an empty result is easily equal")
+        return lines
 
 
 def verdict_text(verdict: Verdict) -> str:
     """Return `right`, or why not."""
     return "right" if verdict.right else verdict.reason
+
+
+def judged_on(row: dict) -> str:
+    """Return the schema that answers to a row are run on: its context, with the tables that gold needs besides."""
+    return row.get(JUDGED_ON) or row["context"]
 
 
 def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
@@ -159,7 +225,7 @@ def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
     """
     reasons = []
     for row in rows:
-        verdict = judge(str(row["answer"]), str(row["answer"]), str(row["context"]), dialect=dialect)
+        verdict = judge(str(row["answer"]), str(row["answer"]), str(judged_on(row)), dialect=dialect)
         if verdict.usable:
             return
         reasons.append(verdict.reason)
@@ -180,10 +246,16 @@ def answer_rows(
     batch_size: int = BATCH_SIZE,
     dialect: str = "sqlite",
     is_unwrapped: bool = False,
+    database: Database | None = None,
+    with_rows: bool = True,
 ) -> Answers:
     """Answer rows greedily, all processes of a training together, and judge the answers.
 
     Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
+
+    Args:
+        database: that the rows are about; the first process alone asks it.
+        with_rows: the verdicts on it hold rows of results that differ.
     """
     prompts = writer.encode(rows)
     longest = max(len(writer.tokenizer(row["answer"])["input_ids"]) for row in rows)
@@ -195,10 +267,13 @@ def answer_rows(
     advance(0, ", judging")
     with redirect_stderr(StringIO()):  # Its bar, which only a terminal gets, would run into the line of the script.
         verdicts = judge_all(
-            [(t, r["answer"], r["context"]) for t, r in zip(texts, rows, strict=True)], dialect=dialect
+            [(t, r["answer"], judged_on(r)) for t, r in zip(texts, rows, strict=True)], dialect=dialect
         )
     advance(0, "")
-    return Answers(found, verdicts, seconds, changed)
+    on_database = None
+    if database and PartialState().is_main_process:
+        on_database = judge_on_database(texts, rows, database, with_rows)
+    return Answers(found, verdicts, seconds, changed, on_database)
 
 
 def compare(
@@ -207,6 +282,8 @@ def compare(
     batch_size: int = BATCH_SIZE,
     dialect: str = "sqlite",
     is_unwrapped: bool = False,
+    database: Database | None = None,
+    with_rows: bool = True,
 ) -> Scorecard:
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
@@ -214,8 +291,9 @@ def compare(
         writer: of a PeftModel.
         dialect: of schemas, gold and answers, as sqlglot names it.
         is_unwrapped: fences and prefixes around an answer are taken off.
+        database, with_rows: see `answer_rows`.
     """
-    options = batch_size, dialect, is_unwrapped
+    options = batch_size, dialect, is_unwrapped, database, with_rows
     with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
         after = answer_rows(writer, rows, *options)
         with writer.model.disable_adapter():

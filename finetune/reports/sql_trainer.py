@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 
+from finetune.databases.database import Database
 from finetune.models.bases.quantization import is_sharded
 from finetune.models.card import SqlCard
 from finetune.models.generation import margins
@@ -28,12 +29,20 @@ class SqlTrainer(PackTrainer):
 
     Args:
         card: of the model; its prompt and dialect are those of the questions in `score_rows`.
+        database: that these are about, for the scorecard at the end.
         others: of the Trainer.
     """
 
-    def __init__(self, *args, card: SqlCard | None = None, score_rows: Sequence[dict] = (), **others):
+    def __init__(
+        self,
+        *args,
+        card: SqlCard | None = None,
+        score_rows: Sequence[dict] = (),
+        database: Database | None = None,
+        **others,
+    ):
         super().__init__(*args, **others)
-        self.card, self.score_rows = card, list(score_rows)
+        self.card, self.score_rows, self.database = card, list(score_rows), database
 
     @property
     def writer(self) -> SqlWriter:
@@ -53,8 +62,12 @@ class SqlTrainer(PackTrainer):
         return metrics
 
 
-def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
-    """Return scorecards of base and adapter on the held-out rows, as they are and with distractors."""
+def score(trainer: SqlTrainer, distractor_columns: int, with_rows: bool = True) -> dict[str, Scorecard]:
+    """Return scorecards of base and adapter on the held-out rows, as they are and with distractors.
+
+    Args:
+        with_rows: the first rows of results on the trainer's database, where they differ, are among them.
+    """
     rows = trainer.score_rows
     if is_sharded() and rows:
         logger.info(
@@ -66,8 +79,11 @@ def score(trainer: SqlTrainer, distractor_columns: int) -> dict[str, Scorecard]:
     sets = {"validation": rows, "validation_distractors": distracted}
     if not distractor_columns:
         sets.pop("validation_distractors")
+    databases = {"validation": trainer.database}  # Schemas with foreign columns are none of a database.
     return {
-        name: compare(writer, questions, dialect=writer.card.dialect) for name, questions in sets.items() if questions
+        name: compare(writer, questions, dialect=writer.card.dialect, database=databases.get(name), with_rows=with_rows)
+        for name, questions in sets.items()
+        if questions
     }
 
 

@@ -157,13 +157,18 @@ class SummaryScorecard:
         figures.log_figure(figure, f"{name}_rouge", run_id)
 
 
-def summary_scorecard(summarizer: Summarizer, rows: list[dict], batch_size: int = 16) -> SummaryScorecard:
+def summary_scorecard(
+    summarizer: Summarizer, rows: list[dict], batch_size: int = 16, with_base: bool = True
+) -> SummaryScorecard:
     """Summarise rows with the adapter and, the adapter disabled, with the bare base: all else the same.
 
     All processes of a training do it together.
+
+    Args:
+        with_base: also with the base; without it the scorecard is of the adapter alone.
     """
     articles = [row["article"] for row in rows]
-    both, before = hasattr(summarizer.model, "disable_adapter"), None
+    both, before = with_base and hasattr(summarizer.model, "disable_adapter"), None
     # Nobody knows of how many pieces long articles are.
     total = (1 + both) * own_share(articles) if summarizer.card.long_texts == "truncate" else None
     with Progress("articles, by adapter and base" if both else "articles", total, "summarised"):

@@ -29,7 +29,7 @@ class Rows:
     """The rows of a run: its parts, where they came from, and how they were split.
 
     `test` is None where the data has no test part; `label_names` are the Hub's names of the classes; `columns` is
-    what the data calls the task's columns.
+    what the data calls the task's columns; `sets` are the data sets that its training rows are mixed of, if several.
     """
 
     train: list[dict]
@@ -40,6 +40,7 @@ class Rows:
     test: list[dict] | None = None
     label_names: list[str] | None = None
     columns: dict[str, str] = field(default_factory=dict)
+    sets: list["Rows"] = field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, list[dict]]:
@@ -69,23 +70,14 @@ def load_rows(
     Args:
         columns: of text; rows that lack one of them are left out and counted.
         given: what the data calls them: see columns.read_columns.
-        hold_out: takes rows, fraction and seed, returns training and validation rows.
+        hold_out: takes rows, fraction and seed, returns training and validation rows; it may say what it goes `by`.
         fill: returns rows with their `context`, which the data need not have then.
 
     Raises:
         InputError: unreadable file (with the line), missing column, a part that is not known, no text where one
             must be, no rows, unreachable Hub id.
     """
-    path = Path(dataset)
-    files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
-    if os.path.isdir(path):
-        parts = {part: _read_part(path, part, encoding) for part in PARTS if part != "test" or _files_of(path, part)}
-        rows = Rows(parts["train"], parts["validation"], str(path.resolve()), "folder", test=parts.get("test"))
-    elif files or kind_of(path) or os.path.exists(path):
-        found = [row for file in files or [path] for row in read_rows(file, encoding)]
-        rows = Rows(found, None, str(path.resolve()), "")
-    else:
-        rows = _load_from_hub(dataset, columns, given or {})
+    rows = _open(dataset, columns, encoding, given or {})
     _name_columns(rows, dataset, columns, given or {}, fill)
     if rows.validation is None:
         _split_by_column(rows, dataset)
@@ -94,12 +86,60 @@ def load_rows(
         train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
         assert hold_out is not None  # Who gives a fraction says how.
         rows.train, rows.validation = hold_out(train, validation_fraction, seed)
-        rows.split_by += f"{validation_fraction:.0%} held out by {'schema' if 'question' in columns else 'text'}"
+        by = getattr(hold_out, "by", "schema" if "question" in columns else "text")
+        rows.split_by += f"{validation_fraction:.0%} held out by {by}"
     for name, part in rows.parts.items():
         what = f"the {'training' if name == 'train' else name} rows of {dataset}"
         check_columns(part, columns, what)
         setattr(rows, name, complete_rows(part, columns, what))
     return rows
+
+
+def load_training_rows(
+    dataset: str,
+    columns: tuple[str, ...],
+    encoding: str = "utf-8",
+    given: dict[str, str] | None = None,
+    fill: Callable[[list[dict]], list[dict]] | None = None,
+) -> tuple[Rows, int]:
+    """Return the training rows of a data set, and how many others it has: those for validation and test.
+
+    Args: as `load_rows` takes them; what `given` names may be missing.
+
+    Raises:
+        InputError: as `load_rows`, but for validation rows, which it need not have.
+    """
+    rows = _open(dataset, columns, encoding, given or {}, optional=("validation", "test"))
+    others = sum(len(part) for name, part in rows.parts.items() if name != "train")
+    rows.validation = rows.test = None
+    names = {name.strip().lower() for row in rows.train for name in row}
+    known = {name: column for name, column in (given or {}).items() if column.strip().lower() in names}
+    _name_columns(rows, dataset, columns, known, fill)
+    _split_by_column(rows, dataset)
+    others += sum(len(part) for name, part in rows.parts.items() if name != "train")
+    check_columns(rows.train, columns, f"the training rows of {dataset}")
+    rows.train = complete_rows(rows.train, columns, f"the training rows of {dataset}")
+    return rows, others
+
+
+def _open(
+    dataset: str, columns: tuple[str, ...], encoding: str, given: dict[str, str], optional: tuple[str, ...] = ("test",)
+) -> Rows:
+    """Return the rows of a data set as they are there, by part where it has parts.
+
+    Args:
+        optional: parts that a folder need not have.
+    """
+    path = Path(dataset)
+    files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
+    if os.path.isdir(path):
+        parts = {p: _read_part(path, p, encoding) for p in PARTS if p not in optional or _files_of(path, p)}
+        validation, test = parts.get("validation"), parts.get("test")
+        return Rows(parts["train"], validation, str(path.resolve()), "folder", test=test)
+    if files or kind_of(path) or os.path.exists(path):
+        found = [row for file in files or [path] for row in read_rows(file, encoding)]
+        return Rows(found, None, str(path.resolve()), "")
+    return _load_from_hub(dataset, columns, given)
 
 
 def check_texts(rows: list[dict], columns: tuple[str, ...], what: str) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -196,18 +196,23 @@ def log_begin(
         data: what else is to be known of the data, as parameters.
     """
     sizes = {f"{name}_rows": len(rows) for name, rows in parts.items()}
+    mixed = " + ".join(one.source for one in source.sets)
     groups = {
         "script": {name: value for name, value in asdict(flags).items() if name != "verbose"},
         "lora": lora.to_dict(),
         "quantization": card.quantization or {},
-        "data": {"source": source.source, "split_by": source.split_by, **sizes, **data},
+        "data": {"source": mixed or source.source, "split_by": source.split_by, **sizes, **data},
         "base": {"revision": card.base_revision},
     }
     contexts = {"train": "training", "validation": "validation", "test": "test"}
     datasets = {
-        name: log_dataset(run_id, rows, columns, source.source, f"{name}_rows", contexts[name], source.from_hub)
+        name: log_dataset(run_id, rows, columns, one.source, f"{name}_rows", contexts[name], one.from_hub)
         for name, rows in parts.items()
+        for one in [replace(source, source=mixed, from_hub=False) if mixed and name == "train" else source]
     }
+    for number, one in enumerate(source.sets, start=1):
+        name = f"train_rows_of_set_{number}"
+        log_dataset(run_id, one.train, columns, one.source, name, contexts["train"], one.from_hub)
     log_parameters(groups, training=args.to_dict())
     set_tag(TASK_TAG, card.task)
     return datasets

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from finetune.models.bases.attention import can_pack
+from finetune.models.bases.attention import can_pack, can_share
 from finetune.models.bases.quantization import is_sharded
 from finetune.rows.packing import CompletionCollator, PackingCollator
 
@@ -56,7 +56,8 @@ def choose_collator(model: PeftModel, tokenizer: PreTrainedTokenizerBase, flags,
         flags.packing = False
     if flags.packing:
         budget = flags.max_tokens_per_batch or MAX_TOKENS_UNTRIED
-        return PackingCollator(limit_rows(flags.max_length, args, budget) if takes_one_pack(args) else budget)
+        budget = limit_rows(flags.max_length, args, budget) if takes_one_pack(args) else budget
+        return PackingCollator(budget, can_share(model.get_base_model()))
     if args.train_sampling_strategy == "random":
         args.train_sampling_strategy = "group_by_length"
     return DataCollatorForSeq2Seq(tokenizer) if args.label_smoothing_factor else CompletionCollator(tokenizer)

@@ -206,7 +206,7 @@ def test_the_process_of_a_query_ends_with_the_one_that_asked(sqlite_database):
 
     def is_running(pid: str) -> bool:
         try:
-            return b"databases/runner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            return b"databases/running/runner.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return False
 
@@ -280,7 +280,7 @@ def test_a_failed_query_is_tried_again_with_the_error_in_mind(shop, capsys):
     once = Dialogue(database, execute=True).answer("Which product?", write_sql)
     assert (once.retries, once.result) == (0, None)
     same = Dialogue(database, execute=True, retries=3).answer("Which?", lambda question: "SELECT nmae FROM Product")
-    assert (same.retries, same.record["error"]) == (1, "not executed: no such column: nmae")
+    assert (same.retries, same.record["error"]) == (1, "not executed: no such column: nmae; did you mean name?")
 
 
 def test_a_refused_query_ends_with_a_sentence_and_a_dialogue_goes_on(shop, capsys):

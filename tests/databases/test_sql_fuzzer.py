@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 from random import Random
 
-from finetune.databases.database import Database, connect_arguments, open_database
-from finetune.databases.runner import readable_sqlite, run_job
+from finetune.databases.database import Database, open_database
+from finetune.databases.running.runner import readable_sqlite, run_job
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safety import make_safe
+from finetune.databases.urls import connect_arguments
 
 import pytest
 import sqlglot
@@ -18,7 +19,7 @@ from random_sql import HOSTILE_NAMES, HOSTILE_PARTS, HOSTILE_TYPES, Queries
 from sql_attacks import FINE, REFUSED, attacks
 from sqlglot.errors import SqlglotError
 
-SECONDS = 120
+SECONDS = 60
 CHECK_SECONDS = 20  # The check of one statement takes milliseconds; the process it runs in is killed after more.
 
 

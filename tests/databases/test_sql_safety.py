@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from finetune.databases.database import Database, QueryFailed, connect_arguments, open_database
-from finetune.databases.runner import readable_sqlite, run_job
+from finetune.databases.database import Database, QueryFailed, open_database
+from finetune.databases.running.runner import readable_sqlite, run_job
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safety import Statement, make_safe
+from finetune.databases.urls import connect_arguments
 
 import pytest
 from conftest import ROOT
@@ -144,7 +145,7 @@ def test_sqlite_alone_stops_every_attack(sqlite_database, monkeypatch):
 
 def test_the_process_of_a_query_can_write_no_file_and_not_all_memory(tmp_path):
     code = (
-        "import os, sys; from finetune.databases.runner import limit_process; limit_process(300, 5)\n"
+        "import os, sys; from finetune.databases.running.runner import limit_process; limit_process(300, 5)\n"
         "try: os.write(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), b'x')\n"
         "except OSError as error: print(error.errno)\n"
         "try: bytearray(10**9)\n"

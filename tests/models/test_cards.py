@@ -27,7 +27,7 @@ SUMMARIES = {
     "generation": {"max_new_tokens": 40, "num_beams": 1, "no_repeat_ngram_size": 0},
 }  # fmt: skip
 LATER = {"base_fingerprint": "0" * 16, "compute_dtype": "bf16", "run_id": "0" * 32, "epoch": 0.5, "dialect": "tsql",
-         "step": 5, "a_field_of_a_later_version": [1]}  # fmt: skip
+         "sample_values": 3, "step": 5, "a_field_of_a_later_version": [1]}  # fmt: skip
 
 
 @pytest.mark.parametrize("card", [SQL, CLASSES, SUMMARIES])

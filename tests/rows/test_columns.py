@@ -4,8 +4,9 @@ import json
 import logging
 
 from finetune import InputError
-from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, parse_columns, read_columns
-from finetune.rows.loading import load_rows
+from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS, Names, parse_columns, read_columns
+from finetune.rows.files.reading import read_rows, stream_rows
+from finetune.rows.loading import load_rows, load_training_rows
 
 import pytest
 
@@ -160,3 +161,37 @@ def test_rows_of_a_chat_a_prompt_or_an_instruction(row, question):
 def test_rows_that_cannot_be_taken_apart(row, reason):
     with pytest.raises(InputError, match=f"row 1 of the rows.*{reason}"):
         read(row)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("question,sql", '"How many, in all?",SELECT 1'),
+        ("Question;SQL", "How many, in all?;SELECT 1"),
+        ("\ufeffQUESTION;Query;Note", "How many, in all?;SELECT 1;x"),
+        ("\ufeffSQL Query\tQuestion", "SELECT 1\tHow many, in all?"),
+        ("id,Gold-SQL, question ", '7,SELECT 1,"How many, in all?"'),
+    ],
+)
+def test_a_table_of_questions_and_sql_needs_no_names_where_a_database_brings_the_schema(tmp_path, header, line):
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"{header}\r\n{line}\r\n", encoding="utf-8")
+    context = "CREATE TABLE a (x INT)"
+    rows, _ = load_training_rows(str(path), QUESTIONS, fill=lambda rows: [row | {"context": context} for row in rows])
+    assert {name: rows.train[0][name] for name in QUESTIONS} == {
+        "question": "How many, in all?", "context": context, "answer": "SELECT 1",
+    }  # fmt: skip
+    # In prediction the question alone.
+    names = Names(QUESTIONS, ("question",), {}, None)
+    assert names.read(next(stream_rows(path, raw=True)))["question"] == "How many, in all?"
+    # In evaluation, by the names of training or without.
+    assert (
+        read_columns(read_rows(path), QUESTIONS, {}, "rows", {"answer": "gone"}, ("question", "answer"))[1]["answer"]
+        in header
+    )
+
+
+def test_two_columns_that_could_be_meant_are_refused():
+    twice = {"question": "q", "context": "c", "SQL query": "SELECT 2", "Sql_Query": "SELECT 1"}
+    with pytest.raises(InputError, match=r"have the columns SQL query and Sql_Query; .*: --column answer=COLUMN\.$"):
+        read(twice)

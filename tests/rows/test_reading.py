@@ -102,7 +102,7 @@ def test_missing_values_are_none_in_json_and_parquet(tmp_path):
         ("a.csv.gz", gzip.compress(b"text,label\na,b\n" * 1000, mtime=0)[:40], "cannot be read as csv"),
         ("a.parquet", b"PAR1 no parquet PAR1", "cannot be read as parquet"),
         ("a.parquet", b"", "cannot be read as parquet"),
-        ("a.xlsx", b"", "is not a kind of file that can be read; expected .jsonl"),
+        ("a.docx", b"", "is not a kind of file that can be read; expected .jsonl"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_line(tmp_path, name, content, reason):
@@ -135,3 +135,16 @@ def test_no_value_of_an_object_is_lost_and_none_ends_in_a_traceback(tmp_path, te
     path.write_text(text)
     with pytest.raises(InputError, match=said):
         read_rows(path)
+
+
+@pytest.mark.parametrize("name", ["rows.xlsx", "Rows.XLS", "rows.ods"])
+def test_a_workbook_is_refused_with_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=r"is a workbook, which is not read here; .* save the sheet as CSV \(UTF-8\)"):
+        read_rows(tmp_path / name)
+
+
+def test_a_workbook_that_is_called_csv_is_refused(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"PK\x03\x04 and so on")
+    with pytest.raises(InputError, match="is called CSV and holds a workbook"):
+        read_rows(tmp_path / "rows.csv")

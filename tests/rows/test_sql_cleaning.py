@@ -97,7 +97,7 @@ def test_the_leak_report_counts_what_both_parts_have():
     report = leak_report(train, fresh + leaking)
     assert report == {
         "validation_rows": 10, "train_rows": 2, "shared_question": 1, "shared_schema": 1, "shared_gold_sql": 1,
-        "share": 0.3,
+        "counted": ["question", "schema", "gold_sql"], "share": 0.3,
     }  # fmt: skip
     assert "1 question, 1 schema, 1 gold sql; 30.00% in all" in format_leaks(report)
     with pytest.raises(InputError, match="--allow-leaks"):

@@ -49,7 +49,7 @@ def test_rows_that_do_not_fit_are_dropped_and_counted(tokenizer):
     assert len(split.rows) + sum(split.dropped.values()) == 11
     assert split.dropped["a column is empty"] == 1
     assert split.dropped[f"longer than {limit} tokens"] > 0
-    with pytest.raises(InputError, match="Raise --max-length"):
+    with pytest.raises(InputError, match=r"raise --max-length to .*, or give --max-length auto"):
         encode_rows(rows, PROMPT, tokenizer, 5)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import evaluate_model
 import log_model
+import make_questions
 import predict
 import train_classifier
 import train_sql_generator
@@ -28,7 +29,10 @@ TRAINING = {
     train_classifier: train_classifier.ClassifierTrainingArguments,
     train_summarizer: train_summarizer.SummarizerTrainingArguments,
 }
-REQUIRED = {log_model: ["RUN"], predict: ["URI"], evaluate_model: ["URI", "--dataset", "rows.jsonl"]}
+REQUIRED = {
+    log_model: ["RUN"], predict: ["URI"], evaluate_model: ["URI", "--dataset", "rows.jsonl"],
+    make_questions: ["--database", "demo/library.db", "--output", "pairs.csv"],
+}  # fmt: skip
 SCRIPTS = (*TRAINING, *REQUIRED)
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 each_training = pytest.mark.parametrize("script", TRAINING, ids=lambda script: script.__name__)

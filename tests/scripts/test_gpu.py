@@ -2,10 +2,15 @@
 
 import json
 
+from finetune.models.bases.attention import can_share
+from finetune.rows.packing import PackingCollator
+
 import mlflow
 import pytest
+import torch
 from conftest import CLASSIFIER_FLAGS, DEMO_BASE, DEMO_DATA, SUMMARIZER_FLAGS, last_line, run_script
 from encoders import make_encoder
+from packed import CONFIGS, made_rows, make
 
 pytestmark = pytest.mark.gpu
 
@@ -59,3 +64,18 @@ def test_a_summarizer_trains_in_bfloat16_and_reloads(tmp_path, tiny_t5, reports)
     assert mlflow.get_run(run_id).data.params["bf16"] == "True"
     run_script("log_model.py", run_id)
     assert mlflow.get_run(run_id).data.tags["reload_parity"] == "pass"
+
+
+def test_prompts_that_begin_alike_are_computed_once_by_the_kernel_for_all_sequences():
+    """The keys of a sequence are more than its own tokens there; the loss and the gradient are those of whole rows."""
+    found = {}
+    for shares in (False, True):
+        model = make(CONFIGS["llama"]).to("cuda", torch.bfloat16)
+        assert can_share(model)
+        (pack,) = PackingCollator(10_000, shares)(made_rows())["packs"]
+        pack = {name: value.to("cuda") if torch.is_tensor(value) else value for name, value in pack.items()}
+        loss = model(**pack).loss
+        loss.backward()
+        found[shares] = loss, torch.cat([weight.grad.float().flatten() for weight in model.parameters()])
+    torch.testing.assert_close(found[True][0], found[False][0], rtol=0.01, atol=0)
+    assert (found[True][1] - found[False][1]).norm() < 0.05 * found[False][1].norm()

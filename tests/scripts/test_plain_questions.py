@@ -4,6 +4,8 @@ import json
 import re
 from random import Random
 
+from finetune.making_questions.asking import ask
+from finetune.making_questions.words import plural, singular, spaced
 from metrics.sql_execution.queries import normalize_sql
 from run_real_demo import SHOP
 
@@ -11,7 +13,6 @@ import build_plain
 import plain_schemas
 import pytest
 from conftest import ROOT
-from plain_questions import ask
 
 ROWS = [json.loads(line) for line in build_plain.FILE.read_text(encoding="utf-8").splitlines()]
 
@@ -19,7 +20,7 @@ ROWS = [json.loads(line) for line in build_plain.FILE.read_text(encoding="utf-8"
 def names(rows: list[dict]) -> set[str]:
     """Return the singular names of the tables of rows."""
     found = {name for row in rows for name in re.findall(r"CREATE TABLE (\w+)", row["context"])}
-    return {plain_schemas.singular(plain_schemas.spaced(name)) for name in found}
+    return {singular(spaced(name)) for name in found}
 
 
 def test_the_file_is_what_the_script_builds():
@@ -54,8 +55,8 @@ def test_questions_read_as_sentences():
     ],
 )  # fmt: skip
 def test_names_are_read_as_words(name, one, many):
-    assert plain_schemas.singular(plain_schemas.spaced(name)) == one
-    assert plain_schemas.plural(one) == many
+    assert singular(spaced(name)) == one
+    assert plural(one) == many
 
 
 def test_a_join_follows_the_key_in_each_style():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import evaluate_model
 import log_model
+import make_questions
 import predict
 import train_classifier
 import train_sql_generator
@@ -55,7 +56,7 @@ def known_flags(capsys) -> dict[str, set[str]]:
     """Return the flags of each script, from its own help."""
     found = {}
     training = (train_sql_generator, train_classifier, train_summarizer)
-    for script in (*training, log_model, predict, evaluate_model):
+    for script in (*training, log_model, predict, evaluate_model, make_questions):
         with pytest.raises(SystemExit):
             script.main(["--help-all" if script in training else "--help"])
         found[f"{script.__name__}.py"] = set(re.findall(r"--[\w-]+", capsys.readouterr().out))

@@ -123,3 +123,22 @@ def mariadb() -> Iterator[str]:
         server.terminate()
         server.wait()
         shutil.rmtree(folder)
+
+
+def servers_library(engine: str, request) -> str:
+    """Make a database of its own for the library on a server of the tests and return its URL."""
+    if engine == "postgresql":
+        import psycopg
+
+        host = request.getfixturevalue("postgresql_database").partition("host=")[2]
+        with psycopg.connect(host=host, user="postgres", dbname="postgres", autocommit=True) as connection:
+            connection.execute("DROP DATABASE IF EXISTS library")
+            connection.execute("CREATE DATABASE library")
+        return f"postgresql://postgres@/library?host={host}"
+    import pymysql
+
+    socket = request.getfixturevalue("mysql_database").partition("unix_socket=")[2]
+    with closing(pymysql.connect(unix_socket=socket, user="root", autocommit=True)) as connection:
+        connection.cursor().execute("DROP DATABASE IF EXISTS library")
+        connection.cursor().execute("CREATE DATABASE library")
+    return f"mysql://root@/library?unix_socket={socket}"

@@ -1,5 +1,7 @@
 """Small decoders, encoded rows and a trainer of packs, which several test files share."""
 
+import random
+
 from finetune.models.bases.attention import PACKED_SDPA
 from finetune.models.bases.loading import load_decoder, load_tokenizer
 from finetune.models.prompts import Prompt
@@ -54,6 +56,22 @@ def completion_logits(model, row: dict) -> torch.Tensor:
     first = row["labels"].count(IGNORED)
     logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0]
     return logits[first - 1 : -1]
+
+
+def made_rows(count: int = 9) -> list[dict]:
+    """Return rows about two schemas, one of 90 and one of 100 tokens, in turns."""
+    draw = random.Random(0)
+
+    def tokens(least: int, most: int) -> list[int]:
+        return [draw.randrange(900) for _ in range(draw.randint(least, most))]
+
+    schemas = [tokens(100, 100), tokens(90, 90), *(tokens(70, 80) for _ in range(2))]
+    rows = []
+    for number in range(count):
+        prompt, answer = schemas[number % 2] + tokens(4, 15), tokens(3, 9)
+        rows.append({"input_ids": prompt + answer, "labels": [IGNORED] * len(prompt) + answer})
+    alone = schemas[2]
+    return [*rows, {"input_ids": [*alone, 5, 6], "labels": [IGNORED] * len(alone) + [5, 6]}]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from finetune.databases.safe_sql import Refused, fragments
 from finetune.databases.safe_sql.fragments import Fragment, write
 from finetune.databases.safe_sql.scopes import Scope
 from finetune.databases.safe_sql.writing import Writing, only
+from finetune.databases.schema.words import nearest
 from metrics.sql_execution.queries import compared_with
 
 from sqlglot import exp
@@ -16,7 +17,13 @@ MAX_COMPARED = 60  # nodes of an expression that is compared with others as text
 
 
 class Names(Writing):
-    """Writes names and literals."""
+    """Writes names and literals.
+
+    Attributes:
+        tables: columns of each table that may be read, in the database's spelling.
+    """
+
+    tables: dict[str, list[str]]
 
     def __init__(self, engine: str):
         super().__init__(engine)
@@ -59,7 +66,22 @@ class Names(Writing):
             return found
         if node.this.args.get("quoted") and not node.table and self.is_text(node, scope):
             return fragments.text(node.name, self.place(node, scope))
-        raise Refused(f"no such column: {'.'.join(part for part in (node.table, node.name) if part)[:80]}")
+        shown = ".".join(part for part in (node.table, node.name) if part)[:80]
+        raise Refused(f"no such column: {shown}{self.hint(node, scope)}")
+
+    def hint(self, node: exp.Column, scope: Scope | None) -> str:
+        """Return which column may be meant by one that is not there, as the database spells it."""
+        sources = []
+        while scope is not None:
+            sources += scope.sources
+            scope = scope.outer
+        named = [source for source in sources if source.name.lower() == node.table.lower()] or sources
+        if found := nearest(node.name, (output.name for source in named for output in source.outputs if output.name)):
+            return f"; did you mean {' or '.join(found)}?"
+        others = {column: table for table, columns in self.tables.items() for column in columns}
+        if found := nearest(node.name, others, 1):
+            return f"; {found[0]} is a column of {others[found[0]]}, which stands in no FROM"
+        return ""
 
     def find(self, node: exp.Column, scope: Scope | None) -> Fragment | None:
         """Return the column that a name means: of the innermost query that has one, of its aliases otherwise."""

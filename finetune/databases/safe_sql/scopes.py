@@ -99,7 +99,10 @@ class Scope:
         sources = [source for source in self.sources if not qualifier or source.name.lower() == qualifier.lower()]
         found = [(source, output) for source in sources for output in named(source.outputs, name)]
         if len(found) > 1:
-            raise Refused(f"the column {f'{qualifier}.' if qualifier else ''}{name}"[:90] + " is ambiguous")
+            shown = " or ".join(f"{source.name}.{output.name}" for source, output in found[:4])
+            raise Refused(
+                f"the column {f'{qualifier}.' if qualifier else ''}{name}"[:90] + f" is ambiguous: {shown[:200]}"
+            )
         return found[0][0].column(found[0][1]) if found else None
 
 

@@ -8,11 +8,13 @@ from finetune.databases.safe_sql.expressions import Expressions
 from finetune.databases.safe_sql.fragments import Fragment, write
 from finetune.databases.safe_sql.scopes import Output, Relation, Scope, Source, find_table, named
 from finetune.databases.safe_sql.writing import only
+from finetune.databases.schema.words import nearest
 
 from sqlglot import exp
 
 MAX_SOURCES = 12  # tables named in all FROM clauses together
 MAX_READ = 24  # tables read, those of a WITH entry counted at each reference
+MAX_SHOWN = 20  # tables in an error
 SIDES = ("LEFT", "RIGHT", "FULL")
 JOINS = ("", "INNER", "OUTER", "CROSS", "STRAIGHT_JOIN")  # The last is MySQL's INNER JOIN in a fixed order.
 
@@ -149,7 +151,9 @@ class Sources(Expressions):
     def database_table(self, name: str) -> Relation:
         found = find_table(self.tables, name)
         if found is None:
-            raise Refused(f"the table {name[:80]} is not one of {', '.join(self.tables)}")
+            near = nearest(name, self.tables)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise Refused(f"the table {name[:80]} is not one of {_some(list(self.tables))}{hint}")
         parts = [part for each in (*self.schema, found) for part in (".", fragments.name(each))]
         return Relation(write(*parts[1:]), [Output(c, c, fragments.name(c)) for c in self.tables[found]])
 
@@ -194,3 +198,7 @@ class Sources(Expressions):
         }.get(side, own)  # fmt: skip
         scope.hidden |= {(id(source), name.lower()) for source in (first, *right)}
         return write(own, "=", other)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")

@@ -103,7 +103,7 @@ def open_base(flags: BaseFlags, kind: str) -> tuple[str | None, PreTrainedTokeni
         )
     fit_to_vocabulary(tokenizer, config, flags.base_model)
     limit = longest_input(config, tokenizer)
-    if limit and flags.max_length > limit:
+    if limit and isinstance(flags.max_length, int) and flags.max_length > limit:
         raise InputError(f"--max-length {flags.max_length}: {flags.base_model} takes at most {limit} tokens.")
     return revision, tokenizer
 
@@ -157,6 +157,11 @@ def load_decoder(
     if attention_of(model) == "sdpa":  # What transformers chooses where a model can have it.
         model.set_attn_implementation(attention_for_packing(compute_dtype or dtype))
     return keep_trainable_on_cpu(model.requires_grad_(False))
+
+
+def base_limit(base_model: str, revision: str | None, tokenizer) -> int | None:
+    """Return how many tokens a base takes at most, None where nothing limits them; see `longest_input`."""
+    return longest_input(load_config(base_model, revision), tokenizer)
 
 
 def longest_input(config: PretrainedConfig, tokenizer) -> int | None:

@@ -69,6 +69,7 @@ EVERY = {
 SQL = {
     "prompt": PROMPT,
     "dialect": matching(r"[a-z0-9_]{0,40}", "the name of a dialect"),
+    "sample_values": whole(1, 1000),
     "sample": listed(fields({"prompt_ids": listed(whole(0, 2**31), 1)}), 1),
 }
 CLASSIFIER = {

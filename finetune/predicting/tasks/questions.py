@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from finetune.databases.database import Database
+from finetune.databases.schema.choosing import Choice
 from finetune.logged_models.opening import LoggedModel
 from finetune.models.card import SqlCard
 from finetune.models.prompts import Prompt
@@ -12,6 +13,7 @@ from finetune.models.sql_writer import SqlWriter, open_tokenizer
 from finetune.predicting.input_rows import asked, check_length, check_schema_length, read_questions
 from finetune.predicting.tasks import Pairs, Served
 from finetune.rows.files.columns import QUESTIONS
+from finetune.screen import DETAIL
 
 import pyarrow as pa
 
@@ -23,8 +25,8 @@ class Questions:
 
     does, words = "writes SQL", ("questions", "answered")
     own: tuple[str, ...] = (
-        "question", "context", "database", "tables", "execute", "interactive", "csv", "csv_safe", "trust_role", "merge",
-        "no_adapter", "token_ids",
+        "question", "context", "database", "tables", "values", "execute", "interactive", "csv", "csv_safe",
+        "trust_role", "merge", "no_adapter", "token_ids",
     )  # fmt: skip
     columns: tuple[str, ...] = QUESTIONS
     document: list[dict] | None = None
@@ -42,8 +44,12 @@ class Questions:
         """Raise InputError for a schema of --database that the base has no positions for."""
         card, flags = self.logged.card, self.flags
         self.tokenizer, self.limit = open_tokenizer(self.logged.adapter, card, flags.base_model)
-        if self.database:
+        if not self.database:
+            return
+        flags.context_of = self.database.context_of
+        if not self.database.chooses:
             flags.context = self.database.statements
+            flags.context_of = lambda question: flags.context
             schema = self.prompt.render({"question": "", "context": flags.context})
             check_schema_length(self.tokenizer(schema)["input_ids"], self.limit, card.max_length)
 
@@ -53,8 +59,22 @@ class Questions:
         return read_questions(self.flags, self.prompt.variables, check)
 
     def read(self, row: dict) -> dict:
-        """Return what the model reads of a row."""
-        return asked(row, self.flags)
+        """Return what the model reads of a row; say which tables that are where they were chosen."""
+        found = asked(row, self.flags)
+        if self.database and self.database.chooses:
+            self._tell_tables(found["question"], self.database.choose(found["question"]))
+        return found
+
+    def _tell_tables(self, question: str, choice: Choice) -> None:
+        named = f"tables for {' '.join(question.split())[:80]!r}: {', '.join(choice.tables)}"
+        if choice.fits:
+            # Of a file of questions they stand in full with --verbose.
+            logger.info(named, extra=DETAIL if self.flags.input else None)
+        else:
+            logger.warning(
+                f"{named}. None of its words is in the name of a table or column, so these are the ones that the most"
+                " keys lead to; --tables names others."
+            )
 
     def predicted(self, writer: SqlWriter) -> pa.Schema:
         """Return names and types of what a row gets."""

@@ -1,6 +1,7 @@
 """Columns under other names: those of --column, of another letter case, of well-known data sets and chat rows."""
 
 import logging
+import re
 
 from finetune import InputError
 from finetune.rows.files.chat_rows import as_questions, shape_of
@@ -12,9 +13,11 @@ OPTIONAL = {(): ("split",), QUESTIONS: ("split",), TEXTS: ("label", "labels", "s
 # Names in well-known data sets, taken where the task's own are not there; the first that fits.
 KNOWN = {
     QUESTIONS: (
+        ("questions with their SQL", {"question": "question", "context": "context", "answer": "sql"}),
+        ("questions with their SQL", {"question": "question", "context": "context", "answer": "sql_query"}),
+        ("questions with their SQL", {"question": "question", "context": "context", "answer": "gold_sql"}),
         ("Gretel's synthetic_text_to_sql", {"question": "sql_prompt", "context": "sql_context", "answer": "sql"}),
         ("Spider", {"question": "question", "context": "context", "answer": "query"}),
-        ("BIRD", {"question": "question", "context": "context", "answer": "SQL"}),
     ),
     SUMMARIES: (
         ("dialogues such as SAMSum", {"article": "dialogue", "summary": "summary"}),
@@ -166,14 +169,23 @@ def _find(column: str, present: list[str], flag: str, what: str) -> str:
     return found
 
 
-def _same(name: str, present: list[str], what: str) -> str | None:
-    """Return the column of a name, in whatever letter case."""
-    alike = [column for column in present if column.strip().lower() == name.lower()]
+def _same(name: str, present: list[str], what: str, ours: str = "") -> str | None:
+    """Return the column of a name, in whatever letter case, with spaces or hyphens for underscores.
+
+    Args:
+        ours: the task's name for it, where it is another.
+    """
+    alike = [column for column in present if _folded(column) == _folded(name)]
     if name in alike:
         return name
     if len(alike) > 1:
-        raise InputError(f"{what} have the columns {' and '.join(alike)}; say which is meant: --column {name}=COLUMN.")
+        flag = f"--column {ours or name}=COLUMN"
+        raise InputError(f"{what} have the columns {' and '.join(alike)}; say which is meant: {flag}.")
     return alike[0] if alike else None
+
+
+def _folded(column: str) -> str:
+    return re.sub(r"[\s_-]+", "_", column.strip().lower())
 
 
 def _well_known(
@@ -181,9 +193,9 @@ def _well_known(
 ) -> dict[str, str]:
     """Return the columns that are missing, as a well-known data set calls them."""
     for name, columns in KNOWN.get(required, ()):
-        theirs = {name: same for name in missing if (same := _same(columns[name], present, what))}
+        theirs = {ours: same for ours in missing if (same := _same(columns[ours], present, what, ours))}
         if len(theirs) == len(missing) and not set(theirs.values()) & set(found.values()):
-            logger.info(f"{what} are named as in {name}.")
+            logger.info(f"{what} are named as {'' if name.startswith('questions') else 'in '}{name}.")
             return theirs
     for name, needed, place in WITHOUT_TABLES:
         if "context" in missing and all(_same(column, present, what) for column in needed):

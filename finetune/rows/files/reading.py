@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+SHEETS = (".xlsx", ".xlsm", ".xls", ".ods", ".numbers")
+ZIP = b"PK\x03\x04"  # how .xlsx and .ods begin, whatever they are called
 INDEX = "__index_level_"  # how pandas names the columns of an index that has no name
+AS_CSV = "in the spreadsheet program, save the sheet as CSV (UTF-8), and give that file"
 csv.field_size_limit(2**31 - 1)
 
 
@@ -51,6 +54,8 @@ def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Itera
     kind = kind_of(path)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):
         raise InputError(f"{path} is an address, and only files are read here; download it first.")
+    if path.suffix.lower() in SHEETS:
+        raise InputError(f"{path} is a workbook, which is not read here; {AS_CSV}.")
     if kind is None:
         raise InputError(
             f"{path} is not a kind of file that can be read; expected {', '.join(SUFFIXES)}, or one of these with"
@@ -59,6 +64,8 @@ def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Itera
     if not os.path.isfile(path):
         raise InputError(f"there is no file {path}.")
     try:
+        if kind in (".csv", ".tsv"):
+            _refuse_workbook(path)
         for row in {".csv": _csv, ".tsv": _csv, ".parquet": _parquet}.get(kind, _json)(path, encoding):
             yield row if raw else {n: None if _is_nan(v) else v for n, v in row.items() if not n.startswith(INDEX)}
     except (OSError, EOFError, pa.ArrowException) as error:
@@ -70,6 +77,12 @@ def stream_rows(path: Path, encoding: str = "utf-8", raw: bool = False) -> Itera
             f"{path} is not {encoding} text ({error.reason} {error.object[error.start]:#04x}); name its encoding with"
             f" --encoding, for example {guess}."
         ) from error
+
+
+def _refuse_workbook(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(ZIP)) == ZIP:
+            raise InputError(f"{path} is called CSV and holds a workbook; {AS_CSV}.")
 
 
 def _is_nan(value) -> bool:

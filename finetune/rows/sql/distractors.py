@@ -7,6 +7,7 @@ of the query, with INTEGER where it aggregates. A model learns that and fails on
 import re
 from random import Random
 
+from finetune.databases.contexts import JUDGED_ON
 from finetune.rows.sql.spelling import Spelling, canonical
 from metrics.sql_execution.ddl import Statement, fold, is_bare_name, statements
 from metrics.sql_execution.schemas import Table, quote, read_schema
@@ -28,7 +29,7 @@ def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0, dial
         return rows
     random = Random(seed)
     schemas: dict[str, tuple[dict[str, Table], dict[str, dict[str, str]]]] = {}
-    for context in {str(row.get("context") or ""): None for row in rows}:
+    for context in {_whole(row): None for row in rows}:
         try:
             schemas[context] = read_schema(context, dialect), _spelled(context, dialect)
         except ValueError:
@@ -42,22 +43,29 @@ def distract(rows: list[dict], columns: int, seed: int, share: float = 1.0, dial
     # SQLite's own rows have always had VARCHAR, which it reads as TEXT.
     kind = "VARCHAR" if dialect == "sqlite" else exp.DataType.build("VARCHAR").sql(dialect=dialect)
     return [
-        _distract_row(row, *schemas[row["context"]], names, columns, random, kind)
-        if row.get("context") in schemas and random.random() < share
+        _distract_row(row, *schemas[_whole(row)], names, columns, random, kind, dialect)
+        if _whole(row) in schemas and random.random() < share
         else row
         for row in rows
     ]
 
 
+def _whole(row: dict) -> str:
+    """Return the schema of a row, with the tables that its context lacks and its gold needs."""
+    return str(row.get(JUDGED_ON) or row.get("context") or "")
+
+
 def _distract_row(
-    row: dict, schema: dict, spelled: dict, pool: list[str], columns: int, random: Random, kind: str
+    row: dict, schema: dict, spelled: dict, pool: list[str], columns: int, random: Random, kind: str, dialect: str
 ) -> dict:
     # A foreign column that a join or the answer names would change what the query means.
     taken = {canonical(column) for table in schema.values() for column in table.columns}
     taken |= set(map(canonical, schema)) | set(map(canonical, re.findall(r"\w+", str(row.get("answer")))))
     # A name in quotes may have blanks: what stands between the quotes, too.
     taken |= set(map(canonical, re.findall(r"[`\"\[]([^`\"\]]+)[`\"\]]", str(row.get("answer")))))
-    parts = []
+    told = read_schema(row["context"], dialect) if JUDGED_ON in row else schema
+    parts: list[str] = []
+    others: list[str] = []
     for table in random.sample(list(schema.values()), len(schema)):
         own = spelled.get(table.name, {})
         raw = {name: own.get(name) or _written(name) for name in table.columns}
@@ -70,8 +78,11 @@ def _distract_row(
                 taken.add(canonical(written))
         names = random.sample([*raw.values(), *foreign], len(raw) + len(foreign))
         listed = ", ".join(f"{name} {kind}" for name in names)
-        parts.append(f"CREATE TABLE {own.get('') or _written(table.name)} ({listed})")
-    return row | {"context": "; ".join(parts)}
+        (parts if table.name in told else others).append(
+            f"CREATE TABLE {own.get('') or _written(table.name)} ({listed})"
+        )
+    judged = {JUDGED_ON: "; ".join([*parts, *others])} if others else {}
+    return row | {"context": "; ".join(parts)} | judged
 
 
 def _spelled(context: str, dialect: str) -> dict[str, dict[str, str]]:

@@ -1,15 +1,19 @@
 """The rows of a text-to-SQL training: with their schemas, split, cleaned, some with foreign columns."""
 
 import logging
+from collections.abc import Callable
 
-from finetune.databases.contexts import fill_contexts
+from finetune.databases.contexts import choose_contexts
 from finetune.databases.database import Database
 from finetune.rows.files.columns import QUESTIONS, parse_columns
-from finetune.rows.loading import Rows, load_rows
-from finetune.rows.splits.leaks import format_leaks, leak_report, refuse_leaks
-from finetune.rows.splits.schema_split import split_by_schema
+from finetune.rows.loading import Rows, load_rows, load_training_rows
+from finetune.rows.mixing import join, mix, parse_sets
+from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
+from finetune.rows.splits.question_split import QuestionSplit
+from finetune.rows.splits.schema_split import schema_of_row
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
 from finetune.rows.sql.distractors import distract
+from finetune.rows.sql.running import GoldOnDatabase
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +26,53 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         database: that the rows without a context are about.
 
     Raises:
-        InputError: unreadable data, nothing left after cleaning, or a leak between the parts.
+        InputError: unreadable data, nothing left after cleaning, no SQL that runs on the database, or a leak between
+            the parts.
     """
     given = parse_columns(flags.column, QUESTIONS)
-    split = flags.validation_fraction, seed
-    fill = (lambda rows: fill_contexts(rows, database)) if database else None
-    rows = load_rows(flags.dataset, QUESTIONS, *split, flags.encoding, given, split_by_schema, fill)
+    split, hold_out = (flags.validation_fraction, seed), QuestionSplit(flags.split_by, flags.dialect)
+    fill = GoldOnDatabase(database, flags.clean, flags.clean, flags.rows) if database else None
+    if database:
+        database.dialect = flags.dialect
+    measured, *others = sets = parse_sets(flags.dataset)
+    rows = load_rows(measured.dataset, QUESTIONS, *split, flags.encoding, given, hold_out, fill)
+    schemas = {schema_of_row(row) for part in (rows.train, rows.validation or []) for row in part}
+    if others:
+        join(rows, [_training_rows(one.dataset, rows, hold_out, flags, fill) for one in others])
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
-    findings["leaks"] = leak_report(rows.train, rows.parts["validation"])
+    findings["schema"] = {"facts": database.facts, "sql": database.statements} if database else {}
     tell_cleaning(findings["cleaning"])
-    logger.info(format_leaks(findings["leaks"]))
+    if fill:
+        findings["skipped"] += fill.failed
+        fill.tell("skipped_rows.json of the run")
+    if flags.split_by != "auto" and not hold_out.used:
+        logger.warning(f"--split-by {flags.split_by} has no effect: the data has a validation part ({rows.split_by}).")
+    # Of several sets the measured one alone says whether its schema tells anything.
+    by = hold_out.used or ("row" if others and len(schemas) < 2 else "")
+    findings["leaks"] = leak_report(rows.train, rows.parts["validation"], by, flags.dialect)
+    tell_leaks(findings["leaks"])
     if not flags.allow_leaks:
         refuse_leaks(findings["leaks"])
+    for name, part in rows.parts.items():
+        setattr(rows, name, choose_contexts(part, database, f"{name} rows", seed if name == "train" else None))
+    if others:
+        mix(rows, sets, flags.max_train_rows, seed)
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
-    return rows, findings
+    return rows, findings | {"database": database}
+
+
+def _training_rows(dataset: str, measured: Rows, hold_out: QuestionSplit, flags, fill: Callable | None) -> Rows:
+    """Return the rows of a further set, which trains only: none of them is a held-out question over again."""
+    rows, left_out = load_training_rows(
+        dataset, QUESTIONS, flags.encoding, parse_columns(flags.column, QUESTIONS), fill
+    )
+    if left_out:
+        logger.info(f"{dataset}: {left_out} of its rows are marked validation or test, and are left out.")
+    apart = hold_out.apart(rows.train, measured.validation or [])
+    if len(apart) < len(rows.train):
+        logger.info(
+            f"{dataset}: {len(rows.train) - len(apart)} of its rows are held-out questions in other words or"
+            " with other values, and are left out."
+        )
+    rows.train = apart
+    return rows

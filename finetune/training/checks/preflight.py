@@ -12,7 +12,15 @@ from finetune.models.bases.memory import memory_limit, peak_memory
 from finetune.models.bases.quantization import faster_dtypes, is_sharded
 from finetune.screen import DETAIL
 from finetune.training.checks.trainer_checks import check_trainer
-from finetune.training.checks.trial_steps import NEW_TOKENS, Step, longest_rows, one_generation, one_step, undone
+from finetune.training.checks.trial_steps import (
+    NEW_TOKENS,
+    Step,
+    computed_share,
+    longest_rows,
+    one_generation,
+    one_step,
+    undone,
+)
 from finetune.training.flags.shared_flags import SharedFlags
 
 import torch
@@ -235,7 +243,7 @@ def workload(trainer: Trainer, seconds_a_token: float) -> Workload:
     samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     steps_an_epoch = math.ceil(len(train) / samples)
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_an_epoch)
-    tokens = steps / steps_an_epoch * sum(train) / args.world_size
+    tokens = steps / steps_an_epoch * sum(train) * computed_share(trainer) / args.world_size
     if args.eval_strategy == "steps":
         evaluations = steps // max(1, args.eval_steps if args.eval_steps >= 1 else math.ceil(args.eval_steps * steps))
     else:

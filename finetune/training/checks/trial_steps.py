@@ -2,11 +2,13 @@
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 from finetune.models.bases.memory import peak_memory, reset_peak
+from finetune.rows.packing import PackingCollator
 from finetune.training.private_apis import forget_optimizer
 from finetune.training.progress import get_random_state, set_random_state
 
@@ -15,6 +17,7 @@ from transformers import Trainer
 from transformers.training_args import OptimizerNames
 
 NEW_TOKENS = 8
+STEPS_TO_COUNT = 8
 
 
 @dataclass
@@ -38,8 +41,8 @@ def longest_rows(trainer: Trainer) -> list[dict]:
 
 
 def one_step(trainer: Trainer, rows: list[dict]) -> Step:
-    """Take one step, forward, backward and optimiser, on the largest micro-batch of some rows."""
-    batch = dict(trainer.data_collator(rows))
+    """Take one step, forward, backward and optimiser, on the largest micro-batch of some rows, none of which share."""
+    batch = dict(whole_rows(trainer.data_collator)(rows))
     if "packs" in batch:
         batch["packs"] = [max(batch["packs"], key=lambda pack: pack["input_ids"].numel())]
     tokens = sum(part["input_ids"].numel() for part in batch.get("packs", [batch]))
@@ -54,6 +57,25 @@ def one_step(trainer: Trainer, rows: list[dict]) -> Step:
     synchronize()
     seconds = time.perf_counter() - start
     return Step(len(rows), tokens, peak_memory(), seconds)
+
+
+def whole_rows(collator: Callable) -> Callable:
+    """Return a collator that computes all tokens of each row: rows that begin alike need not meet in a step."""
+    return replace(collator, shares_prompts=False) if isinstance(collator, PackingCollator) else collator
+
+
+def computed_share(trainer: Trainer) -> float:
+    """Return the share of the rows' tokens that is computed, of some steps: prompts that begin alike are shared."""
+    collator, size = trainer.data_collator, trainer.args.train_batch_size
+    if not (isinstance(collator, PackingCollator) and collator.shares_prompts):
+        return 1.0
+    dataset = trainer.train_dataset
+    order = Random(trainer.args.seed).sample(range(len(dataset)), min(len(dataset), STEPS_TO_COUNT * size))
+    rows, computed = [dataset[index] for index in order], 0
+    for begin in range(0, len(rows), size):
+        packs = collator(rows[begin : begin + size])["packs"]
+        computed += sum(pack["input_ids"].numel() for pack in packs)
+    return computed / sum(len(row["input_ids"]) for row in rows)
 
 
 def one_generation(trainer: Trainer, rows: list[dict]) -> float:

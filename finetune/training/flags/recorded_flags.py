@@ -2,22 +2,24 @@
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 from finetune import InputError
 from finetune.models.card import card_classes
 from finetune.models.files.schemas import ANY, check, listed, mapped, text, whole
-from finetune.redaction import redact_values
+from finetune.redaction import HIDDEN, redact_values
 from finetune.training.flags.shared_flags import SharedFlags
 
 from transformers import TrainingArguments
 
-PATH_FLAGS = ("--dataset", "--base-model", "--output-dir")
+DATABASE = "--database"
+PATH_FLAGS = ("--dataset", "--base-model", "--output-dir", "--adapter", DATABASE)
 # Another value of these trains the same weights. Rows and base are compared by what they hold.
 FREE = {
-    "dataset", "encoding", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory", "dataloader_num_workers",
-    "accelerator_config",
+    "dataset", "database", "encoding", "base_model", "output_dir", "use_cpu", "dataloader_pin_memory",
+    "dataloader_num_workers", "accelerator_config",
     "dataloader_prefetch_factor", "dataloader_persistent_workers", "disable_tqdm", "log_level", "log_level_replica",
     "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name",
     "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
@@ -29,7 +31,7 @@ NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only", "verbose"}
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
-    "eval_steps", "experiment",
+    "eval_steps", "experiment", "max_length", "distractor_columns",
 )  # fmt: skip
 # They would end the script, name another run, or read a file here: that of --config is spelled out in the record.
 NEVER = {"-h", "--help", "--help-all", "--help_all", "--resume", "--config", "--print-completion"}
@@ -123,16 +125,38 @@ def without_resume(arguments: list[str]) -> list[str]:
     return rest
 
 
+def hides_database(arguments: list[str]) -> bool:
+    """Say whether the last --database among recorded arguments had a password, which is not recorded."""
+    found = ""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        flag, _, value = argument.partition("=")
+        if flag == DATABASE or before == DATABASE:
+            found = value if flag == DATABASE else argument
+    return HIDDEN in found
+
+
+def _absolute(place: str) -> str:
+    """Return the path of what is here, also of a database by its URL, made absolute; anything else as it is."""
+    if os.path.exists(place):
+        return str(Path(place).resolve())
+    file = re.fullmatch(r"((?:sqlite|duckdb):///)([^/?][^?]*)(\?.*)?", place)
+    return f"{file[1]}{Path(file[2]).resolve()}{file[3] or ''}" if file and os.path.exists(file[2]) else place
+
+
 def absolute(arguments: list[str]) -> list[str]:
     """Return the arguments with local paths made absolute: a run may be resumed from another folder."""
     found, expects = [], False
     for argument in arguments:
-        flag, _, value = argument.partition("=")
-        is_path = flag.replace("_", "-") in PATH_FLAGS
-        if expects and os.path.exists(argument):
-            argument = str(Path(argument).resolve())
-        elif is_path and value and os.path.exists(value):
-            argument = f"{flag}={Path(value).resolve()}"
-        found.append(argument)
-        expects = is_path and not value
+        flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if flag:
+            expects = flag.replace("_", "-") in PATH_FLAGS
+        found.append(f"{flag}{equals}{_resolved(value)}" if expects and value else argument)
     return found
+
+
+def _resolved(value: str) -> str:
+    """Return a path as an absolute one, with the weight that may stand behind it; what is no path here as it is."""
+    if os.path.exists(value):
+        return str(Path(value).resolve())
+    path, colon, weight = value.rpartition(":")
+    return f"{Path(path).resolve()}:{weight}" if colon and path and os.path.exists(path) else value

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import quote
 
@@ -204,7 +205,11 @@ def answer(job: dict) -> dict:
 
 
 def run_job(job: dict) -> dict:
-    """Return `{"columns", "rows", "truncated"}` of SQL that is sent as it is, or `{"error"}` of the engine."""
+    """Return `{"columns", "rows", "truncated"}` of SQL that is sent as it is, or `{"error"}` of the engine.
+
+    Args:
+        job: with `floats` where numbers of any precision are wanted as such, and not as texts.
+    """
     try:
         columns, rows = ENGINES[job["engine"]](job)
     except Exception as error:  # Every driver has errors of its own; the parent shows the text.
@@ -212,13 +217,20 @@ def run_job(job: dict) -> dict:
     truncated = len(rows) > job["max_rows"]
     kept, size = [], 0
     for row in rows[: job["max_rows"]]:
-        values = [value if isinstance(value, int | float | str | None) else str(value) for value in row]
+        values = [_plain(value, job.get("floats", False)) for value in row]
         size += sum(len(value) for value in values if isinstance(value, str))
         if size > MAX_RESULT_BYTES:
             truncated = True
             break
         kept.append(values)
     return {"columns": columns, "rows": kept, "truncated": truncated}
+
+
+def _plain(value, as_floats: bool) -> int | float | str | None:
+    """Return a value as JSON has it; a number of any precision as a text, or as a float."""
+    if as_floats and isinstance(value, Decimal):
+        return float(value)
+    return value if isinstance(value, int | float | str | None) else str(value)
 
 
 def limit_process(megabytes: int, seconds: float) -> None:
@@ -244,7 +256,7 @@ def end_with_parent() -> None:
 
 def main() -> None:
     """Read a job, answer it and end."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:

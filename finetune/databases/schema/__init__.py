@@ -1,0 +1,1 @@
+"""What a database is made of: tables, columns, types, keys, values, and which of them a question is about."""

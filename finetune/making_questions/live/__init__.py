@@ -1,0 +1,1 @@
+"""Tables of a live database: what is in them, and what else can be asked about them."""

@@ -1,0 +1,1 @@
+"""Shapes of queries, each with the wordings that people have for it."""

@@ -1,0 +1,198 @@
+"""One model against another on the same rows: paired tests, what they allow to say, and where the two differ."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from finetune import InputError
+from finetune.logged_models.opening import LoggedModel
+from finetune.models.card import ClassifierCard, SqlCard
+from finetune.models.generation import Generation
+from finetune.reports import figures
+from finetune.reports.classifier_scorecard import ClassifierScorecard
+from finetune.reports.paired import Paired, both, f1_of, mcnemar, paired_bootstrap, paired_means, sentence
+from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
+from finetune.reports.sql_scorecard import Answers, verdict_text
+from finetune.runs import tracking
+from metrics.rouge.rouge import score_row
+from metrics.unfair_tos.unfair_tos import with_none
+
+import mlflow
+import numpy as np
+from mlflow.data.dataset import Dataset
+
+MOST_ROWS = 200  # of the table
+
+
+@dataclass
+class Comparison:
+    """Two models on the same rows.
+
+    Attributes:
+        pairs: the scores by name, the main one first.
+        unit: what the rows are.
+        table: the rows that only one of the two gets right, or where they differ most.
+    """
+
+    pairs: dict[str, Paired]
+    unit: str
+    table: list[dict] = field(default_factory=list)
+
+    def format(self, uri: str) -> str:
+        """Return a small table for the terminal, with a last sentence on what it allows to say."""
+        lines = [f"against {uri}", f"  {'':<30}{'this':>8}{'other':>8}{'delta':>8}   95 % of delta     p"]
+        for name, pair in self.pairs.items():
+            bounds = f"{pair.low:+.3f} to {pair.high:+.3f}"
+            scores = f"{pair.first:>8.3f}{pair.second:>8.3f}{pair.difference:>+8.3f}"
+            lines.append(f"  {name:<30}{scores}   {bounds}  {pair.p:.2g}")
+        return "\n".join([*lines, f"  {self.conclusion}"])
+
+    @property
+    def conclusion(self) -> str:
+        """The last sentence: of the main score, of the database's where there is one."""
+        main = self.pairs.get(ON_DATABASE) or next(iter(self.pairs.values()))
+        told = sentence(main, "the other", self.unit)
+        if main.verdict == "no difference can be told":
+            return f"No difference can be told from {main.rows} {self.unit}: {told}."
+        return f"This model is {told}."
+
+    def record(self, name: str, uri: str) -> dict:
+        """Return it as one JSON object."""
+        scores = {score: pair.metrics() | {"verdict": pair.verdict} for score, pair in self.pairs.items()}
+        return {"name": f"{name}_against", "against": uri, "scores": scores, "conclusion": self.conclusion}
+
+    def log(self, name: str, uri: str, run_id: str, step: int, dataset: Dataset, model_id: str | None = None) -> None:
+        """Log the metrics `NAME_against_...`, the other's URI as a tag, and the table scorecard/NAME_against.json."""
+        metrics = {
+            f"{name}_against_{score}{end}": value
+            for score, pair in self.pairs.items()
+            for end, value in (
+                ("", pair.second), ("_difference", pair.difference), ("_low", pair.low), ("_high", pair.high),
+                ("_p", pair.p),
+            )
+        }  # fmt: skip
+        tracking.log_metrics(metrics, step, run_id, dataset, model_id)
+        mlflow.MlflowClient().set_tag(run_id, f"finetune.against.{name}", uri)
+        if self.table:
+            figures.log_table([row | {"against": uri} for row in self.table], f"scorecard/{name}_against", run_id)
+
+
+def refuse_same_or_other_task(logged: LoggedModel, other: LoggedModel, uri: str, given: str) -> None:
+    """Raise InputError where two models cannot be compared: of another task, or the same one."""
+    if other.card.task != logged.card.task:
+        raise InputError(
+            f"--against {given} is a model for {other.card.task} and {uri} one for {logged.card.task}: the two answer"
+            " other rows. Give a model of the same task."
+        )
+    is_same = other.model_id == logged.model_id if logged.model_id else other.adapter == logged.adapter
+    if is_same:
+        raise InputError(f"--against {given} is the model {uri} itself; give another one to compare it with.")
+
+
+def refuse_other_dialect(dialect: str | None, logged: LoggedModel, other: LoggedModel) -> None:
+    """Raise InputError where two models write SQL of different dialects, unless --dialect says which to read."""
+    assert isinstance(logged.card, SqlCard)
+    assert isinstance(other.card, SqlCard)
+    if not dialect and logged.card.dialect != other.card.dialect:
+        raise InputError(
+            f"the model writes SQL of {logged.card.dialect}, that of --against of {other.card.dialect}; --dialect says"
+            " in which both are read."
+        )
+
+
+def refuse_other_labels(logged: LoggedModel, other: LoggedModel) -> None:
+    """Raise InputError where two classifiers know other labels."""
+    assert isinstance(logged.card, ClassifierCard)
+    assert isinstance(other.card, ClassifierCard)
+    ours, theirs = logged.card.labels, other.card.labels
+    if ours.task != theirs.task or sorted(ours.names) != sorted(theirs.names):
+        raise InputError(
+            f"the model has the labels {', '.join(ours.names)} ({ours.task}), that of --against"
+            f" {', '.join(theirs.names)} ({theirs.task}); expected the same."
+        )
+
+
+def compare_answers(rows: list[dict], ours: Answers, theirs: Answers) -> Comparison:
+    """Compare which questions two models answer right."""
+    pairs = {}
+    usable = [(a.right, b.right) for a, b in zip(ours.verdicts, theirs.verdicts, strict=True) if a.usable]
+    pairs["exec_accuracy"] = mcnemar([a for a, _ in usable], [b for _, b in usable])
+    if ours.on_database and theirs.on_database:
+        both = zip(ours.on_database, theirs.on_database, strict=True)
+        usable = [(a.right, b.right) for a, b in both if a.usable]
+        pairs[ON_DATABASE] = mcnemar([a for a, _ in usable], [b for _, b in usable])
+    table = [row for number, row in enumerate(map(_question, rows)) if _add_answers(row, number, ours, theirs)]
+    return Comparison(pairs, "questions", table[:MOST_ROWS])
+
+
+def _question(row: dict) -> dict:
+    return {"question": row["question"], "gold": row["answer"]}
+
+
+def _add_answers(row: dict, number: int, ours: Answers, theirs: Answers) -> bool:
+    """Add both answers and verdicts to a row; say whether only one of the two is right by any score."""
+    differs = ours.verdicts[number].right != theirs.verdicts[number].right
+    for side, answers in (("this", ours), ("other", theirs)):
+        row |= {f"{side}_sql": answers.generations[number].text}
+        row |= {f"{side}_verdict": verdict_text(answers.verdicts[number])}
+        if ours.on_database and theirs.on_database and answers.on_database:
+            judged = answers.on_database[number]
+            row |= {f"{side}_database_verdict": "right" if judged.right else judged.reason}
+    if ours.on_database and theirs.on_database:
+        differs |= ours.on_database[number].right != theirs.on_database[number].right
+    return differs
+
+
+def compare_classifiers(ours: ClassifierScorecard, theirs: ClassifierScorecard) -> Comparison:
+    """Compare the F1 scores of two classifiers, resampling the texts."""
+    order = [theirs.labels.scored.index(name) for name in ours.labels.scored]
+    decided, other, actual = ours.decided, theirs.decided[:, order], ours.actual
+    if ours.labels.task == "multilabel":
+        views = {
+            "micro_f1": (with_none, "micro"), "macro_f1": (with_none, "macro"), "binary_f1": (_any, "micro"),
+        }  # fmt: skip
+    elif ours.labels.task == "binary":
+        views = {"f1": (np.asarray, "micro")}
+    else:
+        views = {"micro_f1": (np.asarray, "micro"), "macro_f1": (np.asarray, "macro")}
+    pairs = {}
+    for name, (view, average) in views.items():
+        one, two = (f1_of(view(mine), view(actual), average) for mine in (decided, other))
+        pairs[name] = paired_bootstrap(both(one, two), len(actual))
+    right, theirs_right = ((mine == actual).all(axis=1) for mine in (decided, other))
+    table = [
+        {
+            "text": ours.texts[place],
+            "actual": _names(ours.labels.scored, actual[place]),
+            "this": _names(ours.labels.scored, decided[place]),
+            "other": _names(ours.labels.scored, other[place]),
+            "right": "this" if right[place] else "other",
+        }
+        for place in np.flatnonzero(right != theirs_right)
+    ]
+    return Comparison(pairs, "texts", table[:MOST_ROWS])
+
+
+def _any(matrix: np.ndarray) -> np.ndarray:
+    return matrix.any(axis=1, keepdims=True)
+
+
+def _names(names: Sequence[str], row: np.ndarray) -> str:
+    return ", ".join(name for name, on in zip(names, row, strict=True) if on) or "none"
+
+
+def compare_summaries(rows: list[dict], ours: list[Generation], theirs: list[Generation]) -> Comparison:
+    """Compare the ROUGE-L of two summarizers, resampling the articles."""
+    first, second = (
+        [score_row(given.text, row["summary"])["rougeL"] for given, row in zip(side, rows, strict=True)]
+        for side in (ours, theirs)
+    )
+    table = [
+        {
+            "article": row["article"], "reference": row["summary"], "this": mine.text, "other": other.text,
+            "this_rougeL": one, "other_rougeL": two,
+        }
+        for row, mine, other, one, two in zip(rows, ours, theirs, first, second, strict=True)
+        if one != two
+    ]  # fmt: skip
+    table.sort(key=lambda row: -abs(row["this_rougeL"] - row["other_rougeL"]))
+    return Comparison({"rougeL": paired_means(first, second)}, "articles", table[:MOST_ROWS])

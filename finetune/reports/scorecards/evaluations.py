@@ -1,0 +1,249 @@
+"""What `evaluate_model.py` does for each task alone: rows made ready, answered and scored, two models compared."""
+
+import logging
+from argparse import Namespace
+from typing import Any, ClassVar, Protocol
+
+from finetune import InputError
+from finetune.databases.contexts import choose_contexts
+from finetune.logged_models.opening import LoggedModel
+from finetune.models.card import ClassifierCard, SqlCard
+from finetune.models.restoring import Loading
+from finetune.reports import figures
+from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
+from finetune.reports.scorecards.against import (
+    Comparison,
+    compare_answers,
+    compare_classifiers,
+    compare_summaries,
+    refuse_other_dialect,
+    refuse_other_labels,
+)
+from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
+from finetune.reports.summary_scorecard import SummaryScorecard, summary_scorecard
+from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS
+from finetune.rows.labelled_texts import LabelledTexts
+from finetune.rows.labels import spell_out
+from finetune.rows.loading import complete_rows
+from finetune.rows.sql.cleaning import clean_rows, refuse_nothing_left, tell_cleaning
+from finetune.rows.sql.distractors import distract
+from finetune.rows.sql.running import GoldOnDatabase
+from finetune.training.flags.database_flags import distractors, read_database
+
+from mlflow.data.dataset import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluation(Protocol):
+    """How the models of a task are scored."""
+
+    columns: ClassVar[tuple[str, ...]]
+
+    def __init__(self, flags: Namespace, logged: LoggedModel): ...
+
+    def prepare(self, rows: list[dict]) -> list[dict]:
+        """Return the rows to score, cleaned."""
+        ...
+
+    def logged_columns(self, rows: list[dict]) -> tuple[str, ...]:
+        """Return the columns that the data set of the rows has in the run."""
+        ...
+
+    def score(self, rows: list[dict]) -> dict[str, Any]:
+        """Return the scorecards by name, with `metrics`, `format` and `headline`."""
+        ...
+
+    def compare(self, cards: dict[str, Any], other: LoggedModel, rows: list[dict]) -> Comparison:
+        """Return the first scorecard beside what another model answers."""
+        ...
+
+    def check_other(self, other: LoggedModel) -> None:
+        """Raise InputError for another model that cannot be compared."""
+        ...
+
+    def log(self, cards: dict[str, Any], run_id: str, dataset: Dataset) -> None:
+        """Log the scorecards into a run."""
+        ...
+
+    def changed(self, cards: dict[str, Any]) -> list[float] | None:
+        """Return the shares of answers that the adapter changes; None where no base was asked."""
+        ...
+
+
+def loading(flags: Namespace) -> Loading:
+    """Return how a model is restored."""
+    return Loading(flags.base_model, flags.precision, flags.compute_dtype, long_texts=flags.long_texts)
+
+
+def refuse_sql_flags(flags: Namespace) -> None:
+    """Raise InputError for flags that other tasks than text-to-SQL do not have."""
+    given = flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap or flags.database
+    if given or not flags.rows or flags.values:
+        raise InputError(
+            "--database, --values, --no-rows, --distractor-columns, --no-clean, --dialect and --unwrap are for"
+            " text-to-SQL only."
+        )
+
+
+class SqlEvaluation:
+    """Questions answered with base and adapter, as they are and with foreign columns in their schemas."""
+
+    columns: ClassVar[tuple[str, ...]] = QUESTIONS
+
+    def __init__(self, flags: Namespace, logged: LoggedModel):
+        self.flags, self.logged = flags, logged
+        if flags.long_texts:
+            raise InputError("--long-texts is for classifiers and summarizers, not for text-to-SQL.")
+        assert isinstance(logged.card, SqlCard)  # Asked by who chooses the class.
+        self.dialect = flags.dialect or logged.card.dialect
+        self.database = read_database(flags, logged.card.sample_values or 0)
+        if self.database:
+            self.database.dialect = self.dialect
+        self.skipped: list[dict] = []
+
+    def prepare(self, rows: list[dict]) -> list[dict]:
+        """Return the rows to score: those of --database with their context, without corrupt gold."""
+        flags, what = self.flags, f"the rows of {self.flags.dataset}"
+        where = f"scorecard/{flags.name}_skipped.json of the run" if flags.log else "--verbose says why"
+        if self.database:
+            gold = GoldOnDatabase(self.database, flags.clean, flags.clean, flags.rows)
+            rows = gold(rows)
+            gold.tell(where)
+            self.skipped += gold.failed
+        rows = complete_rows(rows, QUESTIONS, what)
+        if flags.clean:
+            cleaning = clean_rows(rows, self.dialect)
+            tell_cleaning({flags.name: cleaning.summary()}, where)
+            refuse_nothing_left(cleaning, f"row of {flags.dataset}", self.dialect)
+            self.skipped += cleaning.dropped
+            rows = cleaning.rows
+        return choose_contexts(rows, self.database, flags.name)
+
+    def logged_columns(self, rows: list[dict]) -> tuple[str, ...]:
+        """Return question, context and answer."""
+        return QUESTIONS
+
+    def score(self, rows: list[dict]) -> dict[str, Scorecard]:
+        """Return the scorecards of base and adapter."""
+        flags, name = self.flags, self.flags.name
+        writer = self.logged.load(loading(flags))
+        options = flags.batch_size, self.dialect, flags.unwrap
+        cards = {name: compare(writer, rows, *options, self.database, flags.rows)}
+        if columns := distractors(flags):
+            distracted = distract(rows, columns, seed=0, dialect=self.dialect)
+            cards[f"{name}_distractors"] = compare(writer, distracted, *options)
+        return cards
+
+    def check_other(self, other: LoggedModel) -> None:
+        """Raise InputError for a model of another dialect."""
+        assert isinstance(other.card, SqlCard)
+        refuse_other_dialect(self.flags.dialect, self.logged, other)
+
+    def compare(self, cards: dict[str, Scorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
+        """Let the other model answer the rows as they are."""
+        flags = self.flags
+        writer = other.load(loading(flags))
+        options = flags.batch_size, self.dialect, flags.unwrap, self.database, flags.rows
+        return compare_answers(rows, cards[flags.name].adapter, answer_rows(writer, rows, *options))
+
+    def log(self, cards: dict[str, Scorecard], run_id: str, dataset: Dataset) -> None:
+        """Log the scorecards, and the rows that were left out."""
+        for name, card in cards.items():
+            log_scorecard(card, name, run_id, self.logged.step, dataset, self.logged.model_id)
+        if self.skipped:
+            figures.log_table(self.skipped, f"scorecard/{self.flags.name}_skipped", run_id)
+
+    def changed(self, cards: dict[str, Scorecard]) -> list[float] | None:
+        """Return the share of each scorecard."""
+        return [card.changed for card in cards.values()]
+
+
+class ClassifierEvaluation:
+    """Labels of texts at the stored thresholds."""
+
+    columns: ClassVar[tuple[str, ...]] = TEXTS
+
+    def __init__(self, flags: Namespace, logged: LoggedModel):
+        refuse_sql_flags(flags)
+        assert isinstance(logged.card, ClassifierCard)  # Asked by who chooses the class.
+        self.flags, self.logged, self.names = flags, logged, list(logged.card.labels.names)
+
+    def prepare(self, rows: list[dict]) -> list[dict]:
+        """Return the rows with their labels."""
+        names, what = self.names, f"the rows of {self.flags.dataset}"
+        columns = names if not {"labels", "label"} & set(rows[0]) and set(names) <= set(rows[0]) else None
+        return spell_out(complete_rows(rows, ("text",), what), names, columns, what)[0]
+
+    def logged_columns(self, rows: list[dict]) -> tuple[str, ...]:
+        """Return the text and its labels."""
+        return "text", "labels" if "labels" in rows[0] else "label"
+
+    def score(self, rows: list[dict]) -> dict[str, ClassifierScorecard]:
+        """Return the scorecard."""
+        return {self.flags.name: self._of(self.logged, rows)}
+
+    def _of(self, logged: LoggedModel, rows: list[dict]) -> ClassifierScorecard:
+        classifier = logged.load(loading(self.flags))
+        limits = classifier.card.max_length, classifier.card.long_texts == "window"
+        source = str(self.flags.dataset)
+        texts = LabelledTexts.encode(rows, classifier.labels, classifier.tokenizer, *limits, source)
+        return classifier_scorecard(classifier, texts, self.flags.batch_size)
+
+    def check_other(self, other: LoggedModel) -> None:
+        """Raise InputError for a model of other labels."""
+        refuse_other_labels(self.logged, other)
+
+    def compare(self, cards: dict[str, ClassifierScorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
+        """Let the other model label the texts."""
+        return compare_classifiers(cards[self.flags.name], self._of(other, rows))
+
+    def log(self, cards: dict[str, ClassifierScorecard], run_id: str, dataset: Dataset) -> None:
+        """Log the scorecard."""
+        for name, card in cards.items():
+            card.log(name, run_id, self.logged.step, dataset, self.logged.model_id)
+
+    def changed(self, cards: dict[str, ClassifierScorecard]) -> list[float] | None:
+        """A classifier has no base that answers."""
+        return None
+
+
+class SummaryEvaluation:
+    """Summaries by base and adapter."""
+
+    columns: ClassVar[tuple[str, ...]] = SUMMARIES
+
+    def __init__(self, flags: Namespace, logged: LoggedModel):
+        refuse_sql_flags(flags)
+        self.flags, self.logged = flags, logged
+
+    def prepare(self, rows: list[dict]) -> list[dict]:
+        """Return the rows that have an article and a summary."""
+        return complete_rows(rows, SUMMARIES, f"the rows of {self.flags.dataset}")
+
+    def logged_columns(self, rows: list[dict]) -> tuple[str, ...]:
+        """Return article and summary."""
+        return SUMMARIES
+
+    def score(self, rows: list[dict]) -> dict[str, SummaryScorecard]:
+        """Return the scorecard."""
+        summarizer = self.logged.load(loading(self.flags))
+        return {self.flags.name: summary_scorecard(summarizer, rows, self.flags.batch_size)}
+
+    def check_other(self, other: LoggedModel) -> None:
+        """Any summarizer can be compared."""
+
+    def compare(self, cards: dict[str, SummaryScorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
+        """Let the other model summarise the articles, without its base."""
+        summarizer = other.load(loading(self.flags))
+        theirs = summary_scorecard(summarizer, rows, self.flags.batch_size, with_base=False)
+        return compare_summaries(rows, cards[self.flags.name].adapter, theirs.adapter)
+
+    def log(self, cards: dict[str, SummaryScorecard], run_id: str, dataset: Dataset) -> None:
+        """Log the scorecard."""
+        for name, card in cards.items():
+            card.log(name, run_id, self.logged.step, dataset, self.logged.model_id)
+
+    def changed(self, cards: dict[str, SummaryScorecard]) -> list[float] | None:
+        """Return the share of the scorecard."""
+        return [card.changed for card in cards.values()]

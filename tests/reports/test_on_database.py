@@ -1,0 +1,128 @@
+"""Gold and answers run on the database itself: what is right there, what is named, and what may be logged."""
+
+import json
+import sqlite3
+from contextlib import closing
+from types import SimpleNamespace
+
+from finetune import InputError
+from finetune.databases.database import open_database
+from finetune.models.generation import Generation
+from finetune.reports.scorecards.on_database import judge_on_database, summarize_database
+from finetune.reports.sql_scorecard import Answers, Scorecard
+from finetune.rows.sql.loading import load_questions
+from finetune.rows.sql.running import GoldOnDatabase, is_about
+from metrics.sql_execution.sql_execution import judge
+
+import pytest
+
+FLAGS = {
+    "column": None, "validation_fraction": 0.3, "split_by": "auto", "encoding": "utf-8", "clean": True,
+    "dialect": "sqlite", "allow_leaks": False, "distractor_columns": 0, "rows": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("library") / "library.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE Author (Id INTEGER, Name TEXT, Birth_Date DATE);"
+            "INSERT INTO Author VALUES (1, 'O''Hara', '1950-05-01'), (2, 'Lem', '1921-09-12'), (3, 'Lem', '1980-01-02')"
+        )
+    return open_database(str(path))
+
+
+def verdicts(library, pairs, **options):
+    rows = [{"question": "q", "context": library.statements, "answer": gold} for gold, _ in pairs]
+    return judge_on_database([answer for _, answer in pairs], rows, library, **options)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("SELECT Name FROM Author", "select name from author where id > 0", True),
+        ("SELECT Name FROM Author", "SELECT DISTINCT Name FROM Author", False),
+        ("SELECT Name, Id FROM Author", "SELECT Id, Name FROM Author", False),
+        ("SELECT Id FROM Author", "SELECT Id FROM Author ORDER BY Id DESC", True),
+        ("SELECT Id FROM Author ORDER BY Id", "SELECT Id FROM Author ORDER BY Id DESC", False),
+        ("SELECT AVG(Id) FROM Author", "SELECT SUM(Id) / 3.0 FROM Author", True),
+        ("SELECT Id FROM Author WHERE strftime('%Y', Birth_Date) = '1950'", "SELECT Id FROM Author WHERE Id = 1", True),
+        ("SELECT Id FROM Author WHERE Birth_Date BETWEEN '1900-01-01' AND '1960-01-01'", "SELECT 1", False),
+        ("SELECT COUNT(*) FROM Author WHERE Birth_Date < date('now')", "SELECT COUNT(*) FROM Author", True),
+        ("SELECT Name FROM Author", "SELECT nope FROM Author", False),
+        ("SELECT Name FROM Author", "no query", False),
+    ],
+)  # fmt: skip
+def test_results_are_compared_by_the_rules_of_the_metric(library, gold, answer, right):
+    (found,) = verdicts(library, [(gold, answer)])
+    assert (found.usable, found.right) == (True, right), found
+
+
+def test_rows_of_failing_answers_are_shown_unless_they_may_not_be(library):
+    pair = ("SELECT Id, Name FROM Author ORDER BY Id", "SELECT Id, Name FROM Author ORDER BY Id DESC")
+    (found,) = verdicts(library, [pair])
+    assert found.gold[0] == [1, "O'Hara"]
+    assert found.answer[0] == [3, "Lem"]
+    (bare,) = verdicts(library, [pair], with_rows=False)
+    assert (bare.gold, bare.answer, bare.reason) == (None, None, "another result")
+
+
+def test_gold_that_fails_is_not_scored_and_empty_gold_is_counted(library):
+    found = verdicts(library, [
+        ("SELECT nope FROM Author", "SELECT Name FROM Author"), ("SELECT Id FROM Author WHERE Id > 9", "SELECT 1"),
+        ("SELECT MAX(Id) FROM Author WHERE Id > 9", "SELECT MIN(Id) FROM Author WHERE Id > 9"),
+        ("SELECT Id FROM Author", "SELECT Id FROM Author"),
+    ])  # fmt: skip
+    assert [verdict.usable for verdict in found] == [False, True, True, True]
+    scores = summarize_database(found)
+    assert (scores["exec_accuracy_database_rows"], scores["exec_accuracy_database_empty_gold"]) == (3, 2)
+    assert scores["exec_accuracy_database"] == pytest.approx(2 / 3)
+
+
+def test_rows_about_other_tables_are_not_run(library):
+    assert is_about("CREATE TABLE author (NAME TEXT)", library)
+    assert not is_about("CREATE TABLE author (salary INT)", library)
+    other = [{"question": "q", "context": "CREATE TABLE t (a INT)", "answer": "SELECT a FROM t"}]
+    assert not judge_on_database(["SELECT a FROM t"], other, library)[0].usable
+    assert GoldOnDatabase(library)(other) == other
+
+
+def test_rows_that_do_not_run_are_named_and_left_out(library, tmp_path, caplog):
+    queries = [f"SELECT {c} FROM Author" for c in ("Id", "Name", "MAX(Id)", "titel", "Birth_Date", "COUNT(*)")]
+    rows = [{"question": f"Question {n}?", "answer": sql} for n, sql in enumerate(queries)]
+    rows.append({"question": "Double quotes?", "answer": 'SELECT Id FROM Author WHERE Name = "Lem"'})
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    flags = SimpleNamespace(**FLAGS, dataset=str(tmp_path / "rows.json"))
+    found, findings = load_questions(flags, 0, library)
+    assert len(found.train) + len(found.validation) == 6
+    assert [(row["row"], row["question"]) for row in findings["skipped"]] == [(4, "Question 3?")]
+    assert "row 4, 'Question 3?': no such column: titel" in caplog.text
+    kept, findings = load_questions(SimpleNamespace(**vars(flags) | {"clean": False}), 0, library)
+    assert len(kept.train) + len(kept.validation) == 7
+    assert "are kept (--no-clean)" in caplog.text
+    with pytest.raises(InputError, match="none of the 1 rows has SQL that runs on the database: row 1, 'Question 3"):
+        GoldOnDatabase(library)(rows[3:4])
+
+
+def test_the_scorecard_has_the_database_in_metrics_table_and_words(library):
+    gold = "SELECT Name FROM Author WHERE Id > 1"
+    rows = [{"question": "q", "context": library.statements, "answer": gold}] * 8
+
+    def answers(texts: list[str]) -> Answers:
+        judged = judge_on_database(texts, rows, library)
+        found = [judge(text, gold, library.statements) for text in texts]
+        return Answers([Generation(text, [1], True) for text in texts], found, 1.0, on_database=judged)
+
+    card = Scorecard(rows, answers(["SELECT Id FROM Author"] * 8), answers([gold] * 7 + ["SELECT Id FROM Author"]))
+    metrics = card.metrics
+    assert (metrics["exec_accuracy_database"], metrics["exec_accuracy_database_base"]) == (7 / 8, 0)
+    assert metrics["exec_accuracy_database_low"] < 7 / 8 < metrics["exec_accuracy_database_high"]
+    assert metrics["exec_accuracy_database_rows"] == 8
+    assert metrics["mcnemar_p_database"] == pytest.approx(2 / 2**7)
+    assert card.table[0]["database_verdict"] == "right"
+    assert card.table[7]["database_gold_rows"] == [["Lem"], ["Lem"]]
+    assert card.table[7]["database_rows"] == [[1], [2], [3]]
+    assert "87.5% of 8 questions right on the database" in card.headline("test")
+    assert "better than the base (p = 0.016, 8 questions)" in card.headline("test")
+    assert "on the database (8 rows)" in card.format("test")
