@@ -92,6 +92,21 @@ def test_an_attention_that_reads_other_keys_is_found_out_and_nothing_is_shared(m
     assert not can_share(model)
 
 
+def test_an_adapter_with_dropout_and_an_effect_is_packed_and_shares(tmp_path):
+    """Dropout in a trial would make each forward another one, and rows would be padded."""
+    model, tokenizer = make(CONFIGS["mistral"]).train(), TOKENIZERS["byte-level"]()
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", lora_dropout=0.5))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    settings = {"report_to": [], "eval_strategy": "no", "load_best_model_at_end": False}
+    args = SqlTrainingArguments(output_dir=str(tmp_path), **settings)
+    collator = choose_collator(adapted.train(), tokenizer, Flags(max_length=512), args)
+    assert isinstance(collator, PackingCollator)
+    assert collator.shares_prompts
+    assert adapted.training
+
+
 def test_the_preflight_tries_whole_rows_and_counts_what_is_computed(trainer_of_made_rows):
     trainer, rows = trainer_of_made_rows, made_rows()
     whole = one_step(trainer, rows).tokens

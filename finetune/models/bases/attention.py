@@ -2,7 +2,8 @@
 
 import inspect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from finetune.models.bases.quantization import is_sharded
 from finetune.models.private_apis import attention_of
@@ -45,7 +46,7 @@ def can_pack(model: PreTrainedModel, max_length: int) -> bool:
     edges = torch.tensor([0, 8, 16], dtype=torch.int32, device=model.device)
     options = {"cu_seq_lens_q": edges, "cu_seq_lens_k": edges, "max_length_q": 8, "max_length_k": 8}
     logits = []
-    with torch.inference_mode():
+    with answering(model):
         for first in (tokens[:8], tokens[:8].flip(0)):
             input_ids = torch.cat([first, tokens[8:]]).unsqueeze(0)
             found = model(input_ids=input_ids, position_ids=position_ids, use_cache=False, **options)
@@ -67,7 +68,7 @@ def can_share(model: PreTrainedModel) -> bool:
     def whole(prompt: torch.Tensor) -> torch.Tensor:
         return model(input_ids=torch.cat([prompt, last]).unsqueeze(0), use_cache=False).logits[0, 8:].float()
 
-    with torch.inference_mode():
+    with answering(model):
         options = {
             "position_ids": torch.tensor([[*range(12), *range(8, 12)]], device=model.device),
             "cu_seq_lens_q": torch.tensor([0, 12, 16], dtype=torch.int32, device=model.device),
@@ -78,6 +79,18 @@ def can_share(model: PreTrainedModel) -> bool:
         found = model(input_ids=torch.cat([begin, first, last]).unsqueeze(0), **options).logits[0, 12:].float()
         expected = whole(begin)
         return bool((found - expected).norm() < 0.1 * (whole(other) - expected).norm())
+
+
+@contextmanager
+def answering(model: PreTrainedModel) -> Iterator[None]:
+    """Try a model without gradients and without dropout, which would make each forward another one."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def reads_whole_sequences(config: PretrainedConfig, max_length: int) -> bool:
