@@ -1,10 +1,11 @@
 """One command that measures and tests this collection on a GPU, the most telling first.
 
 Run: python benchmarks/gpu_session.py --results gpu.jsonl [--minutes 25] [--dry-run]. Each step runs in a process of
-its own and writes each result the moment it is there, as a line of JSON; the table for benchmarks/LOG.md comes last,
-on stdout. Started again with the same --results it goes on with the first step that has not come to its end. A step
-that fails is written down with the end of its output, and the next one begins. On a CPU, --dry-run walks through all
-of it with a base of a few layers. For a machine without a network see benchmarks/carry_wheels.sh.
+its own, in a dry run in this one, and writes each result the moment it is there, as a line of JSON; the table for
+benchmarks/LOG.md comes last, on stdout. Started again with the same --results it goes on with the first step that has
+not come to its end. A step that fails is written down with the end of its output, and the next one begins. On a CPU,
+--dry-run walks through all of it with a base of a few layers. For a machine without a network see
+benchmarks/carry_wheels.sh.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import os
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,19 +89,13 @@ def run_all(flags) -> None:
         if 60 * step.minutes > left:
             print(f"{step.name}: left out, takes {step.minutes} of {left / 60:.1f} minutes", file=sys.stderr)
             continue
-        run(step, flags.results, left)
+        run(step, flags.results, left, flags.dry_run)
 
 
-def run(step: Step, results: Path, limit: float) -> None:
-    """Run a step in its process and write down its results as they come, and how it ended."""
-    command = [sys.executable, *(step.command or (__file__, "--step", step.name))]
+def run(step: Step, results: Path, limit: float, is_dry: bool) -> None:
+    """Run a step and write down its results as they come, and how it ended."""
     print(f"== {step.name}", file=sys.stderr, flush=True)
-    start, tail, name = time.monotonic(), [], {"step": step.name}
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(
-        ["timeout", f"{limit:.0f}", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    start, name = time.monotonic(), {"step": step.name}
     cut_off = results.exists() and not results.read_text(encoding="utf-8").endswith("\n")
     with results.open("a", encoding="utf-8") as file:
         file.write("\n" * cut_off)
@@ -108,16 +105,42 @@ def run(step: Step, results: Path, limit: float) -> None:
             file.flush()
             print(f"  {show(row)}", file=sys.stderr, flush=True)
 
-        for line in process.stdout:
-            if line.startswith('{"'):
-                write(json.loads(line))
-            else:
-                tail = [*tail[-40:], line.rstrip()]
-        status, seconds = process.wait(), round(time.monotonic() - start, 1)
+        # On a GPU what a step leaves in memory, or breaks, must not be the next one's; a dry run has no such cares.
+        here = is_dry and not step.command
+        status, output = run_here(step, write) if here else run_apart(step, limit, write)
+        seconds = round(time.monotonic() - start, 1)
         if status or step.command:
-            write({"status": status, "output": "\n".join(tail)[-3000:], "seconds": seconds})
+            write({"status": status, "output": output[-3000:], "seconds": seconds})
         if not status:
             write({"ended": True, "seconds": seconds})
+
+
+def run_apart(step: Step, limit: float, write: Callable[[dict], None]) -> tuple[int, str]:
+    """Run a step in a process of its own; return its status and the end of its output."""
+    command = [sys.executable, *(step.command or (__file__, "--step", step.name))]
+    environment, tail = os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}, []
+    process = subprocess.Popen(
+        ["timeout", f"{limit:.0f}", *command], cwd=ROOT, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith('{"'):
+            write(json.loads(line))
+        else:
+            tail = [*tail[-40:], line.rstrip()]
+    return process.wait(), "\n".join(tail)
+
+
+def run_here(step: Step, write: Callable[[dict], None]) -> tuple[int, str]:
+    """Run a step in this process, which has loaded torch by the second one; return its status and what went wrong."""
+    import gpu_steps
+
+    try:
+        for row in getattr(gpu_steps, step.name)():
+            write(row)
+    except Exception:  # The next step begins, as after a process that failed.
+        return 1, traceback.format_exc()
+    return 0, ""
 
 
 def measure(name: str) -> None:
