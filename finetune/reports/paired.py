@@ -10,7 +10,10 @@ from scipy.stats import binomtest, norm
 RESAMPLES = 10_000
 CHUNK = 500  # resamples at a time: memory grows with it
 ALPHA = 0.05
+EXACT = 12  # rows: all exchanges of so many are tried
+ROUNDED = 1e-12  # sums in another order are equal scores
 Score = Callable[[np.ndarray], np.ndarray]
+LEAST = 6  # rows: fewer give no p below 0.05, however they differ
 MOST = 10_000  # rows: more than that are not asked for
 
 
@@ -63,44 +66,71 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], seed: int = 0, interv
     one, two = np.array(first, dtype=bool), np.array(second, dtype=bool)
     if not len(one):
         return Paired(0.0, 0.0, -1.0, 1.0, 1.0, 0, 0, 0)
-    low, high = math.nan, math.nan
-    if interval:
-        found = paired_means(first, second, seed)
-        low, high = found.low, found.high
+    low, high = _interval(_mean(first, second), len(one), seed) if interval else (math.nan, math.nan)
     won, lost = int((one & ~two).sum()), int((two & ~one).sum())
     p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
     return Paired(float(one.mean()), float(two.mean()), low, high, p, len(one), won, lost)
 
 
 def paired_means(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Paired:
-    """Compare the means of two scores of each row, by paired bootstrap."""
-    one, two = np.array(first, dtype=float), np.array(second, dtype=float)
-    return paired_bootstrap(lambda weights: (weights @ one / len(one), weights @ two / len(two)), len(one), seed)
+    """Compare the means of two scores of each row."""
+    return paired_scores(_mean(first, second), len(first), seed)
 
 
-def paired_bootstrap(
-    scores: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], rows: int, seed: int = 0, resamples: int = RESAMPLES
-) -> Paired:
-    """Compare two scores over a whole split, by resampling its rows for both together (Efron and Tibshirani 1993).
+def _mean(first: Sequence[float], second: Sequence[float]) -> Score:
+    values = np.concatenate([first, second]).astype(float)
+    return lambda weights: weights @ values / len(first)
+
+
+def paired_scores(score: Score, rows: int, seed: int = 0) -> Paired:
+    """Compare a score of two over a whole split: its p by exchange of their answers, its interval by bootstrap.
 
     Args:
-        scores: takes how often each row counts, shape (samples, rows), and returns both scores of each, (samples,).
+        score: takes how often each answer counts, shape (samples, 2 * rows), those of the first before those of the
+            second, and returns the score of each sample, (samples,).
     """
-    first, second = (float(values[0]) for values in scores(np.ones((1, rows))))
+    first, second = score(_weights(np.zeros((1, rows)))), score(_weights(np.ones((1, rows))))
+    p = _exchanged(score, rows, float((first - second)[0]), seed)
+    return Paired(float(first[0]), float(second[0]), *_interval(score, rows, seed), p, rows)
+
+
+def _weights(exchanged: np.ndarray) -> np.ndarray:
+    """Return weights of what the first answers, but for rows that are 1: there the second's answer counts."""
+    return np.concatenate([1.0 - exchanged, exchanged], axis=1)
+
+
+def _exchanged(score: Score, rows: int, found: float, seed: int) -> float:
+    """Return two-sided p: how often the two differ so much where both answers of a row are exchanged by chance.
+
+    All exchanges of few rows, which is exact; 10,000 of them otherwise (Fisher 1935; Noreen 1989).
+    """
+    if rows <= EXACT:
+        flips = (np.arange(2**rows)[:, None] >> np.arange(rows)) & 1
+        return float((_differences(score, flips) >= abs(found) - ROUNDED).mean())
+    random, more = np.random.default_rng(seed), 0
+    for count in _chunks():
+        flips = random.integers(0, 2, size=(count, rows))
+        more += int((_differences(score, flips) >= abs(found) - ROUNDED).sum())
+    return (more + 1) / (RESAMPLES + 1)
+
+
+def _differences(score: Score, flips: np.ndarray) -> np.ndarray:
+    return np.abs(score(_weights(flips)) - score(_weights(1 - flips)))
+
+
+def _chunks() -> list[int]:
+    return [min(CHUNK, RESAMPLES - start) for start in range(0, RESAMPLES, CHUNK)]
+
+
+def _interval(score: Score, rows: int, seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference, by resampling rows for both together (Efron and Tibshirani 1993)."""
     random, differences = np.random.default_rng(seed), []
-    for start in range(0, resamples, CHUNK):
-        count = min(CHUNK, resamples - start)
-        one, two = scores(random.multinomial(rows, np.full(rows, 1 / rows), size=count).astype(float))
-        differences.append(one - two)
-    drawn = np.round(np.concatenate(differences), 12)  # Sums in another order are equal scores.
-    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2])
-    tail = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return Paired(first, second, float(low), float(high), min(1.0, 2 * (tail + 1) / (resamples + 1)), rows)
-
-
-def both(first: Score, second: Score) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return two scores as one function of how often rows count."""
-    return lambda weights: (first(weights), second(weights))
+    for count in _chunks():
+        drawn = random.multinomial(rows, np.full(rows, 1 / rows), size=count).astype(float)
+        none = np.zeros_like(drawn)
+        differences.append(score(np.hstack([drawn, none])) - score(np.hstack([none, drawn])))
+    low, high = np.quantile(np.round(np.concatenate(differences), 12), [ALPHA / 2, 1 - ALPHA / 2])
+    return float(low), float(high)
 
 
 def f1_of(decided: np.ndarray, actual: np.ndarray, average: str) -> Score:
@@ -134,7 +164,7 @@ def rows_needed(first: float, second: float, only_one: float, power: float = 0.8
         return None
     spread = norm.ppf(1 - ALPHA / 2) * math.sqrt(only_one)
     spread += norm.ppf(power) * math.sqrt(max(0.0, only_one - difference**2))
-    needed = math.ceil((spread / difference) ** 2)
+    needed = max(LEAST, math.ceil((spread / difference) ** 2))
     return needed if needed <= MOST else None
 
 
@@ -143,15 +173,16 @@ def sentence(found: Paired, other: str, unit: str = "questions") -> str:
 
     Args:
         other: what the first is compared with, such as `the base`.
-        unit: what the rows are.
+        unit: what the rows are, more than one.
     """
+    rows = f"{found.rows} {unit if found.rows != 1 else unit.removesuffix('s')}"
     if found.verdict in ("better", "worse"):
-        return f"{found.verdict} than {other} (p = {found.p:.2g}, {found.rows} {unit})"
+        return f"{found.verdict} than {other} (p = {found.p:.2g}, {rows})"
     if found.rows == 0:
         return f"no {unit} are scored, so nothing can be said"
     if not found.difference:
-        return f"no difference from {other} can be told from {found.rows} {unit}"
-    text = f"{found.rows} {unit} are too few to tell it from {other} (p = {found.p:.2g})"
+        return f"no difference from {other} can be told from {rows}"
+    text = f"{rows} {'are' if found.rows != 1 else 'is'} too few to tell it from {other} (p = {found.p:.2g})"
     if found.only_first is None or found.only_second is None:
         return text
     needed = rows_needed(found.first, found.second, (found.only_first + found.only_second) / found.rows)

@@ -3,13 +3,14 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 
 from finetune import InputError
 from finetune.databases.contexts import JUDGED_ON
-from finetune.databases.database import Database
+from finetune.databases.database import Database, Outcome
 from finetune.models.generation import BATCH_SIZE, Generation
 from finetune.models.sql_writer import SqlWriter
 from finetune.progress_line import Progress, advance
@@ -103,17 +104,13 @@ class Scorecard:
     @property
     def paired(self) -> Paired:
         """Adapter against base on the rows with usable gold, on generated databases; without an interval."""
-        pairs = [(a.right, b.right) for a, b in zip(self.adapter.verdicts, self.base.verdicts, strict=True) if a.usable]
-        return mcnemar([a for a, _ in pairs], [b for _, b in pairs], interval=False)
+        return compare_verdicts(self.adapter.verdicts, self.base.verdicts, interval=False)
 
     @property
     def on_database(self) -> Paired | None:
         """The same on the database that the rows are about; None without one, or where no row is scored on it."""
-        if not self.adapter.on_database or not self.base.on_database:
-            return None
-        both = zip(self.adapter.on_database, self.base.on_database, strict=True)
-        pairs = [(a.right, b.right) for a, b in both if a.usable]
-        return mcnemar([a for a, _ in pairs], [b for _, b in pairs], interval=False) if pairs else None
+        found = compare_verdicts(self.adapter.on_database, self.base.on_database, interval=False)
+        return found if found.rows else None
 
     @property
     def table(self) -> list[dict]:
@@ -150,12 +147,12 @@ class Scorecard:
         name, where = (DATABASE, " on the database") if found else ("exec_accuracy", "")
         rows = found.rows if found else after["rows_scored"]
         low, high = after[f"{name}_low"], after[f"{name}_high"]
-        on_generated = (
-            f"; on generated databases {after['exec_accuracy']:.1%}" if found and after["rows_scored"] else ""
-        )
+        beside = f"; on generated databases {after['exec_accuracy']:.1%}" if found and after["rows_scored"] else ""
+        if self.adapter.on_database and not found:
+            where, beside = " on generated databases", f"; {self._unscored}"
         return (
             f"{title}: {after[name]:.1%} of {rows} questions right{where} (95 %: {low:.1%} to"
-            f" {high:.1%}), by the base {before[name]:.1%}{on_generated}: {sentence(found or self.paired, 'the base')}"
+            f" {high:.1%}), by the base {before[name]:.1%}{beside}: {sentence(found or self.paired, 'the base')}"
         )
 
     def format(self, title: str) -> str:
@@ -185,14 +182,20 @@ class Scorecard:
         told = self.on_database or self.paired
         return "\n".join([*lines, *self._database_lines(), f"  {sentence(told, 'the base')}"])
 
+    @property
+    def _unscored(self) -> str:
+        """Why no row is scored on the database."""
+        judged = [*(self.adapter.on_database or []), *(self.base.on_database or [])]
+        reason = next((verdict.reason for verdict in judged if verdict.reason and not verdict.usable), "no rows")
+        return f"nothing is scored on the database: {reason}"
+
     def _database_lines(self) -> list[str]:
         """What the table for the terminal says of the database."""
         found, after = self.on_database, self.adapter.scores
         if not self.adapter.on_database:
             return []
         if not found:
-            reason = next(verdict.reason for verdict in self.adapter.on_database if verdict.reason)
-            return [f"  nothing is scored on the database: {reason}"]
+            return [f"  {self._unscored}"]
         change = f"{100 * found.difference:>+9.1f}"
         lines = [
             f"  {f'on the database ({found.rows} rows)':<30}{found.second:>9.1%}{found.first:>9.1%}{change}",
@@ -202,6 +205,16 @@ class Scorecard:
         if empty := after[f"{DATABASE}_empty_gold"]:
             lines.append(f"  gold returns nothing there for {empty} of them: an empty result is easily equal")
         return lines
+
+
+def compare_verdicts(
+    first: Sequence[Verdict | DatabaseVerdict] | None,
+    second: Sequence[Verdict | DatabaseVerdict] | None,
+    interval: bool = True,
+) -> Paired:
+    """Compare two models on the rows that both are scored on: gold may run for one, and time out for the other."""
+    pairs = [(a.right, b.right) for a, b in zip(first or [], second or [], strict=False) if a.usable and b.usable]
+    return mcnemar([a for a, _ in pairs], [b for _, b in pairs], interval=interval)
 
 
 def verdict_text(verdict: Verdict) -> str:
@@ -248,6 +261,7 @@ def answer_rows(
     is_unwrapped: bool = False,
     database: Database | None = None,
     with_rows: bool = True,
+    known: dict[str, Outcome] | None = None,
 ) -> Answers:
     """Answer rows greedily, all processes of a training together, and judge the answers.
 
@@ -256,6 +270,7 @@ def answer_rows(
     Args:
         database: that the rows are about; the first process alone asks it.
         with_rows: the verdicts on it hold rows of results that differ.
+        known: gold's results on it, see `judge_on_database`.
     """
     prompts = writer.encode(rows)
     longest = max(len(writer.tokenizer(row["answer"])["input_ids"]) for row in rows)
@@ -272,7 +287,7 @@ def answer_rows(
     advance(0, "")
     on_database = None
     if database and PartialState().is_main_process:
-        on_database = judge_on_database(texts, rows, database, with_rows)
+        on_database = judge_on_database(texts, rows, database, with_rows, known)
     return Answers(found, verdicts, seconds, changed, on_database)
 
 
@@ -284,6 +299,7 @@ def compare(
     is_unwrapped: bool = False,
     database: Database | None = None,
     with_rows: bool = True,
+    known: dict[str, Outcome] | None = None,
 ) -> Scorecard:
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
@@ -291,9 +307,9 @@ def compare(
         writer: of a PeftModel.
         dialect: of schemas, gold and answers, as sqlglot names it.
         is_unwrapped: fences and prefixes around an answer are taken off.
-        database, with_rows: see `answer_rows`.
+        database, with_rows, known: see `answer_rows`.
     """
-    options = batch_size, dialect, is_unwrapped, database, with_rows
+    options = batch_size, dialect, is_unwrapped, database, with_rows, {} if known is None else known
     with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
         after = answer_rows(writer, rows, *options)
         with writer.model.disable_adapter():

@@ -6,8 +6,9 @@ from contextlib import closing
 from types import SimpleNamespace
 
 from finetune import InputError
-from finetune.databases.database import open_database
+from finetune.databases.database import QueryFailed, open_database
 from finetune.models.generation import Generation
+from finetune.reports.scorecards.against import compare_answers
 from finetune.reports.scorecards.on_database import judge_on_database, summarize_database
 from finetune.reports.sql_scorecard import Answers, Scorecard
 from finetune.rows.sql.loading import load_questions
@@ -96,13 +97,127 @@ def test_rows_that_do_not_run_are_named_and_left_out(library, tmp_path, caplog):
     flags = SimpleNamespace(**FLAGS, dataset=str(tmp_path / "rows.json"))
     found, findings = load_questions(flags, 0, library)
     assert len(found.train) + len(found.validation) == 6
-    assert [(row["row"], row["question"]) for row in findings["skipped"]] == [(4, "Question 3?")]
-    assert "row 4, 'Question 3?': no such column: titel" in caplog.text
+    assert [row["question"] for row in findings["skipped"]] == ["Question 3?"]
+    where = f"1 of 7 rows of {flags.dataset} have SQL that does not run on the database, and are left out (skipped_rows"
+    assert where in caplog.text
+    assert "'Question 3?': no such column: titel" in caplog.text
+    caplog.clear()
     kept, findings = load_questions(SimpleNamespace(**vars(flags) | {"clean": False}), 0, library)
     assert len(kept.train) + len(kept.validation) == 7
-    assert "are kept (--no-clean)" in caplog.text
-    with pytest.raises(InputError, match="none of the 1 rows has SQL that runs on the database: row 1, 'Question 3"):
-        GoldOnDatabase(library)(rows[3:4])
+    assert "are kept (--no-clean), and are not scored on it: 'Question 3?'" in caplog.text
+    assert "skipped_rows" not in caplog.text
+    assert findings["skipped"] == []
+    with pytest.raises(InputError, match=r"none of the 1 rows of x\.csv has SQL that runs on the .*: 'Question 3\?'"):
+        GoldOnDatabase(library, source="x.csv")(rows[3:4])
+
+
+def test_rows_that_do_not_run_are_named_with_their_set(library, tmp_path, caplog):
+    for name, columns in (("own", ("Id", "Name", "MAX(Id)", "MIN(Id)")), ("more", ("titel", "Birth_Date"))):
+        rows = [{"question": f"Which {c}, {name}?", "answer": f"SELECT {c} FROM Author"} for c in columns]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    own, more = (str(tmp_path / f"{name}.json") for name in ("own", "more"))
+    flags = SimpleNamespace(**FLAGS, dataset=[own, more], max_train_rows=None)
+    _, findings = load_questions(flags, 0, library)
+    assert f"1 of 2 rows of {more} have SQL that does not run" in caplog.text
+    assert f"rows of {own}" not in caplog.text
+    assert [row["question"] for row in findings["skipped"]] == ["Which titel, more?"]
+
+
+def test_rows_with_a_context_of_their_own_are_counted_in_the_measured_set(library, tmp_path, caplog):
+    other = "CREATE TABLE t (a INT, b INT)"
+    rows = [{"question": f"Which {c}?", "answer": f"SELECT {c} FROM Author"} for c in ("Id", "Name", "MAX(Id)")]
+    rows += [{"question": f"Which {c} of t?", "answer": f"SELECT {c} FROM t", "context": other} for c in "ab"]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    (tmp_path / "more.json").write_text(json.dumps(rows[3:]))
+    own, more = (str(tmp_path / f"{name}.json") for name in ("own", "more"))
+    flags = SimpleNamespace(**FLAGS | {"allow_leaks": True}, max_train_rows=None)
+    found, _ = load_questions(SimpleNamespace(**vars(flags), dataset=own), 0, library)
+    assert {row["context"] for row in found.train + found.validation} == {other, library.statements}
+    assert f"2 of 5 rows of {own} have a `context` of their own" in caplog.text
+    caplog.clear()
+    (tmp_path / "own.json").write_text(json.dumps(rows[:3]))
+    load_questions(SimpleNamespace(**vars(flags), dataset=[own, more]), 0, library)
+    assert "of their own" not in caplog.text
+
+
+class Failing:
+    """A database whose queries fail from a place on, as one that is gone by then."""
+
+    def __init__(self, database, first: int):
+        self.database, self.left, self.asked = database, first, []
+
+    def __getattr__(self, name: str):
+        return getattr(self.database, name)
+
+    def run_all(self, queries, *limits):
+        for sql in queries:
+            self.asked.append(sql)
+            self.left -= 1
+            yield next(self.database.run_all([sql], *limits)) if self.left >= 0 else QueryFailed("gone: away")
+
+
+def answered(database, rows, texts, **options) -> Answers:
+    judged = judge_on_database(texts, rows, database, **options)
+    found = [judge(text, row["answer"], row["context"]) for text, row in zip(texts, rows, strict=True)]
+    return Answers([Generation(text, [1], True) for text in texts], found, 1.0, on_database=judged)
+
+
+def about(library, *queries: str) -> list[dict]:
+    return [{"question": "q", "context": library.statements, "answer": sql} for sql in queries]
+
+
+def test_gold_is_run_once_for_all_models_and_a_failure_counts_for_none(library):
+    rows = about(library, *["SELECT Id FROM Author", "SELECT nope FROM Author", "SELECT Name FROM Author"] * 2)
+    counting, known = Failing(library, 99), {}
+    for answer in ("SELECT 1", "SELECT 2"):
+        judge_on_database([answer] * 6, rows, counting, known=known)
+    assert [counting.asked.count(row["answer"]) for row in rows[:3]] == [1, 1, 1]
+    assert len(counting.asked) == 3 + 12
+
+
+def test_a_row_that_is_scored_for_one_model_alone_is_compared_for_none(library):
+    rows = about(library, "SELECT Id FROM Author", "SELECT Name FROM Author", "SELECT MAX(Id) FROM Author")
+    right, gone = [row["answer"] for row in rows], Failing(library, 2)
+    ours, theirs = answered(library, rows, right), answered(gone, rows, ["SELECT Name FROM Author"] * 3)
+    for one, two in ((ours, theirs), (theirs, ours)):
+        assert compare_answers(rows, one, two).pairs["exec_accuracy_database"].rows == 1
+        assert Scorecard(rows, one, two).on_database.rows == 1
+
+
+def test_a_score_without_rows_is_no_pair(library):
+    rows = about(library, "SELECT Id FROM Author", "SELECT Name FROM Author")
+    right, gone = [row["answer"] for row in rows], Failing(library, 0)
+    found = compare_answers(rows, answered(gone, rows, right), answered(gone, rows, ["SELECT 1"] * 2))
+    assert list(found.pairs) == ["exec_accuracy"]
+    assert found.conclusion.startswith("2 questions are too few to tell it from the other (p = 0.5)")
+    bare = [row | {"context": "no schema"} for row in rows]
+    found = compare_answers(bare, *[answered(gone, bare, right)] * 2)
+    assert found.pairs == {}
+    assert found.conclusion == "No questions are scored with both, so nothing can be said."
+    assert found.conclusion in found.format("runs:/other/model")
+    assert found.record("test", "x")["scores"] == {}
+
+
+def test_two_models_with_a_real_difference_on_the_database(library):
+    rows = about(library, *["SELECT Name FROM Author WHERE Id > 1"] * 8)
+    right, wrong = [row["answer"] for row in rows], ["SELECT Id FROM Author"] * 8
+    found = compare_answers(rows, answered(library, rows, right), answered(library, rows, wrong))
+    assert found.pairs["exec_accuracy_database"].p == pytest.approx(2 / 2**8)
+    assert found.conclusion == "This model is better than the other (p = 0.0078, 8 questions)."
+    assert found.table[0]["this_database_verdict"] == "right"
+    assert found.table[0]["other_database_verdict"] == "another result"
+    turned = compare_answers(rows, answered(library, rows, wrong), answered(library, rows, right))
+    assert "This model is worse than the other" in turned.format("x")
+    same = compare_answers(rows, *[answered(library, rows, right)] * 2)
+    assert same.conclusion == "No difference from the other can be told from 8 questions."
+
+
+def test_the_line_at_the_end_says_that_the_database_was_gone(library):
+    rows = about(library, "SELECT Id FROM Author", "SELECT Name FROM Author")
+    right, gone = [row["answer"] for row in rows], Failing(library, 0)
+    line = Scorecard(rows, answered(gone, rows, right), answered(gone, rows, right)).headline("validation")
+    assert "100.0% of 2 questions right on generated databases" in line
+    assert "nothing is scored on the database: gold does not run on the database: gone: away" in line
 
 
 def test_the_scorecard_has_the_database_in_metrics_table_and_words(library):

@@ -1,6 +1,6 @@
 """Two on the same rows: known p values, intervals, and the words for them."""
 
-from finetune.reports.paired import Paired, both, f1_of, mcnemar, paired_bootstrap, paired_means, rows_needed, sentence
+from finetune.reports.paired import Paired, f1_of, mcnemar, paired_means, paired_scores, rows_needed, sentence
 
 import numpy as np
 import pytest
@@ -44,7 +44,47 @@ def test_f1_by_weights_is_that_of_the_rows_repeated(average):
     ]
     score = f1_of(decided, actual, average)
     assert score(counts.astype(float)) == pytest.approx(expected)
-    assert paired_bootstrap(both(score, score), 30).p == 1
+    twice = f1_of(np.concatenate([decided, decided]), np.concatenate([actual, actual]), average)
+    same = paired_scores(twice, 30)
+    assert (same.p, same.low, same.high) == (1, 0, 0)
+    assert same.first == same.second == pytest.approx(score(np.ones((1, 30)))[0])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 6, 12])
+def test_few_rows_that_all_differ_one_way_are_told_only_where_chance_would_not(rows):
+    found = paired_means([0.9] * rows, [0.2] * rows)
+    assert found.p == pytest.approx(2 / 2**rows)
+    assert found.verdict == ("better" if rows > 5 else "no difference can be told")
+    assert mcnemar([True] * rows, [False] * rows).p == pytest.approx(found.p)
+
+
+def test_p_of_right_and_wrong_is_that_of_mcnemar():
+    random = np.random.default_rng(3)
+    for _ in range(20):
+        one, two = random.random((2, 10)) < 0.5
+        assert paired_means(one, two).p == pytest.approx(mcnemar(one, two, interval=False).p)
+    one, two = random.random((2, 40)) < [[0.8], [0.5]]
+    assert paired_means(one, two).p == pytest.approx(mcnemar(one, two).p, abs=0.02)
+
+
+def test_f1_of_few_texts_is_told_by_exchange_of_their_answers():
+    actual, wrong = np.ones((4, 1)), np.zeros((4, 1))
+    score = f1_of(np.concatenate([actual, wrong]), np.concatenate([actual, actual]), "micro")
+    found = paired_scores(score, 4)
+    assert (found.first, found.second, found.p) == (1, 0, 2 / 2**4)
+    assert found.verdict == "no difference can be told"
+    six = f1_of(np.repeat([[1], [0]], 60, axis=0), np.ones((120, 1)), "micro")
+    assert paired_scores(six, 60).verdict == "better"
+    assert paired_scores(six, 60) == paired_scores(six, 60)
+
+
+def test_one_row_is_not_rows():
+    assert sentence(mcnemar([True], [False]), "the base") == (
+        "1 question is too few to tell it from the base (p = 1); a difference like this one would take about 6"
+    )
+    assert sentence(paired_means([1], [1]), "the other", "articles") == (
+        "no difference from the other can be told from 1 article"
+    )
 
 
 def test_words_claim_no_more_than_the_interval_allows():

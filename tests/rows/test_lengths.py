@@ -42,7 +42,8 @@ def test_auto_leaves_out_what_the_base_cannot_read_and_says_which(tokenizer, cap
     assert (length, len(splits["validation"].rows)) == (600, 3)
     assert splits["validation"].dropped == {"longer than 600 tokens": 1}
     for words in (
-        "validation: 1 of 4 rows are longer than 600 tokens", "row 4 ('Which of all of these?')",
+        "validation: 1 of 4 rows are longer than 600 tokens",
+        "The longest validation row ('Which of all of these?') has",
         "the base reads 600 tokens: shorten its schema",
     ):  # fmt: skip
         assert words in caplog.text
@@ -60,13 +61,15 @@ def test_a_part_without_rows_names_the_longest_one_and_what_to_do(tokenizer, giv
     with pytest.raises(InputError) as found:
         encode_parts({"train": parts_of()["validation"]}, PROMPT, tokenizer, given, limit)
     assert "no train row is left (4 rows: longer than 20 tokens)" in str(found.value)
-    assert "row 4 ('Which of all of these?')" in str(found.value)
+    assert "The longest train row ('Which of all of these?') has" in str(found.value)
     assert advice in str(found.value)
 
 
-def test_the_number_of_a_row_counts_those_that_are_empty(tokenizer):
+def test_rows_that_are_empty_are_counted_and_the_longest_is_named_by_its_question(tokenizer):
     rows = [LONG | {"question": " "}, demo_rows("train")[0], LONG]
-    with pytest.raises(InputError, match=r"1 rows: a column is empty; 2 rows: longer than 9 tokens.*row 3"):
+    with pytest.raises(
+        InputError, match=r"1 rows: a column is empty; 2 rows: longer than 9 .*longest train row \('Which"
+    ):
         encode_parts({"train": rows}, PROMPT, tokenizer, 9, None)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from finetune import InputError
 from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
 from finetune.rows.splits.query_shapes import query_shape
-from finetune.rows.splits.question_split import QuestionSplit, grouped
+from finetune.rows.splits.question_split import QuestionSplit, grouped, question_shape
 from finetune.rows.splits.schema_split import hold_out_groups
 from finetune.rows.sql.loading import load_questions
 
@@ -56,6 +56,8 @@ def shapes(rows: list[dict]) -> set[str]:
             "SELECT Loan.Name FROM Loan JOIN Member ON Member.Id = Loan.Id WHERE Day > '1' AND City = 'y'",
         ],
         ["SELECT Name FROM Loan WHERE Id IN (1, 2, 3)", "SELECT Name FROM Loan WHERE Id IN (5)"],
+        ["SELECT Name FROM Loan WHERE Id > 5", "SELECT Name FROM Loan WHERE 7 < Id"],
+        ["SELECT Id FROM Loan WHERE Day <= '2020-01-01'", "SELECT Id FROM Loan WHERE '1999-01-01' >= Day"],
         ["WITH x AS (SELECT Id FROM Loan) SELECT Id FROM x", "WITH y AS (SELECT Id FROM Loan) SELECT Id FROM y"],
         ["SELECT 'no query", "select  'NO query"],
     ],
@@ -69,10 +71,50 @@ def test_shapes_differ_in_columns_operators_and_clauses():
         "SELECT Name FROM Loan WHERE Id = 5", "SELECT Day FROM Loan WHERE Id = 5", "SELECT Name FROM Loan WHERE Id > 5",
         "SELECT Name FROM Loan", "SELECT Name FROM Loan WHERE Id = 5 LIMIT 1", "SELECT Id FROM Loan WHERE Name = 'x'",
         "SELECT MAX(Name) FROM Loan WHERE Id = 5", "SELECT DISTINCT Name FROM Loan WHERE Id = 5",
+        "SELECT Name FROM Loan WHERE Id < 5", "SELECT Name FROM Loan WHERE Id >= 5",
     ]  # fmt: skip
     assert len({query_shape(sql, CONTEXT) for sql in queries}) == len(queries)
     postgres = [f"SELECT Name FROM Loan WHERE EXTRACT(YEAR FROM Day) = {n}::int" for n in (1999, 2024)]
     assert len({query_shape(sql, CONTEXT, "postgres") for sql in postgres}) == 1
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [
+        ["Who owes more than 5 euros?", "Who owes more than 7.50 euros?", "who owes more  than -3 euros?"],
+        ["Which loans are from 'Ann'?", "Which loans are from “Bo”?"],
+        ['Who took "War and Peace"?', "Who took 'Emma'?", "Who took «1984»?"],
+        ["Who was born before 1950-05-01?", "Who was born before 2/3/1960?", "Who was born before 1960?"],
+    ],
+)
+def test_questions_that_differ_in_numbers_and_quoted_texts_have_one_shape(questions):
+    assert len({question_shape(question) for question in questions}) == 1
+
+
+def test_apostrophes_are_no_quotes_and_numbers_in_names_none():
+    questions = [
+        "Ann's loans and Bo's?",
+        "Ann's books and Bo's?",
+        "the readers' books, Bo's?",
+        "table T3?",
+        "table T4?",
+    ]
+    assert len({question_shape(question) for question in questions}) == len(questions)
+
+
+def asked(rows: list[dict]) -> set[str]:
+    return {question_shape(row["question"]) for row in rows}
+
+
+def test_a_held_out_question_is_no_training_one_with_another_number_though_its_sql_is_written_otherwise():
+    queries = ("SELECT COUNT(*) FROM Loan WHERE Id > {}", "SELECT COUNT(Id) FROM Loan WHERE {} < Id AND Id IS NOT NULL")
+    rows = [row(f"How many loans have an id of more than {n}?", queries[n % 2].format(n)) for n in range(20)]
+    rows = rows_of_one_schema() + rows
+    for seed in range(8):
+        train, validation = map(asked, QuestionSplit()(rows, 0.2, seed))
+        assert not train & validation
+    train, validation = map(asked, QuestionSplit("row")(rows, 0.2, 0))
+    assert train & validation
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,7 +150,9 @@ def test_by_row_equal_questions_and_equal_queries_stay_together():
 
 def test_one_shape_only_is_refused_with_what_to_do():
     rows = [row(f"Loan {n}?", f"SELECT Name FROM Loan WHERE Id = {n}") for n in range(9)]
-    with pytest.raises(InputError, match=r"all 9 rows have the same shape.*--split-by row"):
+    with pytest.raises(
+        InputError, match=r"all 9 rows have the same shape.*numbers, texts and aliases alone.*--split-by row"
+    ):
         QuestionSplit()(rows, 0.2, 0)
     with pytest.raises(InputError, match="give more"):
         QuestionSplit("row")([rows[0]] * 3, 0.2, 0)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -69,6 +70,19 @@ def test_it_starts_with_the_weights_of_the_adapter_and_says_where_it_comes_from(
     cards = [open_model(uri).card for uri in (logged_model["uri"], f"runs:/{run_id}/model")]
     for name in ("base_fingerprint", "quantization", "compute_dtype", "prompt", "dialect"):
         assert getattr(cards[0], name) == getattr(cards[1], name)
+
+
+def test_before_training_base_and_adapter_are_asked(source, few_rows, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    steps = [*STEPS, "--max-steps", 2, "--score-rows", 4, "--distractor-columns", 0]
+    run_id = train("--adapter", source, "--dataset", few_rows, *steps, "--output-dir", tmp_path, capsys=capsys)
+    for side in ("base", "adapter"):
+        assert re.search(rf"Before training the {side} answers \d of 4 held-out questions right \(", caplog.text)
+    metrics = mlflow.MlflowClient()
+    for end in ("", "_base"):
+        (point,) = metrics.get_metric_history(run_id, f"before_training_exec_accuracy{end}")
+        assert point.step == 0
+    assert caplog.text.index("Before training the base") < caplog.text.index("Before training the adapter")
 
 
 @pytest.mark.slow

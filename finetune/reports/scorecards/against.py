@@ -9,9 +9,9 @@ from finetune.models.card import ClassifierCard, SqlCard
 from finetune.models.generation import Generation
 from finetune.reports import figures
 from finetune.reports.classifier_scorecard import ClassifierScorecard
-from finetune.reports.paired import Paired, both, f1_of, mcnemar, paired_bootstrap, paired_means, sentence
+from finetune.reports.paired import Paired, f1_of, paired_means, paired_scores, sentence
 from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
-from finetune.reports.sql_scorecard import Answers, verdict_text
+from finetune.reports.sql_scorecard import Answers, compare_verdicts, verdict_text
 from finetune.runs import tracking
 from metrics.rouge.rouge import score_row
 from metrics.unfair_tos.unfair_tos import with_none
@@ -49,10 +49,12 @@ class Comparison:
     @property
     def conclusion(self) -> str:
         """The last sentence: of the main score, of the database's where there is one."""
+        if not self.pairs:
+            return f"No {self.unit} are scored with both, so nothing can be said."
         main = self.pairs.get(ON_DATABASE) or next(iter(self.pairs.values()))
         told = sentence(main, "the other", self.unit)
         if main.verdict == "no difference can be told":
-            return f"No difference can be told from {main.rows} {self.unit}: {told}."
+            return f"{told[0].upper()}{told[1:]}."
         return f"This model is {told}."
 
     def record(self, name: str, uri: str) -> dict:
@@ -99,6 +101,18 @@ def refuse_other_dialect(dialect: str | None, logged: LoggedModel, other: Logged
         )
 
 
+def refuse_other_values(logged: LoggedModel, other: LoggedModel) -> None:
+    """Raise InputError where two models were trained with other numbers of values in the schema's text."""
+    assert isinstance(logged.card, SqlCard)
+    assert isinstance(other.card, SqlCard)
+    ours, theirs = logged.card.sample_values or 0, other.card.sample_values or 0
+    if ours != theirs:
+        raise InputError(
+            f"the model was trained with --values {ours}, that of --against with --values {theirs}, and both get the"
+            " same text here; --values says how many values of each column it has."
+        )
+
+
 def refuse_other_labels(logged: LoggedModel, other: LoggedModel) -> None:
     """Raise InputError where two classifiers know other labels."""
     assert isinstance(logged.card, ClassifierCard)
@@ -112,16 +126,13 @@ def refuse_other_labels(logged: LoggedModel, other: LoggedModel) -> None:
 
 
 def compare_answers(rows: list[dict], ours: Answers, theirs: Answers) -> Comparison:
-    """Compare which questions two models answer right."""
-    pairs = {}
-    usable = [(a.right, b.right) for a, b in zip(ours.verdicts, theirs.verdicts, strict=True) if a.usable]
-    pairs["exec_accuracy"] = mcnemar([a for a, _ in usable], [b for _, b in usable])
-    if ours.on_database and theirs.on_database:
-        both = zip(ours.on_database, theirs.on_database, strict=True)
-        usable = [(a.right, b.right) for a, b in both if a.usable]
-        pairs[ON_DATABASE] = mcnemar([a for a, _ in usable], [b for _, b in usable])
+    """Compare which questions two models answer right, by each score that there is of both."""
+    sides = {
+        "exec_accuracy": (ours.verdicts, theirs.verdicts), ON_DATABASE: (ours.on_database, theirs.on_database),
+    }  # fmt: skip
+    pairs = {name: compare_verdicts(*side) for name, side in sides.items()}
     table = [row for number, row in enumerate(map(_question, rows)) if _add_answers(row, number, ours, theirs)]
-    return Comparison(pairs, "questions", table[:MOST_ROWS])
+    return Comparison({name: pair for name, pair in pairs.items() if pair.rows}, "questions", table[:MOST_ROWS])
 
 
 def _question(row: dict) -> dict:
@@ -156,8 +167,8 @@ def compare_classifiers(ours: ClassifierScorecard, theirs: ClassifierScorecard) 
         views = {"micro_f1": (np.asarray, "micro"), "macro_f1": (np.asarray, "macro")}
     pairs = {}
     for name, (view, average) in views.items():
-        one, two = (f1_of(view(mine), view(actual), average) for mine in (decided, other))
-        pairs[name] = paired_bootstrap(both(one, two), len(actual))
+        answers = np.concatenate([view(decided), view(other)])
+        pairs[name] = paired_scores(f1_of(answers, np.concatenate([view(actual)] * 2), average), len(actual))
     right, theirs_right = ((mine == actual).all(axis=1) for mine in (decided, other))
     table = [
         {

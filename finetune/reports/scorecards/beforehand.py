@@ -3,6 +3,7 @@
 import logging
 from contextlib import nullcontext
 
+from finetune.databases.database import Outcome
 from finetune.models.bases.quantization import is_sharded
 from finetune.progress_line import Progress
 from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
@@ -36,19 +37,20 @@ def ask_beforehand(trainer: SqlTrainer, is_resumed: bool = False) -> None:
     sides = {"base": model.disable_adapter()}
     if has_effect(model):
         sides["adapter"] = nullcontext()
+    gold: dict[str, Outcome] = {}
     try:
         with Progress("questions, before training", len(sides) * own_share(rows), "answered"):
             for side, context in sides.items():
                 with context:
-                    tell(side, _ask(trainer, rows), trainer)
+                    tell(side, _ask(trainer, rows, gold), trainer)
     finally:
         model.train(was_training)
         set_random_state(state)
 
 
-def _ask(trainer: SqlTrainer, rows: list[dict]) -> Answers:
-    writer = trainer.writer
-    return answer_rows(writer, rows, dialect=writer.card.dialect, database=trainer.database, with_rows=False)
+def _ask(trainer: SqlTrainer, rows: list[dict], gold: dict[str, Outcome]) -> Answers:
+    writer, database = trainer.writer, trainer.database
+    return answer_rows(writer, rows, dialect=writer.card.dialect, database=database, with_rows=False, known=gold)
 
 
 def has_effect(model: PeftModel) -> bool:
@@ -68,7 +70,8 @@ def tell(side: str, answers: Answers, trainer: SqlTrainer) -> None:
     low, high = wilson(right, rows)
     where = " on the database" if name == ON_DATABASE else ""
     logger.info(
-        f"Before training the {side} answers {right} of {rows} such questions right{where} ({low:.0%} to {high:.0%})"
+        f"Before training the {side} answers {right} of {rows} held-out questions right{where} ({low:.0%} to"
+        f" {high:.0%})"
     )
     running = journal.active_journal()
     if running and trainer.args.process_index == 0:

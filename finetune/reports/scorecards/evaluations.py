@@ -18,6 +18,7 @@ from finetune.reports.scorecards.against import (
     compare_summaries,
     refuse_other_dialect,
     refuse_other_labels,
+    refuse_other_values,
 )
 from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.reports.summary_scorecard import SummaryScorecard, summary_scorecard
@@ -101,16 +102,18 @@ class SqlEvaluation:
         if self.database:
             self.database.dialect = self.dialect
         self.skipped: list[dict] = []
+        self.gold: dict = {}  # its results on the database: the same for each model
 
     def prepare(self, rows: list[dict]) -> list[dict]:
         """Return the rows to score: those of --database with their context, without corrupt gold."""
         flags, what = self.flags, f"the rows of {self.flags.dataset}"
         where = f"scorecard/{flags.name}_skipped.json of the run" if flags.log else "--verbose says why"
         if self.database:
-            gold = GoldOnDatabase(self.database, flags.clean, flags.clean, flags.rows)
+            gold = GoldOnDatabase(self.database, flags.clean, flags.clean, flags.rows, str(flags.dataset))
             rows = gold(rows)
             gold.tell(where)
-            self.skipped += gold.failed
+            gold.tell_own()
+            self.skipped += gold.left_out
         rows = complete_rows(rows, QUESTIONS, what)
         if flags.clean:
             cleaning = clean_rows(rows, self.dialect)
@@ -129,22 +132,24 @@ class SqlEvaluation:
         flags, name = self.flags, self.flags.name
         writer = self.logged.load(loading(flags))
         options = flags.batch_size, self.dialect, flags.unwrap
-        cards = {name: compare(writer, rows, *options, self.database, flags.rows)}
+        cards = {name: compare(writer, rows, *options, self.database, flags.rows, self.gold)}
         if columns := distractors(flags):
             distracted = distract(rows, columns, seed=0, dialect=self.dialect)
             cards[f"{name}_distractors"] = compare(writer, distracted, *options)
         return cards
 
     def check_other(self, other: LoggedModel) -> None:
-        """Raise InputError for a model of another dialect."""
+        """Raise InputError for a model of another dialect, or one that was trained with other values in its prompt."""
         assert isinstance(other.card, SqlCard)
         refuse_other_dialect(self.flags.dialect, self.logged, other)
+        if self.database and self.flags.values is None:
+            refuse_other_values(self.logged, other)
 
     def compare(self, cards: dict[str, Scorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
         """Let the other model answer the rows as they are."""
         flags = self.flags
         writer = other.load(loading(flags))
-        options = flags.batch_size, self.dialect, flags.unwrap, self.database, flags.rows
+        options = flags.batch_size, self.dialect, flags.unwrap, self.database, flags.rows, self.gold
         return compare_answers(rows, cards[flags.name].adapter, answer_rows(writer, rows, *options))
 
     def log(self, cards: dict[str, Scorecard], run_id: str, dataset: Dataset) -> None:

@@ -1,6 +1,5 @@
 """Answers judged on the database that the questions are about: what gold returns there, and what they return."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from finetune.databases.database import Database, Outcome, QueryFailed, Result
@@ -12,6 +11,7 @@ from metrics.sql_execution.queries import QueryError, is_ordered, parse
 from metrics.sql_execution.sql_execution import wilson
 
 MAX_ROWS = 10_000  # of a result that is compared; gold with more is not scored
+KEPT_ROWS = 200  # of gold's result that is kept for the next model
 SHOWN = 5
 NAME = "exec_accuracy_database"
 
@@ -37,7 +37,11 @@ class DatabaseVerdict:
 
 
 def judge_on_database(
-    answers: list[str], rows: list[dict], database: Database, with_rows: bool = True
+    answers: list[str],
+    rows: list[dict],
+    database: Database,
+    with_rows: bool = True,
+    known: dict[str, Outcome] | None = None,
 ) -> list[DatabaseVerdict]:
     """Run gold and answers, each on its own and read-only, and compare the results.
 
@@ -46,26 +50,29 @@ def judge_on_database(
 
     Args:
         with_rows: verdicts hold the first rows of results that differ, and what the engine says of an error.
+        known: gold's results by its SQL, added to in place: gold that fails once is not scored for any other model.
     """
-    about = [is_about(str(row["context"]), database) for row in rows]
-    pairs = [(str(row["answer"]), answer) for row, answer in zip(rows, answers, strict=True)]
+    known, verdicts = {} if known is None else known, []
+    asked: list[str] = []
     advance(0, ", on the database")
-    results = database.run_all(_queries(pairs, about), MAX_ROWS, TIMEOUT)
-    verdicts = []
-    for (gold, answer), is_own in zip(pairs, about, strict=True):
-        if not is_own:
+    results = database.run_all(iter(asked.pop, None), MAX_ROWS, TIMEOUT)
+
+    def run(sql: str) -> Outcome:
+        asked.append(sql)
+        return next(results)
+
+    for row, answer in zip(rows, answers, strict=True):
+        if not is_about(str(row["context"]), database):
             verdicts.append(DatabaseVerdict(reason="the row is about other tables"))
             continue
-        expected = next(results)
-        given = expected if answer == gold else next(results)
+        gold = str(row["answer"])
+        expected = known[gold] if gold in known else run(gold)
+        if not isinstance(expected, Result) or len(expected.rows) <= KEPT_ROWS:
+            known[gold] = expected
+        given = expected if answer == gold else run(answer)
         verdicts.append(_judge(expected, given, _orders(gold, database.dialect), with_rows))
     advance(0, "")
     return verdicts
-
-
-def _queries(pairs: list[tuple[str, str]], about: list[bool]) -> Iterator[str]:
-    for (gold, answer), is_own in zip(pairs, about, strict=True):
-        yield from ([gold] if answer == gold else [gold, answer]) if is_own else []
 
 
 def _judge(gold: Outcome, given: Outcome, ordered: bool, with_rows: bool) -> DatabaseVerdict:

@@ -26,7 +26,7 @@ def leak_report(
     A schema is its set of table and column names; questions and SQL are compared without letter case and
     spacing. `share` is the share of validation rows that share any of the three, from 0 to 1; where all rows are
     about one schema, or rows were not held out by it, a shared schema is none of them, and `shared_query_shape`
-    counts the validation rows whose query differs from a training row's in numbers, texts and names alone.
+    counts the validation rows whose query differs from a training row's in numbers, texts and aliases alone.
 
     Args:
         by: what the rows were held out by: schema, query or row; empty where the data has the parts itself.

@@ -9,6 +9,7 @@ from metrics.sql_execution.schemas import read_schema
 
 from sqlglot import exp
 
+TURNED = {exp.GT: exp.LT, exp.GTE: exp.LTE}
 LITERALS = (exp.Literal, exp.Boolean, exp.HexString, exp.National)
 TEXT_OR_NUMBER = re.compile(r"'(?:[^']|'')*'|(?<![\w.])\d+(?:\.\d+)?")
 
@@ -17,7 +18,8 @@ TEXT_OR_NUMBER = re.compile(r"'(?:[^']|'')*'|(?<![\w.])\d+(?:\.\d+)?")
 def query_shape(sql: str, context: str = "", dialect: str = SQLITE) -> str:
     """Return the shape of a query: queries that differ in a number, a text, a LIMIT or an alias only have one.
 
-    Letter case of names and the order of what AND and OR join do not count either. Names of tables and columns do.
+    Letter case of names, the order of what AND and OR join, and which side of a comparison stands first do not count
+    either. Names of tables and columns do.
 
     Args:
         context: CREATE TABLE statements, which say whether a text in SQLite's double quotes is a name.
@@ -79,6 +81,8 @@ def _bare(node: exp.Expression) -> exp.Expression:
         node.set("alias", None)
     if isinstance(node, exp.In) and node.expressions and all(isinstance(n, exp.Placeholder) for n in node.expressions):
         node.set("expressions", [exp.Placeholder()])
+    if turned := TURNED.get(type(node)):
+        return turned(this=node.expression, expression=node.this)
     if isinstance(node, exp.EQ | exp.NEQ):
         left, right = sorted((node.this, node.expression), key=lambda side: side.sql(dialect=SQLITE))
         node.set("this", left)

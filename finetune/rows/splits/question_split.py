@@ -1,6 +1,7 @@
 """Rows of text-to-SQL held out by their schemas, by the shape of their queries, or at random."""
 
 import logging
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 logger = logging.getLogger(__name__)
+QUOTED_OR_NUMBER = re.compile(
+    r"""(?<!\w)'[^']*'(?!\w)|(?<!\w)‘[^‘’]*’(?!\w)|"[^"]*"|“[^“”]*”|„[^„“”]*[“”]|«[^«»]*»"""
+    r"""|(?<![\w.])[-+]?\d+(?:[.,:/-]\d+)*"""
+)
 SPLITS = ("auto", "schema", "query", "row")
 
 
@@ -66,7 +71,8 @@ class QuestionSplit:
         return [row for row in rows if not held & set(self._keys(row))]
 
     def _keys(self, row: dict) -> tuple[Hashable, ...]:
-        return ("question", plain(row["question"])), self._key(row)
+        asked = plain(row["question"]) if self.by == "row" else question_shape(row["question"])
+        return ("question", asked), self._key(row)
 
     def _key(self, row: dict) -> tuple[str, str]:
         if self.by == "row":
@@ -77,10 +83,16 @@ class QuestionSplit:
         if self.by == "row":
             return f"all {count} rows ask the same question or have the same SQL, so none can be held out; give more."
         return (
-            f"the queries of all {count} rows have the same shape: they differ in numbers, texts and names alone, and a"
-            " score on such rows would measure memory. Add rows that ask for something else; or mark rows in a column"
-            " `split` as train and validation; or give --split-by row, which holds rows out at random."
+            f"the queries or questions of all {count} rows have the same shape: they differ in numbers, texts and"
+            " aliases alone, and a score on such rows would measure memory. Add rows that ask for something else; or"
+            " mark rows in a column `split` as train and validation; or give --split-by row, which holds rows out at"
+            " random."
         )
+
+
+def question_shape(question: str) -> str:
+    """Return a question with `?` for its numbers, dates and quoted texts, without letter case and spacing."""
+    return plain(QUOTED_OR_NUMBER.sub("?", question))
 
 
 def grouped(rows: list[dict], keys: Sequence[tuple[Hashable, ...]]) -> list[list[dict]]:

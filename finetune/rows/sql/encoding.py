@@ -98,7 +98,7 @@ def encode_rows(
 
 def _encode(rows: list[dict], prompt: Prompt, tokenizer: PreTrainedTokenizerBase, completion: str) -> Encoded:
     kept, examples = [], []
-    for number, row in enumerate(rows, start=1):
+    for row in rows:
         if any(not str(row.get(name) or "").strip() for name in (*prompt.variables, completion)):
             continue
         prompt_ids = prompt_token_ids(tokenizer, prompt, row)
@@ -106,7 +106,7 @@ def _encode(rows: list[dict], prompt: Prompt, tokenizer: PreTrainedTokenizerBase
         completion_ids = [*completion_ids, tokenizer.eos_token_id]
         ids, labels = prompt_ids + completion_ids, [IGNORED] * len(prompt_ids) + completion_ids
         kept.append(row)
-        examples.append({"input_ids": ids, "labels": labels, "length": len(ids), "number": number})
+        examples.append({"input_ids": ids, "labels": labels, "length": len(ids)})
     return Encoded(kept, examples, len(rows))
 
 
@@ -129,11 +129,7 @@ def _within(part: Encoded, name: str, max_length: int, limit: int | None) -> Sup
         logger.warning(
             f"{name}: {too_long} of {part.given} rows are longer than {max_length} tokens and left out. {found}"
         )
-    examples = [
-        {key: value for key, value in example.items() if key != "number"}
-        for example, is_kept in zip(part.examples, fits, strict=True)
-        if is_kept
-    ]
+    examples = [example for example, is_kept in zip(part.examples, fits, strict=True) if is_kept]
     rows = [row for row, is_kept in zip(part.rows, fits, strict=True) if is_kept]
     return Supervision(Dataset.from_list(examples), rows, dropped)
 
@@ -148,5 +144,4 @@ def _say_longest(part: Encoded, name: str, max_length: int, limit: int | None) -
     if not limit or max_length < limit:
         most = min(tokens, limit or tokens)
         mend = f"raise --max-length to {most}, or give --max-length auto" + (f"; {mend}" if most < tokens else "")
-    number = part.examples[place]["number"]
-    return f"The longest {name} row is row {number} ({shown!r}) with {tokens} tokens; {reads}: {mend}."
+    return f"The longest {name} row ({shown!r}) has {tokens} tokens; {reads}: {mend}."

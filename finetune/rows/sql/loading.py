@@ -31,20 +31,23 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
     """
     given = parse_columns(flags.column, QUESTIONS)
     split, hold_out = (flags.validation_fraction, seed), QuestionSplit(flags.split_by, flags.dialect)
-    fill = GoldOnDatabase(database, flags.clean, flags.clean, flags.rows) if database else None
     if database:
         database.dialect = flags.dialect
     measured, *others = sets = parse_sets(flags.dataset)
-    rows = load_rows(measured.dataset, QUESTIONS, *split, flags.encoding, given, hold_out, fill)
+    fills = [_fill(one.dataset, flags, database) for one in sets]
+    rows = load_rows(measured.dataset, QUESTIONS, *split, flags.encoding, given, hold_out, fills[0])
     schemas = {schema_of_row(row) for part in (rows.train, rows.validation or []) for row in part}
     if others:
-        join(rows, [_training_rows(one.dataset, rows, hold_out, flags, fill) for one in others])
+        more = zip(others, fills[1:], strict=True)
+        join(rows, [_training_rows(one.dataset, rows, hold_out, flags, fill) for one, fill in more])
     findings = clean_parts(rows, flags.dialect) if flags.clean else {"cleaning": {}, "skipped": []}
     findings["schema"] = {"facts": database.facts, "sql": database.statements} if database else {}
     tell_cleaning(findings["cleaning"])
-    if fill:
-        findings["skipped"] += fill.failed
+    for fill in filter(None, fills):
+        findings["skipped"] += fill.left_out
         fill.tell("skipped_rows.json of the run")
+    if fills[0]:  # Others are mixed in for their own schemas.
+        fills[0].tell_own()
     if flags.split_by != "auto" and not hold_out.used:
         logger.warning(f"--split-by {flags.split_by} has no effect: the data has a validation part ({rows.split_by}).")
     # Of several sets the measured one alone says whether its schema tells anything.
@@ -59,6 +62,10 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         mix(rows, sets, flags.max_train_rows, seed)
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)
     return rows, findings | {"database": database}
+
+
+def _fill(dataset: str, flags, database: Database | None) -> GoldOnDatabase | None:
+    return GoldOnDatabase(database, flags.clean, flags.clean, flags.rows, dataset) if database else None
 
 
 def _training_rows(dataset: str, measured: Rows, hold_out: QuestionSplit, flags, fill: Callable | None) -> Rows:

@@ -26,15 +26,24 @@ class GoldOnDatabase:
         leave_out: rows whose gold does not run; otherwise they stay and are named.
         clean: gold is run as cleaning writes it, which mends double quotes.
         with_rows: what a failing query's error says may stand in reasons: an engine may quote the values it met.
-        failed: the rows whose gold does not run, with their number, among those given together, as `row`.
+        source: what the rows are read from, for messages.
+        failed: the rows whose gold does not run, with the reason.
+        own: rows with a schema of their own, which stays.
     """
 
     database: Database
     leave_out: bool = True
     clean: bool = True
     with_rows: bool = True
+    source: str = "the data"
     failed: list[dict] = field(default_factory=list)
     given: int = 0
+    own: int = 0
+
+    @property
+    def left_out(self) -> list[dict]:
+        """The rows that are not returned, with the reason."""
+        return self.failed if self.leave_out else []
 
     def __call__(self, rows: list[dict]) -> list[dict]:
         """Return the rows with their context, without those whose gold does not run.
@@ -44,16 +53,17 @@ class GoldOnDatabase:
         """
         rows = fill_contexts(rows, self.database)
         reasons = self._reasons(rows)
-        failed = [{"row": number + 1} | rows[number] | {"reason": reason} for number, reason in reasons.items()]
+        failed = [rows[number] | {"reason": reason} for number, reason in reasons.items()]
         self.failed += failed
         self.given += len(rows)
+        self.own += sum(row["context"] != self.database.statements for row in rows)
         if not self.leave_out:
             return rows
         kept = [row for number, row in enumerate(rows) if number not in reasons]
         if rows and not kept:
             raise InputError(
-                f"none of the {len(rows)} rows has SQL that runs on the database: {named(failed)}. Is it the database"
-                f" that they are about, and their SQL of --dialect {self.database.dialect}?"
+                f"none of the {len(rows)} rows of {self.source} has SQL that runs on the database: {named(failed)}."
+                f" Is it the database that they are about, and their SQL of --dialect {self.database.dialect}?"
             )
         return kept
 
@@ -86,13 +96,21 @@ class GoldOnDatabase:
         """Say which rows' gold does not run: the first of them.
 
         Args:
-            where: all of them stand.
+            where: those that are left out stand.
         """
         if self.failed:
-            what = "are left out" if self.leave_out else "are kept (--no-clean), and are not scored on it"
+            what = f"are left out ({where})" if self.leave_out else "are kept (--no-clean), and are not scored on it"
             logger.warning(
-                f"{len(self.failed)} of {self.given} rows have SQL that does not run on the database, and {what}:"
-                f" {named(self.failed)} ({where})."
+                f"{len(self.failed)} of {self.given} rows of {self.source} have SQL that does not run on the database,"
+                f" and {what}: {named(self.failed)}."
+            )
+
+    def tell_own(self) -> None:
+        """Say how many rows have a schema of their own, which prediction with --database would not read."""
+        if self.own:
+            logger.warning(
+                f"{self.own} of {self.given} rows of {self.source} have a `context` of their own, which is read in"
+                " place of the schema of --database; leave it empty to have the database's."
             )
 
 
@@ -102,11 +120,8 @@ def why(error: Refused | QueryFailed, with_rows: bool) -> str:
 
 
 def named(failed: list[dict]) -> str:
-    """Return the first of some rows, each with its number, the beginning of its question and the reason."""
-    shown = [
-        f"row {row['row']}, {str(row.get('question'))[:50]!r}: {row['reason'].partition(': ')[2]}"
-        for row in failed[:SHOWN]
-    ]
+    """Return the first of some rows, each with the beginning of its question and the reason."""
+    shown = [f"{str(row.get('question'))[:50]!r}: {row['reason'].partition(': ')[2]}" for row in failed[:SHOWN]]
     return "; ".join(shown) + (f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else "")
 
 
