@@ -17,7 +17,7 @@ from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
-from finetune.rows.splits.question_split import SPLITS
+from finetune.rows.splits.question_split import ANY_SIZE, SPLITS
 from finetune.rows.sql.cleaning import check_dialect
 from finetune.rows.sql.encoding import AUTO, encode_questions, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
@@ -110,13 +110,13 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     rows: bool = field(
         default=True,
         metadata={
-            "help": "log the first rows that --database returns for failing questions; --no-rows: none of its rows"
+            "help": "first rows of both results on --database in the run's table of failing questions; --no-rows: none"
         },
     )
     groups = with_groups(
         data=(
             "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
-            "allow_leaks", "distractor_columns",
+            "allow_leaks", "distractor_columns", "trust_role",
         ),
         model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
@@ -244,7 +244,7 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1} | ({"max_length": 1} if isinstance(flags.max_length, int) else {})
-    found = problems(flags, args, least, {"split_by": SPLITS})
+    found = problems(flags, args, least, {"split_by": (*SPLITS, ANY_SIZE)})
     if not isinstance(flags.max_length, int) and flags.max_length != AUTO:
         found.append(f"--max-length {flags.max_length} is neither auto nor a number of at least 1")
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
