@@ -148,6 +148,8 @@ class Scorecard:
         if not after["rows_scored"] and not found:
             return " ".join(self.format(title).split())
         name, where = (DATABASE, " on the database") if found else ("exec_accuracy", "")
+        if self.adapter.on_database and not found:
+            where = f" on generated databases ({self._unscored})"
         rows = found.rows if found else after["rows_scored"]
         low, high = after[f"{name}_low"], after[f"{name}_high"]
         on_generated = (
@@ -185,14 +187,19 @@ class Scorecard:
         told = self.on_database or self.paired
         return "\n".join([*lines, *self._database_lines(), f"  {sentence(told, 'the base')}"])
 
+    @property
+    def _unscored(self) -> str:
+        """Say why nothing is scored on the database."""
+        reasons = [verdict.reason for verdict in self.adapter.on_database or () if verdict.reason]
+        return f"nothing is scored on the database: {reasons[0] if reasons else 'there are no rows'}"
+
     def _database_lines(self) -> list[str]:
         """What the table for the terminal says of the database."""
         found, after = self.on_database, self.adapter.scores
         if not self.adapter.on_database:
             return []
         if not found:
-            reason = next(verdict.reason for verdict in self.adapter.on_database if verdict.reason)
-            return [f"  nothing is scored on the database: {reason}"]
+            return [f"  {self._unscored}"]
         change = f"{100 * found.difference:>+9.1f}"
         lines = [
             f"  {f'on the database ({found.rows} rows)':<30}{found.second:>9.1%}{found.first:>9.1%}{change}",
