@@ -29,7 +29,7 @@ from finetune.rows.files.reading import read_rows
 from finetune.rows.loading import part_of
 from finetune.rows.sql.cleaning import check_dialect
 from finetune.runs import tracking
-from finetune.training.flags.database_flags import TABLES, VALUES
+from finetune.training.flags.database_flags import TABLES, TRUST_ROLE, VALUES
 
 import mlflow
 import torch
@@ -130,6 +130,7 @@ def parse(arguments: list[str] | None):
     data.add_argument("--database", metavar="URL", help="your own database, for rows without a context: URL or file")
     data.add_argument("--tables", nargs="+", metavar="T", help=TABLES)
     data.add_argument("--values", type=int, metavar="N", help=f"{VALUES}; default: as trained")
+    data.add_argument("--trust-role", action="store_true", help=TRUST_ROLE)
     score.add_argument(
         "--distractor-columns",
         type=int,
@@ -141,7 +142,7 @@ def parse(arguments: list[str] | None):
         "--no-rows",
         dest="rows",
         action="store_false",
-        help="log no rows of --database; without it, the first ones of failing questions",
+        help="keep the first rows of both results on --database out of the run's table of failing questions",
     )
     score.add_argument("--against", metavar="URI", help="another model, for the same rows: is it better?")
     score.add_argument("--unwrap", action="store_true", help="score the SQL in ``` fences and behind `SQL:`")

@@ -38,6 +38,7 @@ from finetune.predicting.tasks.texts import Texts
 from finetune.progress_line import Progress
 from finetune.rows.files.columns import Names, parse_columns
 from finetune.runs import tracking
+from finetune.training.flags.database_flags import TABLES, TRUST_ROLE, VALUES
 
 BATCHES_A_CHUNK = 16  # rows sorted by length together; one chunk is in memory at a time
 
@@ -198,12 +199,8 @@ def parse(arguments: list[str] | None):
     given.add_argument("--question", metavar="Q", help="one question to answer with SQL")
     given.add_argument("--context", metavar="SQL", help="CREATE TABLE statements the question is about")
     database.add_argument("--database", metavar="URL", help="your own database: its URL or file")
-    database.add_argument(
-        "--tables", nargs="+", metavar="T", help="tables to tell the model of; auto: chosen by the words of a question"
-    )
-    database.add_argument(
-        "--values", type=int, metavar="N", help="values of each column to tell the model of; default: as trained"
-    )
+    database.add_argument("--tables", nargs="+", metavar="T", help=TABLES)
+    database.add_argument("--values", type=int, metavar="N", help=f"{VALUES}; default: as trained")
     database.add_argument("--execute", action="store_true", help="run the SQL on --database, as a query only")
     database.add_argument("--max-rows", type=int, default=100, metavar="N", help="rows of a result to fetch")
     database.add_argument("--timeout", type=float, default=10, metavar="S", help="seconds a query may take")
@@ -211,9 +208,7 @@ def parse(arguments: list[str] | None):
         "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
     )
     given.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
-    database.add_argument(
-        "--trust-role", action="store_true", help="run the SQL although the database role may do harm"
-    )
+    database.add_argument("--trust-role", action="store_true", help=TRUST_ROLE)
     output.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")
     output.add_argument("--csv-safe", action="store_true", help="CSV whose cells no spreadsheet takes for formulas")
     given.add_argument("--input", metavar="FILE", help="file of rows with the model's columns")

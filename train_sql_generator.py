@@ -17,7 +17,7 @@ from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
-from finetune.rows.splits.question_split import SPLITS
+from finetune.rows.splits.question_split import ANY_SIZE, SPLITS
 from finetune.rows.sql.cleaning import check_dialect
 from finetune.rows.sql.encoding import AUTO, encode_questions, prompt_token_ids
 from finetune.rows.sql.loading import load_questions
@@ -28,6 +28,7 @@ from finetune.training.adapters import add_adapter, init_adapter, init_settings,
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
 from finetune.training.flags.adapter_flags import AdapterFlags, Start
+from finetune.training.flags.adapter_rows import warn_of_learnt_rows
 from finetune.training.flags.database_flags import DatabaseFlags, read_database
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.flags.shared_flags import ON_GPU, SharedFlags, SharedTrainingArguments, problems, with_groups
@@ -110,13 +111,13 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     rows: bool = field(
         default=True,
         metadata={
-            "help": "log the first rows that --database returns for failing questions; --no-rows: none of its rows"
+            "help": "first rows of both results on --database in the run's table of failing questions; --no-rows: none"
         },
     )
     groups = with_groups(
         data=(
             "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
-            "allow_leaks", "distractor_columns",
+            "allow_leaks", "distractor_columns", "trust_role",
         ),
         model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
@@ -152,7 +153,10 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
     save_strategy: str = field(default="steps", metadata={"help": "when to save a checkpoint"})
     save_steps: float = field(default=0.2, metadata={"help": "steps between checkpoints; below 1 a share"})
     save_total_limit: int = field(default=2, metadata={"help": "checkpoints kept: the best and the last"})
-    metric_for_best_model: str | None = field(default="eval_loss", metadata={"help": "metric of the best checkpoint"})
+    metric_for_best_model: str | None = field(
+        default="eval_loss",
+        metadata={"help": "metric of the best checkpoint; exec_accuracy is that on generated databases in any case"},
+    )
     # Kernels of RMSNorm, RoPE and SwiGLU for a GPU, and no logits in memory; `pip install liger-kernel`.
     use_liger_kernel: bool = field(
         default=ON_GPU and is_liger_kernel_available(), metadata={"help": "Liger's kernels, where they are installed"}
@@ -201,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         card = replace(card, run_id=run_id)
         resuming.attach(trainer, card, flags, origin)
         if args.process_index == 0:
-            datasets = log_setup(flags, args, lora, rows, splits, report, findings, card)
+            datasets = log_setup(flags, args, origin, lora, rows, splits, report, findings, card)
         log_plan(trainer, plan)
         ask_beforehand(trainer, is_resumed=bool(origin.checkpoint))
         trainer.train(resume_from_checkpoint=origin.checkpoint)
@@ -244,7 +248,7 @@ def check_flags(flags: Flags, args: SqlTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_train_rows": 1, "max_validation_rows": 1, "score_rows": 0, "distractor_columns": 0}
     least |= {"max_tokens_per_batch": 1} | ({"max_length": 1} if isinstance(flags.max_length, int) else {})
-    found = problems(flags, args, least, {"split_by": SPLITS})
+    found = problems(flags, args, least, {"split_by": (*SPLITS, ANY_SIZE)})
     if not isinstance(flags.max_length, int) and flags.max_length != AUTO:
         found.append(f"--max-length {flags.max_length} is neither auto nor a number of at least 1")
     if is_sharded() and (args.metric_for_best_model or "").endswith("exec_accuracy"):
@@ -275,7 +279,7 @@ def make_card(flags, revision, quantization, prompt, tokenizer, columns: dict, h
     )
 
 
-def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
+def log_setup(flags, args, origin, lora, rows: Rows, splits, report: dict, findings: dict, card: SqlCard) -> dict:
     """Log what the run is made of: parameters, data sets, prompt, audits; return the data sets by part."""
     parts = {name: split.rows for name, split in splits.items()}
     data = {"leak_share": findings["leaks"]["share"]} | findings["schema"].get("facts", {})
@@ -288,6 +292,7 @@ def log_setup(flags, args, lora, rows: Rows, splits, report: dict, findings: dic
     if findings["skipped"]:
         figures.log_table(findings["skipped"], "skipped_rows")
     figures.log_supervision(report, splits, flags.max_length)
+    warn_of_learnt_rows(None if origin.run or not origin.online else origin.start, datasets["validation"])
     return datasets
 
 

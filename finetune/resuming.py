@@ -29,6 +29,7 @@ from finetune.training import callbacks
 from finetune.training.checkpoint_state import check_state
 from finetune.training.flags.adapter_flags import Start, start_from
 from finetune.training.flags.recorded_flags import (
+    BEFORE_FLAGS,
     KEPT,
     absolute,
     begun_in,
@@ -133,9 +134,7 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
     if before and hasattr(flags, "packing"):
-        before.setdefault("packing", False)  # A run from before there was packing.
-        before.setdefault("dialect", "sqlite")  # All data was, once.
-        before.setdefault("values", 0)
+        before = BEFORE_FLAGS | before
     if before:
         before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}

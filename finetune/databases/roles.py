@@ -1,4 +1,4 @@
-"""What the role of a database URL may do beside reading: --execute refuses the most, and warns of the rest."""
+"""What the role of a database URL may do beside reading: for SQL of a model the most is refused, the rest warned of."""
 
 import logging
 import re
@@ -42,12 +42,13 @@ def check_role(database: Database, trusted: bool) -> None:
         reason = first_line(getattr(error, "orig", None) or error)
         if not trusted:
             raise InputError(
-                f"--execute: the rights of this role cannot be read ({reason}); --trust-role goes on all the same."
+                f"the rights of the database role, as which SQL of a model would run, cannot be read ({reason});"
+                " --trust-role goes on all the same."
             ) from error
         powers, writes, reader = f"has rights that cannot be read ({reason})", [], ""
     if powers and not trusted:
         raise InputError(
-            f"--execute: the database role {powers}; SQL of a model is for a role that may only read, such as:"
+            f"the database role {powers}; SQL of a model is for a role that may only read, such as:"
             f" {reader}. --trust-role goes on all the same."
         )
     if powers:

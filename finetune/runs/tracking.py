@@ -143,10 +143,14 @@ def log_dataset(
     name: str,
     context: str,
     from_hub: bool = False,
+    database: str | None = None,
 ) -> Dataset:
     """Log rows as a data set input of a run, with a digest of all of them (MLflow's covers the first 10,000).
 
     Return the data set, for metrics to refer to.
+
+    Args:
+        database: that the rows' contexts are of, to be named where rows are not what they were.
     """
     source = redact(source)
     text = "\n".join(json.dumps(row, sort_keys=True, default=str) for row in rows)
@@ -160,9 +164,15 @@ def log_dataset(
     if running := journal.active_journal(run_id):
         known = running.known_digests.get(name, dataset.digest)
         if known != dataset.digest:
+            about = (
+                f" They are also what --database {redact(database)} makes of them: values that changed there (--values,"
+                " types guessed from rows) or SQL that runs no longer, or not in time, make other rows."
+                if database
+                else ""
+            )
             raise InputError(
                 f"run {run_id} cannot be resumed: its {name.replace('_', ' ')} are not those that it was trained on"
-                f" (digest {known}, now {dataset.digest}); give the same data with --dataset."
+                f" (digest {known}, now {dataset.digest}); give the same data with --dataset.{about}"
             )
         running.digests[name] = dataset.digest
         running.write("input", dataset=entity.to_dictionary(), context=context)
@@ -205,14 +215,15 @@ def log_begin(
         "base": {"revision": card.base_revision},
     }
     contexts = {"train": "training", "validation": "validation", "test": "test"}
+    database = getattr(flags, "database", None)
     datasets = {
-        name: log_dataset(run_id, rows, columns, one.source, f"{name}_rows", contexts[name], one.from_hub)
+        name: log_dataset(run_id, rows, columns, one.source, f"{name}_rows", contexts[name], one.from_hub, database)
         for name, rows in parts.items()
         for one in [replace(source, source=mixed, from_hub=False) if mixed and name == "train" else source]
     }
     for number, one in enumerate(source.sets, start=1):
         name = f"train_rows_of_set_{number}"
-        log_dataset(run_id, one.train, columns, one.source, name, contexts["train"], one.from_hub)
+        log_dataset(run_id, one.train, columns, one.source, name, contexts["train"], one.from_hub, database)
     log_parameters(groups, training=args.to_dict())
     set_tag(TASK_TAG, card.task)
     return datasets

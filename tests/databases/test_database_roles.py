@@ -1,8 +1,12 @@
 """What --execute says of the role that a model's SQL would run as."""
 
+import csv
 import logging
+from pathlib import Path
 
+import evaluate_model
 import predict
+import train_sql_generator
 from finetune import InputError
 from finetune.databases.database import open_database
 from finetune.databases.roles import _covers, check_role
@@ -10,8 +14,10 @@ from finetune.databases.roles import _covers, check_role
 import psycopg
 import pymysql
 import pytest
-from conftest import call
+from conftest import DEMO_BASE, byte_level_tokenizer, call, make_base
 from database_servers import TABLES
+from made_runs import make_checkpoint
+from spools import make_card
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +88,7 @@ def test_a_mighty_role_of_postgresql_is_refused_with_the_lines_that_make_a_reade
     postgresql_roles, caplog, role, reason
 ):
     refusal = said(postgresql_roles.format(role), caplog)
-    assert refusal.startswith(f"refused: --execute: {reason}")
+    assert refusal.startswith(f"refused: {reason}")
     assert 'GRANT USAGE ON SCHEMA "public" TO reader; GRANT SELECT ON "public"."users", "public"."orders"' in refusal
     assert "\n" not in refusal
     assert f"--trust-role: {reason}" in said(postgresql_roles.format(role), caplog, trusted=True)
@@ -94,7 +100,7 @@ def test_a_mighty_role_of_postgresql_is_refused_with_the_lines_that_make_a_reade
 )
 def test_a_mighty_user_of_mysql_is_refused(mysql_roles, caplog, user, reason):
     refusal = said(mysql_roles.format(user), caplog)
-    assert refusal.startswith(f"refused: --execute: the database role {user}@localhost {reason}")
+    assert refusal.startswith(f"refused: the database role {user}@localhost {reason}")
     assert "GRANT SELECT ON `shop`.`users` TO reader" in refusal
     assert reason in said(mysql_roles.format(user), caplog, trusted=True)
 
@@ -122,3 +128,55 @@ def test_execute_refuses_the_superuser_before_a_model_is_loaded(postgresql_datab
     for further in (["--execute", "--trust-role"], []):  # The next thing that is wrong is the model.
         assert "superuser" not in call(predict.main, *arguments, *further)
     assert "--trust-role is for the role" in call(predict.main, *arguments, "--trust-role")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+    with path.open("w", newline="") as file:
+        rows = [(f"What is the name of user {n}?", f"SELECT name FROM users WHERE id = {n}") for n in (1, 2)]
+        csv.writer(file).writerows([("question", "answer"), *rows])
+    return path
+
+
+def test_training_refuses_the_superuser_before_a_base_is_loaded(postgresql_roles, pairs, caplog):
+    """Before training and at its end, answers of a model are run."""
+    arguments = ["--base-model", DEMO_BASE, "--dataset", pairs, "--tables", *TABLES]
+    for role, further, shown in (
+        ("postgres", [], "the database role postgres is a superuser"), ("reader", [], "have the same shape"),
+        ("postgres", ["--trust-role"], "have the same shape"),
+    ):  # fmt: skip
+        assert shown in call(
+            train_sql_generator.main, *arguments, "--database", postgresql_roles.format(role), *further
+        )
+    assert "--trust-role: the database role postgres is a superuser" in caplog.text
+    without = call(train_sql_generator.main, "--base-model", DEMO_BASE, "--dataset", pairs, "--trust-role")
+    assert without == "--trust-role needs --database with the URL or file of a database."
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_checkpoint(folder / "checkpoint-1", make_base(folder / "base", byte_level_tokenizer()))
+    return folder / "checkpoint-1"
+
+
+def test_evaluation_refuses_the_superuser_before_a_model_is_loaded(postgresql_roles, pairs, checkpoint, caplog):
+    arguments = [checkpoint, "--dataset", pairs, "--no-log", "--tables", *TABLES, "--base-model", checkpoint / "none"]
+    for role, further, shown in (
+        ("postgres", [], "the database role postgres is a superuser"), ("reader", [], "checkpoint-1/none"),
+        ("postgres", ["--trust-role"], "checkpoint-1/none"),
+    ):  # fmt: skip
+        assert shown in call(evaluate_model.main, *arguments, "--database", postgresql_roles.format(role), *further)
+    assert "--trust-role: the database role postgres is a superuser" in caplog.text
+
+
+@pytest.mark.parametrize("flags", [("--tables", "users"), ("--values", 2), ("--trust-role",), ("--no-rows",)])
+def test_flags_about_a_database_need_one_and_text_to_sql(checkpoint, few_rows, tmp_path, flags):
+    needs = f"{flags[0]} needs --database with the URL or file of a database."
+    assert call(evaluate_model.main, checkpoint, "--dataset", few_rows, "--no-log", "--split", "train", *flags) == needs
+    assert call(train_sql_generator.main, "--base-model", DEMO_BASE, "--dataset", few_rows, *flags) == needs
+    other = make_card(tmp_path / "checkpoint-1", "0" * 32)
+    (tmp_path / "texts.jsonl").write_text('{"text": "a", "label": 1}\n')
+    refused = call(evaluate_model.main, other, "--dataset", tmp_path / "texts.jsonl", "--no-log", *flags)
+    assert refused == f"{flags[0]} is for text-to-SQL only, and this model is not for that."

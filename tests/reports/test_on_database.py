@@ -9,7 +9,7 @@ from finetune import InputError
 from finetune.databases.database import QueryFailed, open_database
 from finetune.models.generation import Generation
 from finetune.reports.scorecards.against import compare_answers
-from finetune.reports.scorecards.on_database import judge_on_database, summarize_database
+from finetune.reports.scorecards.on_database import DatabaseVerdict, judge_on_database, summarize_database
 from finetune.reports.sql_scorecard import Answers, Scorecard
 from finetune.rows.sql.loading import load_questions
 from finetune.rows.sql.running import GoldOnDatabase, is_about
@@ -241,3 +241,18 @@ def test_the_scorecard_has_the_database_in_metrics_table_and_words(library):
     assert "87.5% of 8 questions right on the database" in card.headline("test")
     assert "better than the base (p = 0.016, 8 questions)" in card.headline("test")
     assert "on the database (8 rows)" in card.format("test")
+
+
+def test_a_database_that_is_gone_at_the_end_is_said_in_the_headline(library):
+    gold = "SELECT Name FROM Author"
+    rows = [{"question": "q", "context": library.statements, "answer": gold}] * 2
+    gone = DatabaseVerdict(False, False, "unable to open database file")
+
+    def answers(text: str) -> Answers:
+        found = [judge(text, gold, library.statements)] * 2
+        return Answers([Generation(text, [1], True)] * 2, found, 1.0, on_database=[gone] * 2)
+
+    card = Scorecard(rows, answers("SELECT Id FROM Author"), answers(gold))
+    why = "nothing is scored on the database: unable to open database file"
+    assert f"100.0% of 2 questions right on generated databases ({why})" in card.headline("test")
+    assert f"  {why}" in card.format("test")

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
+from random import Random
 from types import SimpleNamespace
 
 from finetune import InputError
 from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
 from finetune.rows.splits.query_shapes import query_shape
-from finetune.rows.splits.question_split import QuestionSplit, grouped, question_shape
-from finetune.rows.splits.schema_split import hold_out_groups
+from finetune.rows.splits.question_split import ANY_SIZE, QuestionSplit, grouped, question_shape
+from finetune.rows.splits.schema_split import hold_out_groups, schema_of_row
 from finetune.rows.sql.loading import load_questions
 
 import pytest
@@ -176,6 +177,27 @@ def test_a_group_too_large_is_passed_over_and_the_smallest_is_the_last_resort():
 def load(tmp_path, rows: list[dict], **flags):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     return load_questions(SimpleNamespace(**FLAGS | flags, dataset=str(tmp_path / "rows.json")), 0)
+
+
+def test_a_run_from_before_there_was_a_choice_holds_out_what_it_held_out():
+    """The rule of then: schemas in the order that the seed draws, until there are enough rows, however large one is."""
+    large = [row(f"{n}?", "SELECT 1") | {"context": "CREATE TABLE a (x INT)"} for n in range(60)]
+    small = [row(f"{n}!", "SELECT 1") | {"context": f"CREATE TABLE t (c{n} INT)"} for n in range(40)]
+    groups = sorted({schema_of_row(one) for one in large + small})
+    sizes = set()
+    for seed in range(40):
+        order = list(groups)
+        Random(seed).shuffle(order)
+        held: list[str] = []
+        for group in order[:-1]:
+            if sum(60 if name == schema_of_row(large[0]) else 1 for name in held) < 10:
+                held.append(group)
+        split = QuestionSplit(ANY_SIZE)
+        train, validation = split(large + small, 0.1, seed)
+        assert list(dict.fromkeys(map(schema_of_row, validation))) == held
+        assert (len(train) + len(validation), split.used, split.by) == (100, "schema", "schema")
+        sizes.add(len(validation) > 60)
+    assert sizes == {True, False}  # The large schema was held out by some seed, as it would not be now.
 
 
 def test_a_run_says_how_rows_were_held_out_and_needs_no_allow_leaks(tmp_path, caplog):

@@ -19,7 +19,7 @@ from finetune.resuming import _move_best, parse_resumable
 from finetune.runs.checkpoints import list_checkpoints
 from finetune.runs.sending import uploads
 from finetune.training import callbacks
-from finetune.training.flags.recorded_flags import settings_of
+from finetune.training.flags.recorded_flags import absolute, settings_of
 from finetune.training.flags.script_parser import ScriptParser
 from finetune.training.mixed_precision import settle_precision
 
@@ -243,8 +243,16 @@ def test_a_run_from_before_packing_goes_on_padded(tmp_path):
         "checkpoint_every_n_layers",
         "preflight",
         "preflight_only",
+        "adapter",
+        "database",
+        "tables",
+        "values",
+        "split_by",
+        "rows",
+        "trust_role",
     ):
         del before[name]
+    before["max_length"] = 512
     with mlflow.start_run() as run:
         mlflow.log_dict({"arguments": arguments, "settings": before}, "arguments.json")
     mlflow.MlflowClient().update_run(run.info.run_id, "FAILED")
@@ -252,9 +260,28 @@ def test_a_run_from_before_packing_goes_on_padded(tmp_path):
     assert not flags.packing
     assert flags.compute_dtype == "bf16"  # That was the only one then.
     assert args.train_sampling_strategy == "group_by_length"
+    # Its rows are held out as they were, and it is scored as a new one is.
+    assert (flags.max_length, flags.split_by, flags.rows) == (512, "schema-of-any-size", True)
+    assert {"split_by", "rows", "trust_role", "values", "max_length", "database"}.isdisjoint(origin.drift)
     assert {"compute_dtype", "bf16", "fp16", "packing", "train_sampling_strategy"}.isdisjoint(origin.drift)
     with pytest.raises(InputError, match="--packing False -> True"):
         parse_resumable(parser, ["--resume", run.info.run_id, "--packing", "true"], TEXT_TO_SQL)
+    with pytest.raises(InputError, match="--split-by schema-of-any-size -> query"):
+        parse_resumable(parser, ["--resume", run.info.run_id, "--split-by", "query"], TEXT_TO_SQL)
+    assert "rows" in parse_resumable(parser, ["--resume", run.info.run_id, "--no-rows"], TEXT_TO_SQL)[2].drift
+
+
+@pytest.mark.parametrize("value", ["models:/m-0123", "runs:/0123/model", "models:/sql@best"])
+def test_what_names_a_model_is_recorded_as_it_is_beside_a_folder_of_that_name(tmp_path, monkeypatch, value):
+    monkeypatch.chdir(tmp_path)
+    for name in ("models", "runs"):
+        (tmp_path / name).mkdir()
+    assert absolute(["--adapter", value, "--seed", "1"]) == ["--adapter", value, "--seed", "1"]
+    assert absolute([f"--adapter={value}"]) == [f"--adapter={value}"]
+    assert absolute(["--adapter", "models"]) == ["--adapter", str(tmp_path / "models")]
+    assert absolute(["--dataset", "models:3", "runs"]) == [
+        "--dataset", f"{tmp_path / 'models'}:3", str(tmp_path / "runs"),
+    ]  # fmt: skip
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.runs import lifecycle, tracking
+from finetune.runs.sending import journal
 
 import mlflow
 import pytest
@@ -63,3 +64,16 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9 does not answer"):
         tracking.connect()
+
+
+def test_rows_that_a_database_has_made_others_are_refused_with_its_name(tmp_path):
+    """What stands in the database is in the rows too: --dataset alone may not be what has changed."""
+    rows, url = [{"question": "q", "context": "c"}], "postgresql://reader:secret@h/shop"
+    with lifecycle.run("rows", tmp_path) as run_id:
+        tracking.log_dataset(run_id, rows, ("question",), "own.csv", "train_rows", "training", False, url)
+        for database, shown in ((url, "what --database postgresql://reader:***@h/shop makes of them"), (None, "")):
+            journal.active_journal(run_id).known_digests = {"train_rows": "0" * 16}
+            with pytest.raises(InputError, match="give the same data with --dataset") as refused:
+                tracking.log_dataset(run_id, rows, ("question",), "own.csv", "train_rows", "training", False, database)
+            assert shown in str(refused.value)
+            assert ("--database" in str(refused.value)) is bool(database)

@@ -71,7 +71,7 @@ def test_a_run_has_the_schema_and_no_password_and_goes_on_with_the_same_tables_o
     assert "the tables of --database are not those that it was trained on" in error
     assert SECRET not in error
     assert "max-length" in call(train_sql_generator.main, *resume, "--database", url, "--max-length", 4000)
-    assert call(train_sql_generator.main, *resume, "--database", postgresql_database) is None
+    assert call(train_sql_generator.main, *resume, "--database", postgresql_database, "--trust-role") is None
     ended = mlflow.get_run(run_id)
     assert ended.info.status == "FINISHED"
     assert ended.data.params["script.max_length"] == params["script.max_length"]

@@ -5,18 +5,21 @@ import logging
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import log_model
 import predict
 import train_sql_generator
 from finetune.logged_models.opening import open_model
 from finetune.models.prompts import Prompt
+from finetune.runs.tracking import log_dataset
+from finetune.training.flags.adapter_rows import warn_of_learnt_rows
 
 import mlflow
 import pytest
 from conftest import CONTEXT, DEMO_BASE, QUESTIONS, call, stop_after
 from safetensors.torch import load_file, save_file
-from spools import make_card
+from spools import make_card, new_run
 
 STEPS = ("--max-steps", 4, "--save-steps", 2, "--eval-steps", 2, "--per-device-train-batch-size", 4,
          "--max-validation-rows", 8, "--score-rows", 0, "--max-length", 300, "--log-checkpoints", "none",
@@ -209,3 +212,42 @@ def test_prompt_and_dialect_are_the_adapters_and_another_is_said(source, few_row
     assert (found["prompt"], found.get("dialect", "sqlite")) == (own, "sqlite")
     assert json.loads((written / "adapter_config.json").read_text())["lora_dropout"] == 0.1
     assert mlflow.get_run(run_id).data.params["lora.lora_dropout"] == "0.1"
+
+
+def made_run(source: Path, trained: list[dict], held_out: list[dict], **tags) -> str:
+    """Return the id of a run that has been trained on rows of a file, made by hand."""
+    run_id = new_run(**tags).info.run_id
+    for name, rows, context in (("train_rows", trained, "training"), ("validation_rows", held_out, "validation")):
+        log_dataset(run_id, rows, ("question",), str(source), name, context)
+    return run_id
+
+
+def test_rows_that_the_adapter_may_have_learnt_are_warned_of(tmp_path, caplog):
+    rows = [{"question": str(number)} for number in range(6)]
+    own, other = tmp_path / "own.csv", tmp_path / "other.csv"
+    first = made_run(own, rows[:4], rows[4:])
+    later = made_run(other, rows, rows[:1], **{"finetune.adapter_run": first})
+
+    def said(run_id: str | None, source: Path, held_out: list[dict]) -> str:
+        caplog.clear()
+        dataset = log_dataset(new_run().info.run_id, held_out, ("question",), str(source), "rows", "validation")
+        warn_of_learnt_rows(SimpleNamespace(card=SimpleNamespace(run_id=run_id)), dataset)
+        return caplog.text
+
+    assert f"trained on this data set before (run {first})" in said(first, own, rows[:2])
+    assert f"trained on this data set before (run {first})" in said(later, own, rows[:2])  # By the one before it.
+    assert said(first, own, rows[4:]) == ""  # The same rows are held out.
+    assert said(first, other, rows[:2]) == ""
+    assert said(None, own, rows[:2]) == said("0" * 32, own, rows[:2]) == ""
+    warn_of_learnt_rows(None, None)
+
+
+@pytest.mark.slow
+def test_before_training_base_and_adapter_are_asked(source, few_rows, tmp_path, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    flags = ("--dataset", few_rows, *STEPS, "--max-steps", 2, "--score-rows", 3, "--output-dir", tmp_path)
+    run_id = train("--adapter", source, *flags, "--seed", 7, capsys=capsys)
+    told = [re.search(r"Before training the (\w+) answers \d of 3", record.message) for record in caplog.records]
+    assert [found[1] for found in told if found] == ["base", "adapter"]
+    points = mlflow.get_run(run_id).data.metrics
+    assert {"before_training_exec_accuracy", "before_training_exec_accuracy_base"} <= points.keys()

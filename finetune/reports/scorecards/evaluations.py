@@ -79,12 +79,12 @@ def loading(flags: Namespace) -> Loading:
 
 def refuse_sql_flags(flags: Namespace) -> None:
     """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    given = flags.distractor_columns or not flags.clean or flags.dialect or flags.unwrap or flags.database
-    if given or not flags.rows or flags.values:
-        raise InputError(
-            "--database, --values, --no-rows, --distractor-columns, --no-clean, --dialect and --unwrap are for"
-            " text-to-SQL only."
-        )
+    names = ("database", "tables", "values", "trust_role", "distractor_columns", "dialect", "unwrap")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
+    given += [flag for flag, kept in (("--no-rows", flags.rows), ("--no-clean", flags.clean)) if not kept]
+    if given:
+        verb = "is" if len(given) == 1 else "are"
+        raise InputError(f"{', '.join(given)} {verb} for text-to-SQL only, and this model is not for that.")
 
 
 class SqlEvaluation:

@@ -20,6 +20,7 @@ QUOTED_OR_NUMBER = re.compile(
     r"""|(?<![\w.])[-+]?\d+(?:[.,:/-]\d+)*"""
 )
 SPLITS = ("auto", "schema", "query", "row")
+ANY_SIZE = "schema-of-any-size"  # What runs did before there was a choice: no schema is passed over as too large.
 
 
 @dataclass
@@ -46,9 +47,10 @@ class QuestionSplit:
         """
         if self.by == "auto":
             self.by = "schema" if len({self.schema_of(row) for row in rows}) > 1 else "query"
-        self.used = self.by
+        any_size = self.by == ANY_SIZE
+        self.used = self.by = "schema" if any_size else self.by
         if self.by == "schema":
-            return split_by_schema(rows, fraction, seed, self.schema_of)
+            return split_by_schema(rows, fraction, seed, self.schema_of, any_size)
         groups = grouped(rows, [self._keys(row) for row in rows])
         if len(groups) < 2:
             raise InputError(self._refusal(len(rows)))

@@ -1,5 +1,6 @@
 """Rows of text-to-SQL held out by their schemas, and groups of rows by their sizes."""
 
+import math
 import re
 from collections.abc import Callable
 from random import Random
@@ -9,7 +10,11 @@ from metrics.sql_execution.ddl import statements
 
 
 def split_by_schema(
-    rows: list[dict], fraction: float, seed: int, schema_of: Callable[[dict], str] | None = None
+    rows: list[dict],
+    fraction: float,
+    seed: int,
+    schema_of: Callable[[dict], str] | None = None,
+    any_size: bool = False,
 ) -> tuple[list[dict], list[dict]]:
     """Hold out about `fraction` of the rows, whole schemas at a time.
 
@@ -18,6 +23,7 @@ def split_by_schema(
 
     Args:
         schema_of: what tells the schemas of rows apart; their column names by default.
+        any_size: none is passed over as too large.
 
     Raises:
         InputError: the rows have one schema only.
@@ -30,18 +36,21 @@ def split_by_schema(
             "all rows have the same schema, so none can be held out by schema; give --split-by query, which holds rows"
             " out by the shape of their queries, or mark rows in a column `split` as train and validation."
         )
-    return hold_out_groups([groups[signature] for signature in sorted(groups)], fraction, seed)
+    return hold_out_groups([groups[signature] for signature in sorted(groups)], fraction, seed, any_size)
 
 
-def hold_out_groups(groups: list[list[dict]], fraction: float, seed: int) -> tuple[list[dict], list[dict]]:
+def hold_out_groups(
+    groups: list[list[dict]], fraction: float, seed: int, any_size: bool = False
+) -> tuple[list[dict], list[dict]]:
     """Return training and validation rows: of at least two groups whole ones, about `fraction` of all rows.
 
-    In an order drawn by `seed`; a group that would make it half as many again as wanted is passed over.
+    In an order drawn by `seed`; a group that would make it half as many again as wanted is passed over, unless
+    `any_size`.
     """
     order = list(range(len(groups)))
     Random(seed).shuffle(order)
     wanted = max(1, round(sum(map(len, groups)) * fraction))
-    most = max(wanted + 1, 1.5 * wanted)
+    most = math.inf if any_size else max(wanted + 1, 1.5 * wanted)
     held: list[int] = []
     count = 0
     for place in order[:-1]:  # The last group always trains: neither part may be empty.

@@ -9,7 +9,7 @@ from finetune.rows.files.columns import QUESTIONS, parse_columns
 from finetune.rows.loading import Rows, load_rows, load_training_rows
 from finetune.rows.mixing import join, mix, parse_sets
 from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
-from finetune.rows.splits.question_split import QuestionSplit
+from finetune.rows.splits.question_split import ANY_SIZE, QuestionSplit
 from finetune.rows.splits.schema_split import schema_of_row
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
 from finetune.rows.sql.distractors import distract
@@ -48,7 +48,7 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         fill.tell("skipped_rows.json of the run")
     if fills[0]:  # Others are mixed in for their own schemas.
         fills[0].tell_own()
-    if flags.split_by != "auto" and not hold_out.used:
+    if flags.split_by not in ("auto", ANY_SIZE) and not hold_out.used:
         logger.warning(f"--split-by {flags.split_by} has no effect: the data has a validation part ({rows.split_by}).")
     # Of several sets the measured one alone says whether its schema tells anything.
     by = hold_out.used or ("row" if others and len(schemas) < 2 else "")

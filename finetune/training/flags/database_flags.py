@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from finetune import InputError
 from finetune.databases.database import Database, open_database
+from finetune.databases.roles import check_role
 from finetune.databases.schema.samples import check_values
 
 from mlflow.entities import Run
@@ -14,6 +15,7 @@ VALUES = (
     "values of each column but numbers in the schema's text. They stand in prompts, in the run's tables and in the"
     " logged model: mind what they say of people"
 )
+TRUST_ROLE = "run the model's SQL although the database role may do harm"
 
 
 @dataclass
@@ -26,6 +28,7 @@ class DatabaseFlags:
     )
     tables: list[str] | None = field(default=None, metadata={"help": TABLES})
     values: int = field(default=0, metadata={"help": VALUES})
+    trust_role: bool = field(default=False, metadata={"help": TRUST_ROLE})
     distractor_columns: int | None = field(
         default=None,
         metadata={
@@ -49,20 +52,23 @@ def read_database(flags, values: int = 0, begun: Run | None = None) -> Database 
     """Return the database of the flags, or None.
 
     Args:
-        flags: of a script with --database, --tables and --values.
+        flags: of a script with those of `DatabaseFlags` and --no-rows.
         values: of each column, where --values does not say it.
         begun: the run that goes on.
 
     Raises:
-        InputError: it cannot be read, is not the one that a run began with, or --tables or --values without it.
+        InputError: it cannot be read, its role may do too much for SQL of a model, it is not the one that a run began
+            with, or flags that are about it without it.
     """
-    for name in ("tables", "values"):
-        if getattr(flags, name) and not flags.database:
-            raise InputError(f"--{name} needs --database with the URL or file of a database.")
+    if not flags.database:
+        given = [name for name in ("tables", "values", "trust_role") if getattr(flags, name)]
+        if given := [f"--{name.replace('_', '-')}" for name in given] + ([] if flags.rows else ["--no-rows"]):
+            raise InputError(f"{given[0]} needs --database with the URL or file of a database.")
     check_values(flags.values)
     if not flags.database:
         return None
     database = open_database(flags.database, flags.tables, values if flags.values is None else flags.values)
+    check_role(database, flags.trust_role)
     database.dialect = flags.dialect or database.dialect
     known = begun.data.params.get("data.schema_sha256", database.digest) if begun else database.digest
     if begun and known != database.digest:

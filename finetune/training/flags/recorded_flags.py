@@ -10,6 +10,7 @@ from finetune import InputError
 from finetune.models.card import card_classes
 from finetune.models.files.schemas import ANY, check, listed, mapped, text, whole
 from finetune.redaction import HIDDEN, redact_values
+from finetune.rows.splits.question_split import ANY_SIZE
 from finetune.training.flags.shared_flags import SharedFlags
 
 from transformers import TrainingArguments
@@ -24,15 +25,19 @@ FREE = {
     "logging_steps", "logging_first_step", "save_steps", "save_total_limit", "report_to", "run_name",
     "log_checkpoints", "ddp_timeout", "ddp_backend", "per_device_eval_batch_size", "local_rank", "experiment",
     "max_tokens_per_batch", "checkpoint_every_n_layers", "preflight", "activation_checkpointing",
-    "activation_checkpointing_kwargs",
+    "activation_checkpointing_kwargs", "rows", "trust_role",
 }  # fmt: skip
 NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only", "verbose"}
 # Defaults that depend on the machine or its variables, or were others once: a run keeps those it began with.
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
-    "eval_steps", "experiment", "max_length", "distractor_columns",
+    "eval_steps", "experiment", "max_length", "distractor_columns", "split_by",
 )  # fmt: skip
+# What text-to-SQL did before there was a flag for it.
+BEFORE_FLAGS = {
+    "packing": False, "dialect": "sqlite", "values": 0, "split_by": ANY_SIZE, "rows": True, "trust_role": False,
+}  # fmt: skip
 # They would end the script, name another run, or read a file here: that of --config is spelled out in the record.
 NEVER = {"-h", "--help", "--help-all", "--help_all", "--resume", "--config", "--print-completion"}
 # The parameter that says what NF4 computed in, of runs from before --compute-dtype.
@@ -145,18 +150,20 @@ def _absolute(place: str) -> str:
 
 def absolute(arguments: list[str]) -> list[str]:
     """Return the arguments with local paths made absolute: a run may be resumed from another folder."""
-    found, expects = [], False
+    found, expects, named = [], False, ""
     for argument in arguments:
         flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
         if flag:
-            expects = flag.replace("_", "-") in PATH_FLAGS
-        found.append(f"{flag}{equals}{_resolved(value)}" if expects and value else argument)
+            named = flag.replace("_", "-")
+            expects = named in PATH_FLAGS
+        found.append(f"{flag}{equals}{_resolved(named, value)}" if expects and value else argument)
     return found
 
 
-def _resolved(value: str) -> str:
-    """Return a path as an absolute one, with the weight that may stand behind it; what is no path here as it is."""
-    if os.path.exists(value):
-        return str(Path(value).resolve())
+def _resolved(flag: str, value: str) -> str:
+    """Return a path as an absolute one, a data set's with its weight behind it; what is no path here as it is."""
+    place = _absolute(value)
+    if place != value or flag != "--dataset":  # `models:/m-1` of --adapter is no file `models` with a weight.
+        return place
     path, colon, weight = value.rpartition(":")
     return f"{Path(path).resolve()}:{weight}" if colon and path and os.path.exists(path) else value
