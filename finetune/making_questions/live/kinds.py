@@ -1,6 +1,8 @@
 """Of what kind a column of a live database is: by its type, its name and its values."""
 
 import re
+from contextlib import suppress
+from datetime import date
 
 from finetune.making_questions.words import spaced
 
@@ -26,8 +28,10 @@ def kind_of(name: str, declared: str, values: list) -> str:
         return "other"
     texts = [str(value) for value in values]
     if all(DATE.fullmatch(text) for text in texts):
-        return "date"
+        return "date" if all(map(is_day, texts)) else "other"
     if all(TIME.fullmatch(text) for text in texts):
+        if not all(is_day(text[:10]) for text in texts):
+            return "other"
         return "date" if all(re.search(r"[ T]00:00(:00)?$", text) for text in texts) else "time"
     if all(is_number(value, declared) for value in values):
         return "other" if words[-1] in CODES else "year" if is_year(words[-1], values) else "number"
@@ -35,6 +39,13 @@ def kind_of(name: str, declared: str, values: list) -> str:
 
 
 BITS = {"0", "1", "True", "False", "0.0", "1.0"}
+
+
+def is_day(text: str) -> bool:
+    """Say whether an ISO date is one of the calendar: 0000-00-00 and 2023-02-30 are none."""
+    with suppress(ValueError):
+        return bool(date.fromisoformat(text))
+    return False
 
 
 def is_number(value, declared: str) -> bool:
