@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from finetune import InputError
 from finetune.databases.running.processes import QueryFailed as QueryFailed
@@ -45,6 +46,7 @@ class Result:
 
 
 Outcome = Result | Refused | QueryFailed
+Answer = TypeVar("Answer", dict, list[dict | QueryFailed])
 
 
 @dataclass
@@ -147,6 +149,27 @@ class Database:
                 except (Refused, QueryFailed) as error:
                     yield error
 
+    def run_batch(
+        self, server: QueryServer, queries: list[str], max_rows: int, timeout: float, max_bytes: int
+    ) -> list[Outcome]:
+        """Do what `run_all` does for queries of our own: one process for all, and another behind one that is stopped.
+
+        Args:
+            max_bytes: of the texts of one result, which is truncated there.
+        """
+        ours = {"queries": queries, "floats": True, "max_bytes": max_bytes}
+        try:
+            answers = self._ask(lambda job: server.ask_all(job, len(queries)), self._job("", max_rows, timeout) | ours)
+        except QueryFailed as error:
+            answers = [error] * len(queries)
+        found: list[Outcome] = []
+        for answer in answers:
+            try:
+                found.append(self._outcome(answer, timeout))
+            except (Refused, QueryFailed) as error:
+                found.append(error)
+        return found
+
     def _job(self, sql: str, max_rows: int, timeout: float) -> dict:
         return {
             "engine": self.engine, "sql": sql, "dialect": self.dialect, "tables": self.tables, "schema": self.schema,
@@ -156,16 +179,23 @@ class Database:
 
     def _answer(self, ask: Callable[[dict], dict], job: dict) -> Result:
         """Return what a process answers to a job; raise what `run` raises."""
+        return self._outcome(self._ask(ask, job), job["timeout"])
+
+    def _ask(self, ask: Callable[[dict], Answer], job: dict) -> Answer:
         try:
             with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
-                found = ask(job | {"database": uri or self.url.database})
+                return ask(job | {"database": uri or self.url.database})
         except (OSError, sqlite3.Error) as error:  # The file has gone, or there is no room to copy it.
             raise QueryFailed(f"{type(error).__name__}: {error}") from error
+
+    def _outcome(self, found: dict | QueryFailed, timeout: float) -> Result:
+        if isinstance(found, QueryFailed):
+            raise found
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
             if any(sign in found["error"] for sign in STOPPED.get(self.engine, ())):
-                raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
+                raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(
                     f"not executed: this database would not take its read-only settings ({found['error']})."

@@ -3,11 +3,13 @@
 import re
 from contextlib import suppress
 from datetime import date
+from math import isfinite
 
 from finetune.making_questions.words import spaced
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*")
+NO_WORDS = re.compile(r"BOOL|BLOB|BYTE|BINARY|IMAGE|JSON|XML|UUID|ARRAY|\[\]|STRUCT|^MAP$|VECTOR|GEO", re.IGNORECASE)
 NUMBERS = ("INT", "REAL", "FLOA", "DOUB", "DEC", "NUM", "MONEY", "HUGE")
 # Numbers of which nobody asks for the sum.
 CODES = set("number no nr code zip postcode phone isbn latitude longitude version position index".split())
@@ -24,7 +26,7 @@ def kind_of(name: str, declared: str, values: list) -> str:
     words = spaced(name).split()
     if words[-1] in ("id", "uuid", "guid", "key"):
         return "key"
-    if not values or re.search("BOOL|BLOB|BYTE|BINARY|JSON|XML|UUID", declared.upper()) or {*map(str, values)} <= BITS:
+    if not values or has_no_words(declared) or {*map(str, values)} <= BITS:
         return "other"
     texts = [str(value) for value in values]
     if all(DATE.fullmatch(text) for text in texts):
@@ -36,6 +38,11 @@ def kind_of(name: str, declared: str, values: list) -> str:
     if all(is_number(value, declared) for value in values):
         return "other" if words[-1] in CODES else "year" if is_year(words[-1], values) else "number"
     return "text" if is_askable(texts) else "other"
+
+
+def has_no_words(declared: str) -> bool:
+    """Say whether values of a type are never asked about: bytes, documents, lists, places, yes or no."""
+    return bool(NO_WORDS.search(declared))
 
 
 BITS = {"0", "1", "True", "False", "0.0", "1.0"}
@@ -52,7 +59,7 @@ def is_number(value, declared: str) -> bool:
     """Say whether a value is a number; servers send decimals as texts."""
     if isinstance(value, str):
         return any(sign in declared.upper() for sign in NUMBERS) and bool(re.fullmatch(r"-?\d+(\.\d+)?", value))
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def is_year(word: str, values: list) -> bool:
