@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from finetune import InputError
+from finetune.databases.running.processes import MEMORY_MEGABYTES, QueryServer, in_process
 from finetune.databases.running.processes import QueryFailed as QueryFailed
-from finetune.databases.running.processes import QueryServer, in_process
 from finetune.databases.running.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
 from finetune.databases.schema.choosing import Choice, Chooser
 from finetune.databases.schema.reading import Key, read_schema
 from finetune.databases.schema.samples import comment, sample_values
+from finetune.databases.schema.words import written
 from finetune.databases.urls import connect_arguments, first_line, parse_reference
 from finetune.redaction import redact
-from metrics.sql_execution.ddl import is_bare_name
-from metrics.sql_execution.schemas import quote
 
 from sqlalchemy.engine import URL
 
-MEMORY_MEGABYTES = 1024
 AUTO = "auto"
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
 # What the engines say of their time limit; DuckDB has none, and is killed.
@@ -86,13 +84,13 @@ class Database:
         names = [name for name in self.columns if name in wanted]
         self._sample(names)
         return "; ".join(
-            f"CREATE TABLE {_written(name)} ({', '.join(self._column(name, column) for column in self.columns[name])})"
+            f"CREATE TABLE {written(name)} ({', '.join(self._column(name, column) for column in self.columns[name])})"
             for name in names
         )
 
     def _column(self, table: str, column: str) -> str:
         values = self.samples.get(table, {}).get(column, [])[: self.values]
-        return f"{_written(column)} {self.columns[table][column]}{comment(values)}"
+        return f"{written(column)} {self.columns[table][column]}{comment(values)}"
 
     def _sample(self, tables: list[str]) -> None:
         """Look up values of the tables that were not looked up yet."""
@@ -202,10 +200,6 @@ class Database:
                 )
             raise QueryFailed(found["error"])
         return Result(**found)
-
-
-def _written(name: str) -> str:
-    return name if is_bare_name(name) else quote(name)
 
 
 def open_database(reference: str, only: list[str] | None = None, values: int = 0) -> Database:

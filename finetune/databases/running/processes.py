@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 RUNNER, SERVER = (Path(__file__).parent / name for name in ("runner.py", "query_server.py"))
+MEMORY_MEGABYTES = 1024
 GRACE = 3  # seconds that a process has, beyond its query's, to say that time is up
 
 

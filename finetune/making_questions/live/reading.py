@@ -4,10 +4,11 @@ import re
 from dataclasses import replace
 
 from finetune.databases.database import Database
+from finetune.databases.schema.words import written
 from finetune.making_questions.live.answers import Answers
 from finetune.making_questions.live.kinds import LONGEST, can_be_said, has_no_words, kind_of, spelled
 from finetune.making_questions.schemas import Column, FullName, Table
-from finetune.making_questions.words import spaced, written
+from finetune.making_questions.words import spaced
 
 # Types of texts of any length, with the affinity of texts in SQLite.
 LONG_TEXT = re.compile("CHAR|TEXT|CLOB", re.IGNORECASE)
@@ -45,9 +46,10 @@ def read_table(name: str, declared: dict[str, str], rows: int, ask: Answers) -> 
     columns = []
     for column, kind in declared.items():
         counts, values = (next(answers), next(answers)) if column in looked_at else ([[0, 0]], [])
-        is_read = counts and values is not None
-        found = read_column(column, kind, rows, counts[0], [value for (value,) in values]) if is_read else None
-        columns.append(found or Column(column, "other"))
+        if counts and values is not None:
+            columns.append(read_column(column, kind, rows, counts[0], [value for (value,) in values]))
+        else:
+            columns.append(Column(column, "other"))
     table = Table(name, tuple(columns))
     label, is_distinct = find_label(table, rows, ask)
     return replace(table, labels=(label,) if label else (), distinct=is_distinct)
