@@ -14,10 +14,11 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
-from finetune.databases.database import AUTO, open_database
-from finetune.making_questions.live.answers import answering
+from finetune.databases.database import AUTO, Database, open_database
+from finetune.making_questions.live.answers import Answers, NoAnswer, answering
 from finetune.making_questions.live.making import Made, Maker
 from finetune.making_questions.live.reading import read_tables
+from finetune.making_questions.schemas import Table
 from finetune.models.files.replacing import replace_file
 from finetune.progress_line import Progress
 from finetune.screen import DETAIL
@@ -38,17 +39,36 @@ def main(arguments: list[str] | None = None) -> None:
     database = open_database(flags.database, flags.tables or [AUTO])  # all, however many
     logger.info(NOTICE)
     with answering(database) as ask:
-        tables, empty = read_tables(database, ask)
-        tell_tables(len(tables), empty, len(database.keys))
-        if not tables:
-            raise InputError(f"no pairs: none of the {len(empty)} tables has rows that can be read.")
+        tables = read(database, ask)
         with Progress("questions", flags.rows, "pairs") as line:
             made = Maker(tables, ask, flags.seed).make(flags.rows, line.update)
     tell_made(made, flags.rows)
-    if not made.pairs:
+    tell_failed(ask)
+    if not made.pairs and not made.lost:
         raise InputError("no pairs: the tables have nothing that can be asked; columns of texts, numbers or dates can.")
-    save(flags.output, made)
+    if made.pairs:
+        save(flags.output, made)
+    if made.lost:
+        kept = f"; the {len(made.pairs)} pairs of before are in {flags.output}" if made.pairs else ""
+        raise InputError(f"--database does not answer any more: {made.lost}{kept}.")
     console.print_result(str(flags.output))
+
+
+def read(database: Database, ask: Answers) -> list[Table]:
+    """Return the tables that can be asked about, and say what is left out.
+
+    Raises:
+        InputError: there are none, or the database does not answer any more.
+    """
+    try:
+        with Progress("tables", len(database.columns), "looked at") as line:
+            tables, left_out = read_tables(database, ask, line.update)
+    except NoAnswer as error:
+        raise InputError(f"--database does not answer any more: {error}.") from error
+    tell_tables(len(tables), left_out, len(database.keys))
+    if not tables:
+        raise InputError(f"no pairs: none of the {len(left_out)} tables has rows that can be read.")
+    return tables
 
 
 def parse(arguments: list[str] | None):
@@ -88,12 +108,13 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise InputError(f"--output {path} is there already; --overwrite replaces it, or give another name.")
 
 
-def tell_tables(found: int, empty: list[str], keys: int) -> None:
-    """Say what the questions can be about."""
+def tell_tables(found: int, left_out: dict[str, str], keys: int) -> None:
+    """Say what the questions can be about; `left_out`: why a table cannot be read, "" where it has no rows."""
     logger.info(f"{found} tables with rows, {keys} keys between tables.")
-    if empty:
-        shown = ", ".join(empty[:10]) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-        logger.warning(f"left out, without rows that can be read: {shown}.")
+    if empty := [name for name, reason in left_out.items() if not reason]:
+        logger.warning(f"left out, without rows: {some(empty)}.")
+    if unread := [f"{name} ({reason})" for name, reason in left_out.items() if reason]:
+        logger.warning(f"left out, since they cannot be read: {some(unread)}.")
     if not keys and found > 1:
         logger.warning("the database declares no keys between its tables, so that no question is about two of them.")
 
@@ -103,12 +124,26 @@ def tell_made(made: Made, wanted: int) -> None:
     left_out = sum(made.left_out.values())
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in made.left_out.most_common())
     logger.info(f"left out {left_out:,}: {reasons}." if left_out else "none was left out.")
+    if made.again:
+        logger.info(f"a question that was drawn again ({made.again:,} times) is there once.", extra=DETAIL)
     logger.info(f"shapes: {dict(Counter(pair.shape for pair in made.pairs).most_common())}", extra=DETAIL)
-    if 0 < len(made.pairs) < wanted:
+    if 0 < len(made.pairs) < wanted and not made.lost:
         logger.warning(
             f"{len(made.pairs)} pairs in the place of {wanted}: these tables have no more that says something, and no"
             " shape takes more than a fifth; more tables, more rows or keys between tables give more."
         )
+
+
+def tell_failed(ask: Answers) -> None:
+    """Say how many queries failed, and why the first of them did."""
+    if ask.failures:
+        sql, reason = next(iter(ask.why.items()))
+        logger.warning(f"{ask.failures:,} queries failed, the first for this reason: {reason} ({sql}).")
+
+
+def some(names: list[str]) -> str:
+    """Return the first ten of names, and how many more there are."""
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def save(path: Path, made: Made) -> None:

@@ -7,24 +7,23 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from finetune import InputError
+from finetune.databases.running.processes import MEMORY_MEGABYTES, QueryServer, in_process
 from finetune.databases.running.processes import QueryFailed as QueryFailed
-from finetune.databases.running.processes import QueryServer, in_process
 from finetune.databases.running.runner import readable_sqlite
 from finetune.databases.safe_sql import Refused
 from finetune.databases.safe_sql.scopes import find_table
 from finetune.databases.schema.choosing import Choice, Chooser
 from finetune.databases.schema.reading import Key, read_schema
 from finetune.databases.schema.samples import comment, sample_values
+from finetune.databases.schema.words import written
 from finetune.databases.urls import connect_arguments, first_line, parse_reference
 from finetune.redaction import redact
-from metrics.sql_execution.ddl import is_bare_name
-from metrics.sql_execution.schemas import quote
 
 from sqlalchemy.engine import URL
 
-MEMORY_MEGABYTES = 1024
 AUTO = "auto"
 MAX_TABLES = 40  # A prompt of more is longer than what models here are trained on.
 # What the engines say of their time limit; DuckDB has none, and is killed.
@@ -45,6 +44,7 @@ class Result:
 
 
 Outcome = Result | Refused | QueryFailed
+Answer = TypeVar("Answer", dict, list[dict | QueryFailed])
 
 
 @dataclass
@@ -84,13 +84,13 @@ class Database:
         names = [name for name in self.columns if name in wanted]
         self._sample(names)
         return "; ".join(
-            f"CREATE TABLE {_written(name)} ({', '.join(self._column(name, column) for column in self.columns[name])})"
+            f"CREATE TABLE {written(name)} ({', '.join(self._column(name, column) for column in self.columns[name])})"
             for name in names
         )
 
     def _column(self, table: str, column: str) -> str:
         values = self.samples.get(table, {}).get(column, [])[: self.values]
-        return f"{_written(column)} {self.columns[table][column]}{comment(values)}"
+        return f"{written(column)} {self.columns[table][column]}{comment(values)}"
 
     def _sample(self, tables: list[str]) -> None:
         """Look up values of the tables that were not looked up yet."""
@@ -147,6 +147,27 @@ class Database:
                 except (Refused, QueryFailed) as error:
                     yield error
 
+    def run_batch(
+        self, server: QueryServer, queries: list[str], max_rows: int, timeout: float, max_bytes: int
+    ) -> list[Outcome]:
+        """Do what `run_all` does for queries of our own: one process for all, and another behind one that is stopped.
+
+        Args:
+            max_bytes: of the texts of one result, which is truncated there.
+        """
+        ours = {"queries": queries, "floats": True, "max_bytes": max_bytes}
+        try:
+            answers = self._ask(lambda job: server.ask_all(job, len(queries)), self._job("", max_rows, timeout) | ours)
+        except QueryFailed as error:
+            answers = [error] * len(queries)
+        found: list[Outcome] = []
+        for answer in answers:
+            try:
+                found.append(self._outcome(answer, timeout))
+            except (Refused, QueryFailed) as error:
+                found.append(error)
+        return found
+
     def _job(self, sql: str, max_rows: int, timeout: float) -> dict:
         return {
             "engine": self.engine, "sql": sql, "dialect": self.dialect, "tables": self.tables, "schema": self.schema,
@@ -156,26 +177,29 @@ class Database:
 
     def _answer(self, ask: Callable[[dict], dict], job: dict) -> Result:
         """Return what a process answers to a job; raise what `run` raises."""
+        return self._outcome(self._ask(ask, job), job["timeout"])
+
+    def _ask(self, ask: Callable[[dict], Answer], job: dict) -> Answer:
         try:
             with readable_sqlite(Path(self.url.database)) if self.engine == "sqlite" else nullcontext() as uri:
-                found = ask(job | {"database": uri or self.url.database})
+                return ask(job | {"database": uri or self.url.database})
         except (OSError, sqlite3.Error) as error:  # The file has gone, or there is no room to copy it.
             raise QueryFailed(f"{type(error).__name__}: {error}") from error
+
+    def _outcome(self, found: dict | QueryFailed, timeout: float) -> Result:
+        if isinstance(found, QueryFailed):
+            raise found
         if "refused" in found:
             raise Refused(found["refused"])
         if "error" in found:
             if any(sign in found["error"] for sign in STOPPED.get(self.engine, ())):
-                raise QueryFailed(f"stopped after {job['timeout']:g} seconds (--timeout)")
+                raise QueryFailed(f"stopped after {timeout:g} seconds (--timeout)")
             if found["error"].startswith("NoReadOnlyMode"):
                 raise InputError(
                     f"not executed: this database would not take its read-only settings ({found['error']})."
                 )
             raise QueryFailed(found["error"])
         return Result(**found)
-
-
-def _written(name: str) -> str:
-    return name if is_bare_name(name) else quote(name)
 
 
 def open_database(reference: str, only: list[str] | None = None, values: int = 0) -> Database:

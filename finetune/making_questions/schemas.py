@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from finetune.making_questions.words import plural, singular, spaced, text, written
+from finetune.databases.schema.words import written
+from finetune.making_questions.words import plural, singular, spaced, text
 
 TEXTS = {"name", "title"}
 

@@ -1,9 +1,6 @@
-"""Names of tables and columns: as English words, and as SQL has them."""
+"""Names of tables and columns as English words, and texts as SQL has them."""
 
 import re
-
-from metrics.sql_execution.ddl import is_bare_name
-from metrics.sql_execution.schemas import quote
 
 
 def spaced(name: str) -> str:
@@ -26,11 +23,6 @@ def plural(words: str) -> str:
     if re.search(r"(ss|us|x|ch|sh)$", words):
         return words + "es"
     return words if words.endswith("s") else words + "s"
-
-
-def written(name: str) -> str:
-    """Return a name as SQL has it: in quotes where it would be read as something else."""
-    return name if is_bare_name(name) else quote(name)
 
 
 def text(value: str) -> str:

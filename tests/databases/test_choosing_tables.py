@@ -7,8 +7,9 @@ from contextlib import closing
 
 from finetune.databases.contexts import JUDGED_ON, choose_contexts, fill_contexts, tables_of
 from finetune.databases.database import open_database
-from finetune.databases.schema.choosing import LIMIT, Chooser, words_of
+from finetune.databases.schema.choosing import LIMIT, Chooser
 from finetune.databases.schema.reading import Key
+from finetune.databases.schema.words import unknown_words, words_of
 from metrics.sql_execution.schemas import read_schema
 
 import psycopg
@@ -82,6 +83,15 @@ def test_tables_are_chosen_by_words_and_joined_by_keys(question, wanted):
 def test_a_table_that_a_chosen_one_refers_to_comes_along():
     assert "Publisher" in Chooser(TABLES, KEYS).choose("titles of all books").tables
     assert "Publisher" not in Chooser(TABLES, []).choose("titles of all books").tables
+
+
+@pytest.mark.parametrize("question", ["Which cafés are there?", "Which cafe\u0301s are there?", "List all CAFES"])
+@pytest.mark.parametrize("name", ["cafe", "Café", "CAFES"])
+def test_a_table_that_is_chosen_by_a_word_is_known_by_it(name, question):
+    tables = {name: ["id"], "other": ["id"]}
+    choice = Chooser(tables, []).choose(question)
+    assert (choice.tables, choice.fits) == ((name,), True)
+    assert unknown_words(question, tables) == []
 
 
 @pytest.mark.parametrize("question", ["", "???", "Wie viele gibt es?", "the of a"])

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -56,6 +57,45 @@ def test_a_query_without_end_is_stopped_and_loses_only_itself(database):
     assert isinstance(found[4], Refused)
     if folder:
         assert {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()} == before
+
+
+def test_queries_of_one_batch_share_a_process_until_one_is_stopped(database):
+    queries = [COUNT, RUNAWAY[0], COUNT, "SELECT nope FROM users", "SELECT name FROM users", COUNT]
+    with QueryServer() as server:
+        found = database.run_batch(server, queries, 1000, 1, 1_000)
+        assert [found[place].rows for place in (0, 2, 5)] == [[[300]]] * 3
+        assert isinstance(found[1], QueryFailed)
+        assert isinstance(found[3], Refused)
+        assert found[4].truncated
+        assert 0 < sum(len(name) for (name,) in found[4].rows) <= 1_000
+        assert database.run_batch(server, [COUNT], 1, 10, 10)[0].rows == [[300]]
+
+
+def test_a_batch_has_the_limits_of_a_process(sqlite_database):
+    database = open_database(sqlite_database, TABLES)
+    with QueryServer() as server:
+        arguments = (server, [COUNT, RUNAWAY[0], COUNT], 1, 3, 1_000)
+        asking = threading.Thread(target=database.run_batch, args=arguments)
+        asking.start()
+        found: list[str] = []
+        while not found and asking.is_alive():
+            time.sleep(0.05)
+            # A fork's limits are those of the server until it has set its own.
+            found = [limits for limits in limits_of_children(server) if re.search(r"Max file size +0 +0", limits)]
+        asking.join()
+    assert re.search(rf"Max address space +{1024 * 2**20} ", found[0])
+    assert re.search(r"Max cpu time +\d+ ", found[0])
+
+
+def limits_of_children(server: QueryServer) -> list[str]:
+    """Return what /proc says of the limits of a server's forks."""
+    if server.process is None:
+        return []
+    try:
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        return [Path(f"/proc/{child}/limits").read_text() for child in children]
+    except OSError:
+        return []
 
 
 def test_an_error_of_the_engine_stands_in_its_place(database):

@@ -1,10 +1,13 @@
 """--values: sample values in the schema's text, which everything that reads it still reads."""
 
+import re
 import sqlite3
+import time
 from contextlib import closing
 
 from finetune import InputError
 from finetune.databases.database import open_database
+from finetune.databases.schema import samples
 from finetune.databases.schema.samples import check_values
 from finetune.rows.splits.schema_split import schema_signature
 from finetune.rows.sql.cleaning import clean_gold
@@ -88,6 +91,31 @@ def test_a_view_that_cannot_be_read_has_no_values(tmp_path, caplog):
         connection.execute("INSERT INTO t VALUES (CAST(x'ff' AS TEXT))")
     assert open_database(str(tmp_path / "bytes.db"), values=3).statements == "CREATE TABLE t (a TEXT)"
     assert "t is shown without values" in caplog.text
+
+
+ENDLESS = {
+    "duckdb": "SELECT CAST(SUM(HASH(range)) AS VARCHAR) AS n FROM range(1000000000000000)",
+    "sqlite": f"SELECT COUNT(*) AS n FROM {', '.join(f't AS t{number}' for number in range(9))}",
+}
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "sqlite"])
+def test_a_view_without_end_is_stopped_and_the_others_have_values(engine, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(samples, "SECONDS", 1.0)
+    path = str(tmp_path / f"view.{engine}")
+    with closing(duckdb.connect(path) if engine == "duckdb" else sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (name VARCHAR)")
+        connection.execute("INSERT INTO t VALUES " + ", ".join(f"('n{number:02}')" for number in range(90)))
+        connection.execute(f"CREATE VIEW slow AS {ENDLESS[engine]}")
+        connection.execute("CREATE TABLE u (name VARCHAR)")
+        connection.execute("INSERT INTO u VALUES ('x')")
+        connection.commit()
+    start = time.monotonic()
+    text = open_database(path, values=1).statements
+    assert time.monotonic() - start < 60
+    assert "/* 'n00' */" in text
+    assert "/* 'x' */" in text
+    assert re.search("slow is shown without values: .*(stopped after 1|interrupted)", caplog.text)
 
 
 @pytest.mark.parametrize("count", [-1, 21, 10**9])

@@ -7,8 +7,8 @@ from contextlib import closing
 from random import Random
 
 from finetune.databases.database import open_database
-from finetune.making_questions.live import dates
-from finetune.making_questions.live.answers import MAX_ROWS, answering
+from finetune.making_questions.live import answers, dates
+from finetune.making_questions.live.answers import MAX_ROWS, NoAnswer, answering
 from finetune.making_questions.live.checking import EMPTY, FAILED, GIVEN, IDLE, LONG, MISSING, TIED, Candidate, verdicts
 from finetune.making_questions.live.kinds import kind_of
 from finetune.making_questions.live.making import Made, Maker, balanced, polished
@@ -19,6 +19,7 @@ from finetune.making_questions.words import spaced
 import build_large
 import build_library
 import duckdb
+import psycopg
 import pytest
 import sqlglot
 from conftest import ROOT
@@ -86,7 +87,7 @@ def library_pairs() -> Made:
     return made(LIBRARY, 240)
 
 
-def tables_of(reference: str) -> tuple[dict[str, Table], list[str]]:
+def tables_of(reference: str) -> tuple[dict[str, Table], dict[str, str]]:
     database = open_database(reference)
     with answering(database) as ask:
         tables, empty = read_tables(database, ask)
@@ -114,6 +115,9 @@ def test_names_are_read_as_words(name, words):
         ("Year", "INTEGER", [1999, 2004], "year"), ("year", "INTEGER", [1, 2], "number"),
         ("built", "INTEGER", [1911], "year"),
         ("day", "", ["2024-01-31"], "date"), ("day", "TEXT", ["2024-01-31", "soon"], "text"),
+        ("day", "DATE", ["2024-01-31", "0000-00-00"], "other"), ("day", "", ["2023-02-30"], "other"),
+        ("day", "DATETIME", ["0000-00-00 00:00:00", "2024-01-31 00:00:00"], "other"),
+        ("day", "DATETIME", ["2023-02-29 10:00:00"], "other"), ("day", "DATE", ["2024-02-29"], "date"),
         ("at", "TIMESTAMP", ["2024-01-31 10:00:00"], "time"), ("at", "DATETIME", ["2024-01-31 00:00:00"], "date"),
         ("phone", "INTEGER", [5550101], "other"), ("RoomNumber", "INTEGER", [12], "other"),
         ("loan_id", "INTEGER", [7], "key"),
@@ -128,7 +132,7 @@ def test_the_kind_of_a_column_is_that_of_its_values(name, declared, values, kind
 
 def test_tables_of_the_library_are_read_with_keys_names_and_gaps():
     tables, empty = tables_of(LIBRARY)
-    assert empty == []
+    assert empty == {}
     assert dict(tables["Loan"].points) == {"BookCopyId": "BookCopy", "MemberId": "Member"}
     assert isinstance(tables["Member"].label, FullName)
     assert tables["Member"].label.equals("Sean O'Neill", "T2.") == "T2.FirstName = 'Sean' AND T2.LastName = 'O''Neill'"
@@ -142,7 +146,7 @@ def test_tables_of_the_library_are_read_with_keys_names_and_gaps():
 
 def test_odd_tables_are_read_or_left_out(odd):
     tables, empty = tables_of(odd)
-    assert empty == ["empty_one"]
+    assert empty == {"empty_one": ""}
     kinds = {name: {column.name: column.kind for column in table.columns} for name, table in tables.items()}
     assert kinds["untyped"] == {
         "a": "number", "b": "number", "code": "text", "day": "date", 'weird "name': "text", "%": "text"
@@ -236,6 +240,82 @@ def test_what_says_nothing_is_left_out(sql, reason):
     with answering(open_database(LIBRARY)) as ask:
         assert verdicts([Candidate("shape", "question", sql)], ask) == [reason]
     assert MAX_ROWS == 1000
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "other", "reason"),
+    [
+        ("SELECT a FROM t WHERE b > 1", [["x"], ["y"]], [["y"], ["x"]], IDLE),
+        ("SELECT a FROM t WHERE b > 1", [[1.0], [2]], [[2.0000001], [1]], IDLE),
+        ("SELECT a FROM t WHERE b > 1 ORDER BY a", [["x"], ["y"]], [["y"], ["x"]], ""),
+        ("SELECT a FROM t WHERE b > 1", [["x"]], [["y"], ["x"]], ""),
+        ("SELECT a FROM t WHERE b > 1", [["x"]], None, FAILED),
+    ],
+)
+def test_results_are_compared_as_the_metric_does(sql, rows, other, reason):
+    """In whatever order a server returns rows; nothing is known of a query that failed."""
+    assert verdicts([Candidate("shape", "question", sql)], lambda queries: [rows, other]) == [reason]
+
+
+def test_bytes_and_documents_are_not_read_and_of_long_texts_the_beginning(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "long.db")) as connection, connection:
+        connection.execute("CREATE TABLE t (id INTEGER, scan BLOB, doc JSON, body TEXT, name TEXT)")
+        rows = [(number, b"\0" * 900_000, "{}", f"{number}" * 300_000, f"n{number}") for number in range(9)]
+        connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?)", rows)
+    with answering(open_database(str(tmp_path / "long.db"))) as ask:
+        (table,), _ = read_tables(open_database(str(tmp_path / "long.db")), ask)
+        asked = " ".join(ask.known)
+        assert ask.size < 10_000
+        assert ask(["SELECT body FROM t"]) == [None]
+        assert ask.why["SELECT body FROM t"] == "its rows are larger than 1 MB"
+    assert "scan" not in asked
+    assert "doc" not in asked
+    assert {column.name: column.kind for column in table.columns} == {
+        "id": "key", "scan": "other", "doc": "other", "body": "other", "name": "text"
+    }  # fmt: skip
+
+
+def test_large_results_are_not_kept_for_long(monkeypatch):
+    monkeypatch.setattr(answers, "KEPT", 3_000)
+    with answering(open_database(LIBRARY)) as ask:
+        for number in range(8):
+            (rows,) = ask([f"SELECT Title FROM Book WHERE Pages > {number}"])
+            assert rows
+        assert len(ask.known) < 8
+
+
+def test_a_database_that_has_gone_ends_the_making_with_the_pairs_of_before(tmp_path):
+    path = tmp_path / "gone.db"
+    path.write_bytes((ROOT / "demo/library.db").read_bytes())
+    with answering(open_database(str(path))) as ask:
+        tables, _ = read_tables(open_database(str(path)), ask)
+        found = Maker(tables, ask, 0).make(200, lambda done: path.unlink(missing_ok=True) if done > 20 else None)
+    assert 20 < len(found.pairs) < 200
+    assert "No such file" in found.lost
+    with answering(open_database(LIBRARY)) as ask:
+        ask.database.url = ask.database.url.set(database=str(path))
+        with pytest.raises(NoAnswer, match="No such file"):
+            read_tables(open_database(LIBRARY), ask)
+
+
+def test_failures_alike_do_not_end_the_making_where_the_database_answers():
+    with answering(open_database(LIBRARY)) as ask:
+        bad = [f"SELECT COUNT(*) FROM Book GROUP BY COUNT(*), {number}" for number in range(12)]
+        assert ask([*bad, "SELECT COUNT(*) FROM Branch"])[:-1] == [None] * 12
+        assert ask.failures == 12
+        assert ask.why[bad[0]]
+
+
+def test_tables_that_a_role_may_not_read_are_left_out_with_the_reason(postgresql_database):
+    host = postgresql_database.partition("host=")[2]
+    with psycopg.connect(host=host, user="postgres", autocommit=True) as server:
+        server.execute("CREATE ROLE narrow LOGIN")
+        server.execute("GRANT SELECT ON users TO narrow")
+    database = open_database(postgresql_database.replace("postgres@", "narrow@"), ["users", "secrets"])
+    with answering(database) as ask:
+        tables, left_out = read_tables(database, ask)
+    assert [table.name for table in tables] == ["users"]
+    assert "permission denied for table secrets" in left_out["secrets"]
 
 
 def test_a_second_condition_must_leave_rows_out():

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import make_questions
+from finetune.making_questions.live.making import Maker
 from metrics.sql_execution.queries import normalize_sql
 
 import pytest
@@ -95,5 +96,36 @@ def test_the_database_is_not_changed_and_tables_without_keys_are_told(tmp_path, 
     before = path.read_bytes()
     assert run(path, "--rows", 5, "--output", tmp_path / "pairs.csv") is None
     assert path.read_bytes() == before
-    assert "left out, without rows that can be read: lane." in caplog.text
+    assert "left out, without rows: lane." in caplog.text
     assert "declares no keys between its tables" in caplog.text
+
+
+def test_dates_that_are_none_of_the_calendar_are_not_asked_about(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "dates.db")) as connection, connection:
+        connection.execute("CREATE TABLE visit (name TEXT, day DATE, paid_on DATETIME)")
+        rows = [(f"n{number}", "0000-00-00", "2023-02-30 10:00:00") for number in range(9)]
+        connection.executemany("INSERT INTO visit VALUES (?, ?, ?)", [*rows, ("m", "2024-01-01", None)])
+    assert run(tmp_path / "dates.db", "--rows", 20, "--output", tmp_path / "pairs.csv") is None
+    assert "day" not in (tmp_path / "pairs.csv").read_text()
+
+
+def test_a_database_that_goes_midway_leaves_the_pairs_of_before_and_a_sentence(tmp_path, caplog, monkeypatch):
+    path, output = tmp_path / "gone.db", tmp_path / "pairs.csv"
+    path.write_bytes(LIBRARY.read_bytes())
+    fill = Maker.fill
+    monkeypatch.setattr(Maker, "fill", lambda self, rows, _: fill(self, rows, lambda done: path.unlink(True)))
+    error = run(path, "--rows", 200, "--output", output)
+    made = len(output.read_text().splitlines()) - 1
+    assert 0 < made < 200
+    assert "--database does not answer any more: FileNotFoundError" in error
+    assert f"the {made} pairs of before are in {output}" in error
+    assert "queries failed, the first for this reason: FileNotFoundError" in caplog.text
+    assert "in the place of" not in caplog.text
+
+
+def test_a_question_that_is_drawn_again_is_not_said_to_be_left_out(tmp_path, caplog):
+    caplog.set_level("INFO")
+    assert run(LIBRARY, "--rows", 100, "--output", tmp_path / "pairs.csv") is None
+    (left_out,) = [line for line in caplog.messages if line.startswith("left out")]
+    assert "again" not in left_out
+    assert "drawn" not in left_out

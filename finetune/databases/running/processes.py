@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 RUNNER, SERVER = (Path(__file__).parent / name for name in ("runner.py", "query_server.py"))
+MEMORY_MEGABYTES = 1024
 GRACE = 3  # seconds that a process has, beyond its query's, to say that time is up
 
 
@@ -92,18 +93,31 @@ class QueryServer:
         Raises:
             QueryFailed: the process was stopped at a limit.
         """
+        (found,) = self.ask_all(job, 1)
+        if isinstance(found, QueryFailed):
+            raise found
+        return found
+
+    def ask_all(self, job: dict, count: int) -> list[dict | QueryFailed]:
+        """Return what is answered to each of so many `queries` of a job; QueryFailed in the place of a stopped one."""
         process = self.process = self.process or start(SERVER)
         stdin, stdout = pipes(process)
-        with clock(process, job["timeout"] + 3 * GRACE + 60) as is_late:  # The first job waits for the server.
-            try:
-                stdin.write(json.dumps(job) + "\n")
-                stdin.flush()
-                found = json.loads(stdout.readline())
-            except (OSError, json.JSONDecodeError) as error:
-                self.close()
-                raise (out_of_time(job) if is_late.is_set() else died(process.returncode)) from error
-        if "ended" in found:
-            raise out_of_time(job) if found["ended"] is None else died(found["ended"])
+        found: list[dict | QueryFailed] = []
+        line = json.dumps(job) + "\n"
+        while len(found) < count:
+            with clock(process, job["timeout"] + 3 * GRACE + 60) as is_late:  # The first job waits for the server.
+                try:
+                    stdin.write(line)
+                    stdin.flush()
+                    line = ""
+                    one = json.loads(stdout.readline())
+                except (OSError, json.JSONDecodeError):
+                    self.close()
+                    failed = out_of_time(job) if is_late.is_set() else died(process.returncode)
+                    return found + [failed] * (count - len(found))
+            if "ended" in one:
+                one = out_of_time(job) if one["ended"] is None else died(one["ended"])
+            found.append(one)
         return found
 
     def close(self) -> None:

@@ -189,8 +189,11 @@ def answer(job: dict) -> dict:
     """Return what `run_job` does for a model's SQL, or `{"refused"}` with the reason why it is not sent.
 
     Args:
-        job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `safety.make_safe`.
+        job: with `sql` of the model, `dialect`, `tables` with their columns, and `schema`: see `safety.make_safe`;
+            with `ours` where the SQL is written by this package for the engine, and is sent as it is.
     """
+    if job.get("ours"):
+        return run_job(job)
     from finetune.databases.safe_sql import Refused
     from finetune.databases.safety import make_safe
 
@@ -208,7 +211,8 @@ def run_job(job: dict) -> dict:
     """Return `{"columns", "rows", "truncated"}` of SQL that is sent as it is, or `{"error"}` of the engine.
 
     Args:
-        job: with `floats` where numbers of any precision are wanted as such, and not as texts.
+        job: with `floats` where numbers of any precision are wanted as such, and not as texts, and `max_bytes` where
+            a smaller result than MAX_RESULT_BYTES is enough.
     """
     try:
         columns, rows = ENGINES[job["engine"]](job)
@@ -219,7 +223,7 @@ def run_job(job: dict) -> dict:
     for row in rows[: job["max_rows"]]:
         values = [_plain(value, job.get("floats", False)) for value in row]
         size += sum(len(value) for value in values if isinstance(value, str))
-        if size > MAX_RESULT_BYTES:
+        if size > job.get("max_bytes", MAX_RESULT_BYTES):
             truncated = True
             break
         kept.append(values)
@@ -246,6 +250,16 @@ def limit_process(megabytes: int, seconds: float) -> None:
         highest = resource.getrlimit(kind)[1]
         limit = limit if highest == resource.RLIM_INFINITY else min(limit, highest)
         resource.setrlimit(kind, (limit, limit))
+
+
+def limit_processor(seconds: float) -> None:
+    """Give this process so many seconds more of the processor, within those of `limit_process`."""
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    highest = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = int(used.ru_utime + used.ru_stime + seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (min(limit, highest) if highest >= 0 else limit, highest))
 
 
 def end_with_parent() -> None:

@@ -1,8 +1,6 @@
 """Which tables of a database a question is about: by its words, and by the keys between tables."""
 
 import math
-import re
-import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,20 +8,12 @@ from functools import cached_property
 from itertools import pairwise
 
 from finetune.databases.schema.reading import Key
+from finetune.databases.schema.words import EMPTY, words_of
 
 LIMIT = 8  # tables for a question
 WEAK = 0.3  # share of the best table's score from which a table is taken
 OF_COLUMN, OF_BEGINNING = 0.4, 0.5  # what a word is worth in a column's name, and where only its beginning fits
 COMMON = 5  # letters that two words begin with alike: borrowed, borrower
-LETTERS = re.compile(r"[^\W\d_]+|\d+")
-HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-# They ask, and name nothing.
-EMPTY = set(
-    "a about all an and any are as at be been between by can count did do does each every find for from get give had"
-    " has have how i in is it its list many me more most much name no not number of on one or per show tell than that"
-    " the their them there these they this those to total was we were what when where which who whose why will with"
-    " you your".split()
-)
 
 
 @dataclass(frozen=True)
@@ -33,22 +23,6 @@ class Choice:
     tables: tuple[str, ...]
     fits: bool
     ranked: tuple[str, ...] = ()
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a name or a question: split at _ and CamelCase, singular, small, without accents."""
-    plain = unicodedata.normalize("NFKD", text)
-    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return [singular(word.casefold()) for word in LETTERS.findall(HUMP.sub(" ", plain))]
-
-
-def singular(word: str) -> str:
-    """Return an English noun's singular, as far as its end tells it; other words mostly as they are."""
-    if len(word) > 4 and word.endswith("ies"):
-        return word[:-3] + "y"
-    if len(word) > 4 and word.endswith(("sses", "shes", "ches", "xes", "zes")):
-        return word[:-2]
-    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
 class Chooser:

@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from finetune import InputError
-from finetune.databases.running.runner import ENGINES, readable_sqlite
+from finetune.databases.running.processes import MEMORY_MEGABYTES, QueryFailed, QueryServer
+from finetune.databases.running.runner import readable_sqlite
 from finetune.databases.safety import backticks
-from finetune.databases.urls import connect_arguments, first_line
+from finetune.databases.urls import connect_arguments
 from finetune.redaction import redact
 from metrics.sql_execution.schemas import NUMERIC_TYPE, quote
 
@@ -34,18 +35,22 @@ def sample_values(
     Args:
         tables: table -> column -> type, as `reading.read_schema` gives them.
     """
-    found = {}
     connection = connect_arguments(url)
     if engine == "postgresql":  # The first rows are the first ones, whoever else reads the table.
         connection["options"] = f"{connection.get('options') or ''} -c synchronize_seqscans=off".strip()
+    queries = [_query(engine, (*schema, table), list(columns)) for table, columns in tables.items()]
     with readable_sqlite(Path(url.database or "")) if engine == "sqlite" else nullcontext() as uri:
-        for table, columns in tables.items():
-            job = {
-                "database": uri or url.database, "tables": list(tables), "connection": connection, "parameters": [],
-                "timeout": SECONDS, "max_rows": ROWS, "sql": _query(engine, (*schema, table), list(columns)),
-            }  # fmt: skip
-            found[table] = _values(table, columns, job, engine, count, url)
-    return found
+        job = {
+            "engine": engine, "dialect": "", "database": uri or url.database, "tables": list(tables), "parameters": [],
+            "connection": connection, "timeout": SECONDS, "memory_megabytes": MEMORY_MEGABYTES, "max_rows": ROWS,
+            "queries": queries, "ours": True,
+        }  # fmt: skip
+        with QueryServer() as server:
+            answers = server.ask_all(job, len(queries))
+    return {
+        table: _values(table, columns, answer, count, url)
+        for (table, columns), answer in zip(tables.items(), answers, strict=True)
+    }
 
 
 def check_values(count: int | None) -> None:
@@ -68,13 +73,16 @@ def _query(engine: str, table: tuple[str, ...], columns: list[str]) -> str:
     return f"SELECT {', '.join(texts)} FROM {'.'.join(map(written, table))} LIMIT {ROWS}"
 
 
-def _values(table: str, columns: dict[str, str], job: dict, engine: str, count: int, url: URL) -> dict[str, list[str]]:
-    try:
-        _, rows = ENGINES[engine](job)
-    except Exception as error:  # Each driver has errors of its own: a view that takes long, bytes that are no text.
-        reason = redact(first_line(error), url.render_as_string(hide_password=False))
+def _values(
+    table: str, columns: dict[str, str], answer: dict | QueryFailed, count: int, url: URL
+) -> dict[str, list[str]]:
+    # A view that takes long, bytes that are no text.
+    if isinstance(answer, QueryFailed) or "error" in answer:
+        error = str(answer) if isinstance(answer, QueryFailed) else answer["error"]
+        reason = redact(error.removesuffix(" (--timeout)"), url.render_as_string(hide_password=False))
         logger.warning(f"--values: {table} is shown without values: {reason}.")
         return {}
+    rows = answer["rows"]
     found = {}
     for place, (column, kind) in enumerate(columns.items()):
         texts = Counter(row[place] for row in rows if row[place] is not None and row[place].strip())

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from finetune.making_questions.live.answers import MAX_ROWS, Ask
+from finetune.making_questions.live.answers import MAX_ROWS, Answers
+from metrics.sql_execution.execution import same_result
+from metrics.sql_execution.queries import is_ordered
 
 import sqlglot
 from sqlglot import exp
@@ -23,6 +25,7 @@ class Candidate:
     Attributes:
         others: queries whose rows must be others than those of `sql`, as those without its condition.
         gives: whether a column is asked for twice, or is asked for and given.
+        ordered: whether the order of its rows counts.
         tie: a query that returns the values by which rows are ordered, one row more than `sql` takes.
     """
 
@@ -32,12 +35,14 @@ class Candidate:
     others: list[str] = field(default_factory=list)
     tie: str = ""
     gives: bool = False
+    ordered: bool = False
 
     def __post_init__(self):
         tree = sqlglot.parse_one(self.sql, read="sqlite")
         self.others = [*self.others, *_without_condition(tree)]
         self.tie = _tie(tree)
         self.gives = _gives(tree)
+        self.ordered = is_ordered(tree)
 
     @property
     def queries(self) -> list[str]:
@@ -88,7 +93,10 @@ def verdict(candidate: Candidate, answers: list) -> str:
         return MISSING
     if len(rows) > MAX_ROWS:
         return LONG
-    if any(other == rows for other in others[: len(candidate.others)]):
+    compared = others[: len(candidate.others)]
+    if None in compared:  # Nobody knows whether its condition leaves rows out.
+        return FAILED
+    if any(same_result(_tuples(rows), _tuples(other), candidate.ordered) for other in compared):
         return IDLE
     if candidate.tie:
         values = others[-1]
@@ -97,7 +105,11 @@ def verdict(candidate: Candidate, answers: list) -> str:
     return ""
 
 
-def verdicts(candidates: list[Candidate], ask: Ask) -> list[str]:
+def _tuples(rows: list[list]) -> list[tuple]:
+    return [tuple(row) for row in rows]
+
+
+def verdicts(candidates: list[Candidate], ask: Answers) -> list[str]:
     """Run all queries of candidates in one go, and return why each is left out."""
     answers = iter(ask([query for candidate in candidates for query in candidate.queries]))
     return [verdict(candidate, [next(answers) for _ in candidate.queries]) for candidate in candidates]

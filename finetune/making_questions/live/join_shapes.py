@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
+from finetune.databases.schema.words import written
 from finetune.making_questions.live.scenes import LiveScene
 from finetune.making_questions.schemas import FullName, Table
 from finetune.making_questions.shapes import join_shapes
 from finetune.making_questions.shapes.join_shapes import Join
 from finetune.making_questions.wordings import DONE
-from finetune.making_questions.words import written
 
 # Children of which "how often was it ..." can be asked.
 DONE_LIVE = DONE | {"reservation": "reserved", "checkout": "checked out", "purchase": "bought", "lending": "lent"}

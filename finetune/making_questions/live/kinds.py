@@ -1,11 +1,15 @@
 """Of what kind a column of a live database is: by its type, its name and its values."""
 
 import re
+from contextlib import suppress
+from datetime import date
+from math import isfinite
 
 from finetune.making_questions.words import spaced
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*")
+NO_WORDS = re.compile(r"BOOL|BLOB|BYTE|BINARY|IMAGE|JSON|XML|UUID|ARRAY|\[\]|STRUCT|^MAP$|VECTOR|GEO", re.IGNORECASE)
 NUMBERS = ("INT", "REAL", "FLOA", "DOUB", "DEC", "NUM", "MONEY", "HUGE")
 # Numbers of which nobody asks for the sum.
 CODES = set("number no nr code zip postcode phone isbn latitude longitude version position index".split())
@@ -22,26 +26,40 @@ def kind_of(name: str, declared: str, values: list) -> str:
     words = spaced(name).split()
     if words[-1] in ("id", "uuid", "guid", "key"):
         return "key"
-    if not values or re.search("BOOL|BLOB|BYTE|BINARY|JSON|XML|UUID", declared.upper()) or {*map(str, values)} <= BITS:
+    if not values or has_no_words(declared) or {*map(str, values)} <= BITS:
         return "other"
     texts = [str(value) for value in values]
     if all(DATE.fullmatch(text) for text in texts):
-        return "date"
+        return "date" if all(map(is_day, texts)) else "other"
     if all(TIME.fullmatch(text) for text in texts):
+        if not all(is_day(text[:10]) for text in texts):
+            return "other"
         return "date" if all(re.search(r"[ T]00:00(:00)?$", text) for text in texts) else "time"
     if all(is_number(value, declared) for value in values):
         return "other" if words[-1] in CODES else "year" if is_year(words[-1], values) else "number"
     return "text" if is_askable(texts) else "other"
 
 
+def has_no_words(declared: str) -> bool:
+    """Say whether values of a type are never asked about: bytes, documents, lists, places, yes or no."""
+    return bool(NO_WORDS.search(declared))
+
+
 BITS = {"0", "1", "True", "False", "0.0", "1.0"}
+
+
+def is_day(text: str) -> bool:
+    """Say whether an ISO date is one of the calendar: 0000-00-00 and 2023-02-30 are none."""
+    with suppress(ValueError):
+        return bool(date.fromisoformat(text))
+    return False
 
 
 def is_number(value, declared: str) -> bool:
     """Say whether a value is a number; servers send decimals as texts."""
     if isinstance(value, str):
         return any(sign in declared.upper() for sign in NUMBERS) and bool(re.fullmatch(r"-?\d+(\.\d+)?", value))
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def is_year(word: str, values: list) -> bool:

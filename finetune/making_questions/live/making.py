@@ -7,7 +7,7 @@ from itertools import zip_longest
 from random import Random
 
 from finetune.making_questions.asking import sentence
-from finetune.making_questions.live.answers import Ask
+from finetune.making_questions.live.answers import Answers, NoAnswer
 from finetune.making_questions.live.checking import Candidate, verdicts
 from finetune.making_questions.live.join_shapes import JOIN_SHAPES
 from finetune.making_questions.live.row_shapes import ROW_SHAPES
@@ -18,17 +18,24 @@ from finetune.making_questions.wordings import COUNTED
 SHAPES = ROW_SHAPES | JOIN_SHAPES
 DRAWS, PATIENCE = 30, 4  # tries for one candidate; rounds without a pair after which a shape is given up
 WORDINGS = 3  # questions for one query
-TWICE = "drawn a second time"
 # Nobody asks for the sum of these.
 NO_SUM = re.compile(r"\btotal (age|height|rating|score|speed|temperature|depth|rank|level)\b")
 
 
 @dataclass
 class Made:
-    """What was made: pairs, and how many were left out by the reason for it."""
+    """What was made.
+
+    Attributes:
+        left_out: how many candidates were left out, by the reason for it.
+        again: how often a question was drawn that had been drawn before.
+        lost: why the database does not answer any more; empty where it does.
+    """
 
     pairs: list[Candidate] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
+    again: int = 0
+    lost: str = ""
 
 
 def polished(text: str) -> str:
@@ -48,18 +55,34 @@ def balanced(counts: list[int]) -> list[int]:
 class Maker:
     """Draws candidates of each shape from the tables and keeps those that say something."""
 
-    def __init__(self, tables: list[Table], ask: Ask, seed: int):
+    def __init__(self, tables: list[Table], ask: Answers, seed: int):
         self.tables, self.ask, self.random = tables, ask, Random(f"questions {seed}")
         self.questions: set[str] = set()
         self.queries: Counter = Counter()
         self.kept: dict[str, list[Candidate]] = {shape: [] for shape in SHAPES}
         self.left_out: Counter = Counter()
+        self.again = 0
 
     def make(self, rows: int, progress=lambda done: None) -> Made:
         """Return as many pairs as asked for, or as many as can be made, no shape above a fifth of `rows`.
 
+        Where the database does not answer any more, those that were made before.
+
         Args:
             progress: called with the number of pairs that there are.
+        """
+        lost = ""
+        try:
+            self.fill(rows, progress)
+        except NoAnswer as error:
+            lost = str(error)
+        return Made(self.mixed(rows), self.left_out, self.again, lost)
+
+    def fill(self, rows: int, progress) -> None:
+        """Make pairs of each shape, a few at a time, until there are enough or no shape gives more.
+
+        Raises:
+            NoAnswer: the database does not answer any more.
         """
         most, step = max(1, rows // 5), min(50, max(1, rows // (4 * len(SHAPES))))
         in_vain = Counter({shape: 0 for shape in SHAPES})
@@ -71,7 +94,6 @@ class Maker:
                 if in_vain[shape] >= PATIENCE or len(self.kept[shape]) >= most:
                     del in_vain[shape]
             progress(min(rows, sum(map(len, self.kept.values()))))
-        return Made(self.mixed(rows), self.left_out)
 
     def mixed(self, rows: int) -> list[Candidate]:
         """Return at most so many of the pairs, as evenly of all shapes as can be, mixed."""
@@ -105,7 +127,7 @@ class Maker:
                 continue
             question = sentence(self.random, polished(text))
             if question.rstrip(".?").lower() in self.questions:
-                self.left_out[TWICE] += 1
+                self.again += 1
                 continue
             self.questions.add(question.rstrip(".?").lower())
             return Candidate(shape, question, sql, *others)

@@ -4,50 +4,65 @@ import re
 from dataclasses import replace
 
 from finetune.databases.database import Database
-from finetune.making_questions.live.answers import Ask
-from finetune.making_questions.live.kinds import can_be_said, kind_of, spelled
+from finetune.databases.schema.words import written
+from finetune.making_questions.live.answers import Answers
+from finetune.making_questions.live.kinds import LONGEST, can_be_said, has_no_words, kind_of, spelled
 from finetune.making_questions.schemas import Column, FullName, Table
-from finetune.making_questions.words import spaced, written
+from finetune.making_questions.words import spaced
 
+# Types of texts of any length, with the affinity of texts in SQLite.
+LONG_TEXT = re.compile("CHAR|TEXT|CLOB", re.IGNORECASE)
 VALUES = 500  # different ones of a column that are looked at
 FIRST, LAST = ("first name", "forename", "given name"), ("last name", "surname", "family name")
 NAMING = set("name title".split())  # last words of columns that name a row
 
 
-def read_tables(database: Database, ask: Ask) -> tuple[list[Table], list[str]]:
-    """Return the tables that have rows, and the names of those that have none or cannot be read."""
-    found, empty = {}, []
-    for name, columns in database.columns.items():
-        counted = ask([f"SELECT COUNT(*) FROM {written(name)}"])[0]
+def read_tables(database: Database, ask: Answers, progress=lambda done: None) -> tuple[list[Table], dict[str, str]]:
+    """Return the tables that have rows; and those that have none, or cannot be read, with the reason or "".
+
+    Args:
+        progress: called with the number of tables that were looked at.
+
+    Raises:
+        NoAnswer: the database does not answer any more.
+    """
+    found, left_out = {}, {}
+    for done, (name, columns) in enumerate(database.columns.items(), start=1):
+        query = f"SELECT COUNT(*) FROM {written(name)}"
+        counted = ask([query])[0]
         rows = counted[0][0] if counted else 0
         if rows:
             found[name] = read_table(name, columns, rows, ask)
         else:
-            empty.append(name)
-    return connect(found, database), empty
+            left_out[name] = ask.why.get(query, "")
+        progress(done)
+    return connect(found, database), left_out
 
 
-def read_table(name: str, declared: dict[str, str], rows: int, ask: Ask) -> Table:
+def read_table(name: str, declared: dict[str, str], rows: int, ask: Answers) -> Table:
     """Return a table with the kinds of its columns and some of their values; no column is a key to another yet."""
-    source = f"FROM {written(name)}"
-    queries = [
-        query
-        for column in map(written, declared)
-        for query in (
-            f"SELECT COUNT({column}), COUNT(DISTINCT {column}) {source}",
-            f"SELECT DISTINCT {column} {source} WHERE {column} IS NOT NULL LIMIT {VALUES}",
-        )
-    ]
-    answers = ask(queries)
-    columns = tuple(
-        read_column(column, kind, rows, counts[0], [value for (value,) in values])
-        if counts and values is not None
-        else Column(column, "other")
-        for (column, kind), counts, values in zip(declared.items(), answers[::2], answers[1::2], strict=True)
-    )
-    table = Table(name, columns)
+    looked_at = [column for column, kind in declared.items() if not has_no_words(kind)]
+    answers = iter(ask([query for column in looked_at for query in queries_of(column, declared[column], name)]))
+    columns = []
+    for column, kind in declared.items():
+        counts, values = (next(answers), next(answers)) if column in looked_at else ([[0, 0]], [])
+        if counts and values is not None:
+            columns.append(read_column(column, kind, rows, counts[0], [value for (value,) in values]))
+        else:
+            columns.append(Column(column, "other"))
+    table = Table(name, tuple(columns))
     label, is_distinct = find_label(table, rows, ask)
     return replace(table, labels=(label,) if label else (), distinct=is_distinct)
+
+
+def queries_of(column: str, declared: str, table: str) -> tuple[str, str]:
+    """Return the query for counts of a column's values, and for values: of a long text its beginning."""
+    at, source = written(column), f"FROM {written(table)}"
+    value = f"SUBSTR({at}, 1, {LONGEST + 1})" if LONG_TEXT.search(declared) else at
+    return (
+        f"SELECT COUNT({at}), COUNT(DISTINCT {at}) {source}",
+        f"SELECT DISTINCT {value} {source} WHERE {at} IS NOT NULL LIMIT {VALUES}",
+    )
 
 
 def read_column(name: str, declared: str, rows: int, counts: list, values: list) -> Column:
@@ -64,7 +79,7 @@ def read_column(name: str, declared: str, rows: int, counts: list, values: list)
     return Column(name, kind, tuple(said), different * 4 <= filled * 3, 0 < filled < rows, words)
 
 
-def find_label(table: Table, rows: int, ask: Ask) -> tuple[Column | None, bool]:
+def find_label(table: Table, rows: int, ask: Answers) -> tuple[Column | None, bool]:
     """Return what names a row, if something does, and whether no two rows have the same: first and last name, a column
     called so, or texts of which no two are the same."""
     texts = [column for column in table.columns if column.kind == "text"]
@@ -82,7 +97,7 @@ def find_label(table: Table, rows: int, ask: Ask) -> tuple[Column | None, bool]:
     return None, False
 
 
-def full_name(table: Table, first: Column, last: Column, rows: int, ask: Ask) -> tuple[Column, bool]:
+def full_name(table: Table, first: Column, last: Column, rows: int, ask: Answers) -> tuple[Column, bool]:
     """Return the name of people in two columns, and whether no two of them have the same."""
     pairs = ask([f"SELECT DISTINCT {first.at()}, {last.at()} FROM {table.sql} LIMIT {VALUES}"])[0] or []
     parts = sorted((one, two) for one, two in pairs if one and two and can_be_said(one) and can_be_said(two))

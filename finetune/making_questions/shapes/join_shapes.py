@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
+from finetune.databases.schema.words import written
 from finetune.making_questions.scenes import Scene
 from finetune.making_questions.schemas import Table
 from finetune.making_questions.wordings import AMOUNTS, DONE, MOST
-from finetune.making_questions.words import plural, written
+from finetune.making_questions.words import plural
 
 
 @dataclass

@@ -8,9 +8,10 @@ import re
 from random import Random
 
 from finetune.databases.contexts import JUDGED_ON
+from finetune.databases.schema.words import written
 from finetune.rows.sql.spelling import Spelling, canonical
 from metrics.sql_execution.ddl import Statement, fold, is_bare_name, statements
-from metrics.sql_execution.schemas import Table, quote, read_schema
+from metrics.sql_execution.schemas import Table, read_schema
 
 from sqlglot import exp
 
@@ -68,18 +69,18 @@ def _distract_row(
     others: list[str] = []
     for table in random.sample(list(schema.values()), len(schema)):
         own = spelled.get(table.name, {})
-        raw = {name: own.get(name) or _written(name) for name in table.columns}
+        raw = {name: own.get(name) or written(name) for name in table.columns}
         spelling = Spelling(list(raw.values()))
         foreign: list[str] = []
         for name in random.sample(pool, min(len(pool), 3 * columns)):
-            written = spelling.write(name)
-            if len(foreign) < columns and canonical(written) not in taken and _is_name(written):
-                foreign.append(written)
-                taken.add(canonical(written))
+            other = spelling.write(name)
+            if len(foreign) < columns and canonical(other) not in taken and _is_name(other):
+                foreign.append(other)
+                taken.add(canonical(other))
         names = random.sample([*raw.values(), *foreign], len(raw) + len(foreign))
         listed = ", ".join(f"{name} {kind}" for name in names)
         (parts if table.name in told else others).append(
-            f"CREATE TABLE {own.get('') or _written(table.name)} ({listed})"
+            f"CREATE TABLE {own.get('') or written(table.name)} ({listed})"
         )
     judged = {JUDGED_ON: "; ".join([*parts, *others])} if others else {}
     return row | {"context": "; ".join(parts)} | judged
@@ -104,10 +105,6 @@ def _columns(statement: Statement) -> dict[str, str]:
 
 def _unquoted(name: str) -> str:
     return name[1:-1] if name[0] in "\"`['" and len(name) > 2 else name
-
-
-def _written(name: str) -> str:
-    return name if _is_name(name) else quote(name)
 
 
 def _is_name(written: str) -> bool:
