@@ -148,11 +148,12 @@ class Scorecard:
         rows = found.rows if found else after["rows_scored"]
         low, high = after[f"{name}_low"], after[f"{name}_high"]
         beside = f"; on generated databases {after['exec_accuracy']:.1%}" if found and after["rows_scored"] else ""
+        end = ""
         if self.adapter.on_database and not found:
-            where, beside = " on generated databases", f"; {self._unscored}"
+            where, end = " on generated databases", f"; {self._unscored}"
         return (
             f"{title}: {after[name]:.1%} of {rows} questions right{where} (95 %: {low:.1%} to"
-            f" {high:.1%}), by the base {before[name]:.1%}{beside}: {sentence(found or self.paired, 'the base')}"
+            f" {high:.1%}), by the base {before[name]:.1%}{beside}: {sentence(found or self.paired, 'the base')}{end}"
         )
 
     def format(self, title: str) -> str:
