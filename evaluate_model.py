@@ -142,7 +142,7 @@ def parse(arguments: list[str] | None):
         "--no-rows",
         dest="rows",
         action="store_false",
-        help="keep the first rows of both results on --database out of the run's table of failing questions",
+        help="log no rows of --database beside failing questions",
     )
     score.add_argument("--against", metavar="URI", help="another model, for the same rows: is it better?")
     score.add_argument("--unwrap", action="store_true", help="score the SQL in ``` fences and behind `SQL:`")

@@ -11,11 +11,8 @@ from mlflow.entities import Run
 
 DISTRACTORS = 4  # foreign columns a table, where rows bring schemas of their own
 TABLES = "tables of --database to tell the model of; all by default; auto: those that the words of a question name"
-VALUES = (
-    "values of each column but numbers in the schema's text. They stand in prompts, in the run's tables and in the"
-    " logged model: mind what they say of people"
-)
-TRUST_ROLE = "run the model's SQL although the database role may do harm"
+VALUES = "values of each column but numbers in the schema's text; prompts, run and model hold them: mind what they tell"
+TRUST_ROLE = "run SQL though the database role may do harm"
 
 
 @dataclass
