@@ -257,5 +257,7 @@ def test_a_database_that_is_gone_at_the_end_is_said_in_the_headline(library):
 
     card = Scorecard(rows, answers("SELECT Id FROM Author"), answers(gold))
     why = "nothing is scored on the database: unable to open database file"
-    assert f"100.0% of 2 questions right on generated databases ({why})" in card.headline("test")
+    headline = card.headline("test")
+    assert "100.0% of 2 questions right on generated databases (95 %" in headline
+    assert why in headline
     assert f"  {why}" in card.format("test")

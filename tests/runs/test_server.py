@@ -121,6 +121,7 @@ def test_credentials_are_nowhere_and_a_wrong_password_is_refused(on_guarded_serv
     assert "would be logged" in log.with_suffix(".err").read_text()
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_and_comes_back_has_everything(on_server, flags, tmp_path):
     log, output = tmp_path / "log", tmp_path / "outputs"
     process = faults.start("train_classifier", flags, log)

@@ -68,6 +68,7 @@ def test_the_run_is_one_of_its_task_with_what_was_trained_on(run):
     assert found.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_with_the_same_weights(run, folder, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     killed = kill_training(str(folder / "train_rater.py"), run["flags"], folder / "killed", 25, 50)

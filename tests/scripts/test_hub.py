@@ -82,6 +82,7 @@ def train(rows, tmp_path, base, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_base_from_the_hub_is_trained_logged_and_loaded_by_its_commit(hub, few_rows, tmp_path):
     run_id = last_line(train(few_rows, tmp_path, "acme/tiny", **hub))
     assert mlflow.get_run(run_id).data.params["base.revision"] == COMMIT

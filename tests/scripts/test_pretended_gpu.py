@@ -55,7 +55,9 @@ def test_one_process_takes_one_of_several_gpus(monkeypatch, tmp_path, caplog):
 def test_sharded_processes_take_one_pack_each_and_stay_within_the_budget(launcher, monkeypatch, tmp_path):
     args = SqlTrainingArguments(output_dir=str(tmp_path), gradient_accumulation_steps=2)
     monkeypatch.setenv(launcher, "true")
-    collator = choose_collator(get_peft_model(make(CONFIGS["llama"]), LoraConfig(r=2)), None, Flags(), args)
+    collator = choose_collator(
+        get_peft_model(make(CONFIGS["llama"]), LoraConfig(r=2)), None, Flags(max_length="512"), args
+    )
     budget = Flags().max_tokens_per_batch
     assert args.per_device_train_batch_size * 512 <= budget
     assert args.per_device_train_batch_size * args.gradient_accumulation_steps == 32

@@ -5,7 +5,7 @@ import sys
 
 import install
 from finetune import InputError
-from finetune.databases import database
+from finetune.databases import database, urls
 from finetune.logged_models.writing import onnx_export
 from finetune.models.classifier import onnx_model
 from finetune.predicting import spark
@@ -59,7 +59,7 @@ def refusal(call, *arguments) -> str:
 def test_a_missing_package_is_said_with_the_file_that_has_it(monkeypatch, tmp_path):
     for name in ("pyspark", "pyspark.errors", "pyspark.sql", "onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(database.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(urls.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     nothing = (None,) * 7
     said = {

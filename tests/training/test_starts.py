@@ -95,6 +95,7 @@ def test_what_starts_from_an_adapter_is_logged_with_the_reload_check(source, few
     assert call(log_model.main, run_id) is None
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(source, few_rows, tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level(logging.INFO)
     adapter = shutil.copytree(source, tmp_path / "adapter")
