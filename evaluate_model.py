@@ -17,6 +17,7 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
+from finetune.databases.candidates import CANDIDATES
 from finetune.logged_models.opening import LoggedModel, open_model
 from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
@@ -130,6 +131,7 @@ def parse(arguments: list[str] | None):
     data.add_argument("--database", metavar="URL", help="your own database, for rows without a context: URL or file")
     data.add_argument("--tables", nargs="+", metavar="T", help=TABLES)
     data.add_argument("--values", type=int, metavar="N", help=f"{VALUES}; default: as trained")
+    score.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1: the first alone]")
     data.add_argument("--trust-role", action="store_true", help=TRUST_ROLE)
     score.add_argument(
         "--distractor-columns",

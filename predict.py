@@ -14,6 +14,7 @@ from pathlib import Path
 
 from finetune import InputError, console
 from finetune.console import Parser
+from finetune.databases.candidates import CANDIDATES
 from finetune.databases.database import Database, open_database
 from finetune.databases.roles import check_role
 from finetune.logged_models.opening import LoggedModel, open_model
@@ -109,13 +110,22 @@ def hold_dialogue(
     layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
     limits = (flags.max_rows, flags.timeout, flags.retries)
     dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
-    dialogue.hold(map(task.read, rows), partial(write_sql, writer, parameters))
+    others = partial(write_others, writer, parameters, flags.candidates) if flags.candidates else None
+    dialogue.hold(map(task.read, rows), partial(write_sql, writer, parameters), others)
 
 
 def write_sql(writer: SqlWriter, parameters: dict, context: str, question: str) -> str:
     """Return the SQL for one question about one schema."""
     (answer,) = writer.answer(writer.encode([{"question": question, "context": context}]), **parameters)
     return answer["sql"]
+
+
+def write_others(
+    writer: SqlWriter, parameters: dict, count: int, context: str, question: str, first: str
+) -> Iterator[str]:
+    """Yield other SQL for a question than the first, the likeliest before the others."""
+    (prompt,) = writer.encode([{"question": question, "context": context}])
+    yield from (one.text for one in writer.others(prompt, count, first, **parameters))
 
 
 def answer_rows(
@@ -207,6 +217,7 @@ def parse(arguments: list[str] | None):
     database.add_argument(
         "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
     )
+    database.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1: the first alone]")
     given.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     database.add_argument("--trust-role", action="store_true", help=TRUST_ROLE)
     output.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")

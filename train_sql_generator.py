@@ -116,8 +116,8 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )
     groups = with_groups(
         data=(
-            "database", "tables", "values", "split_by", "max_train_rows", "max_validation_rows", "clean", "dialect",
-            "allow_leaks", "distractor_columns", "trust_role",
+            "database", "tables", "values", "candidates", "split_by", "max_train_rows", "max_validation_rows", "clean",
+            "dialect", "allow_leaks", "distractor_columns", "trust_role",
         ),
         model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> None:
         log_plan(trainer, plan)
         ask_beforehand(trainer, is_resumed=bool(origin.checkpoint))
         trainer.train(resume_from_checkpoint=origin.checkpoint)
-        scorecards = score(trainer, flags.distractor_columns, flags.rows)
+        scorecards = score(trainer, flags.distractor_columns, flags.rows, flags.candidates)
         if args.process_index == 0:
             finish(trainer, card, datasets["validation"], scorecards)
     console.print_result(run_id)

@@ -82,12 +82,29 @@ def generate(
             continue
         order = order[len(indices) :]
         start_of_answer = 1 if encodes else batch["input_ids"].shape[1]
-        for index, ids in zip(indices, output[:, start_of_answer:].tolist(), strict=True):
+        given = [index for index in indices for _ in range(len(output) // len(indices))]  # Beams give several.
+        for index, ids in zip(given, output[:, start_of_answer:].tolist(), strict=True):
             ended = tokenizer.eos_token_id in ids
             ids = ids[: ids.index(tokenizer.eos_token_id)] if ended else ids
             yield index, Generation(tokenizer.decode(ids, skip_special_tokens=True), ids, ended)
         advance(len(indices))
     model.train(was_training)
+
+
+@torch.inference_mode()
+def candidates(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: list[int], count: int, **parameters
+) -> list[Generation]:
+    """Return the likeliest completions of a decoder to one prompt by beam search, each text once.
+
+    Args:
+        prompt: token ids of the rendered prompt.
+        count: of beams, and of completions at most; at least 2.
+        parameters: over `DEFAULTS`; `do_sample` and `num_beams` are not among them.
+    """
+    beams = {"do_sample": False, "num_beams": count, "num_return_sequences": count, "length_penalty": 0.0}
+    found = [one for _, one in generate(model, tokenizer, [prompt], **parameters | beams | {"early_stopping": True})]
+    return list({one.text: one for one in found}.values())
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ from finetune.models.bases.loading import load_config, load_decoder, load_tokeni
 from finetune.models.bases.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
 from finetune.models.card import CARD, Card, SqlCard
-from finetune.models.generation import BATCH_SIZE, DEFAULTS, Generation, generate_all
+from finetune.models.generation import BATCH_SIZE, DEFAULTS, Generation, candidates, generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.restoring import (
     AS_TRAINED,
@@ -82,6 +82,17 @@ class SqlWriter:
             parameters: of generation, over its defaults.
         """
         return generate_all(self.model, self.tokenizer, prompts, batch_size=batch_size, **parameters)
+
+    def others(self, prompt: list[int], count: int, first: str, **parameters) -> list[Generation]:
+        """Return the likeliest completions of a prompt but the first one that is known, likeliest first.
+
+        Args:
+            count: of completions, the first among them; one makes none.
+            first: its text.
+            parameters: of generation, over its defaults.
+        """
+        found = candidates(self.model, self.tokenizer, prompt, count, **parameters) if count > 1 else []
+        return [one for one in found if one.text != first]
 
     def answer(self, encoded: list[list[int]], batch_size: int = BATCH_SIZE, **parameters) -> list[dict]:
         """Return for each row {"sql": text, "ended": whether the model ended it itself, "token_ids": ids}."""

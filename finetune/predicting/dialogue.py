@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from finetune import InputError, console
-from finetune.databases.database import Database, QueryFailed, Result
+from finetune.databases.candidates import choose, finds
+from finetune.databases.database import Database, Outcome, QueryFailed, Result
 from finetune.databases.safe_sql import Refused
 from finetune.databases.schema.words import unknown_words
 
@@ -43,6 +44,7 @@ class Answer:
     Attributes:
         unknown: words of the question that no table or column knows, looked for where there is no row to show.
         stopped: the last query was stopped or failed in the database: that says nothing of the question.
+        first: the model's first SQL, where another candidate was taken in its place.
     """
 
     question: str
@@ -52,6 +54,7 @@ class Answer:
     retries: int = 0
     unknown: list[str] = field(default_factory=list)
     stopped: bool = False
+    first: str = ""
 
     @property
     def doubt(self) -> str:
@@ -65,6 +68,7 @@ class Answer:
     def record(self) -> dict:
         """The answer as one JSON object."""
         found = {"question": self.question, "sql": self.sql, "retries": self.retries}
+        found |= {"first_sql": self.first} if self.first else {}
         if self.error:
             return found | {"error": self.error, "unknown_words": self.unknown}
         if self.result is None:
@@ -95,12 +99,18 @@ class Dialogue:
     timeout: float = 10.0
     retries: int = 0
 
-    def hold(self, rows: Iterable[dict], write_sql: Callable[[str, str], str]) -> None:
+    def hold(
+        self,
+        rows: Iterable[dict],
+        write_sql: Callable[[str, str], str],
+        others: Callable[[str, str, str], Iterable[str]] | None = None,
+    ) -> None:
         """Answer questions one after the other.
 
         Args:
             rows: with `question` and `context`.
             write_sql: (context, question) -> SQL.
+            others: (context, question, first SQL) -> other SQL, tried where the first fails or finds nothing.
 
         Raises:
             InputError: a query that is refused or fails, unless interactive.
@@ -109,29 +119,38 @@ class Dialogue:
             self._prompt()
             for row in rows:
                 self._repeat(row["question"])
-                answer = self.answer(row["question"], partial(write_sql, row["context"]))
+                more = others and partial(others, row["context"], row["question"])
+                answer = self.answer(row["question"], partial(write_sql, row["context"]), more)
                 self._print(answer)
                 self._prompt()
         finally:  # Whatever ends it, Ctrl-C or the end of input: what follows stands on a line of its own.
             if self._is_typed:
                 print(file=sys.stderr, flush=True)
 
-    def answer(self, question: str, write_sql: Callable[[str], str]) -> Answer:
+    def answer(
+        self,
+        question: str,
+        write_sql: Callable[[str], str],
+        others: Callable[[str], Iterable[str]] | None = None,
+    ) -> Answer:
         """Let the model write SQL, show it, and run it where that is wanted.
 
-        After an error the model is asked again, the failed query and the error after the question; SQL that
-        comes back unchanged is not run twice.
+        Where it fails or finds nothing, other candidates are tried, and the first that finds something is taken. After
+        an error the model is asked again, the failed query and the error after the question; SQL that comes back
+        unchanged is not run twice.
         """
         answer = Answer(question, write_sql(question))
         self._show(answer.sql)
         while self.execute:
-            try:
-                answer.result = self.database.run(answer.sql, self.max_rows, self.timeout)
+            outcome = self._run(answer.sql)
+            if others and not answer.retries and not finds(outcome):
+                outcome = self._try_others(answer, outcome, others)
+            answer.result = outcome if isinstance(outcome, Result) else None
+            answer.stopped = isinstance(outcome, QueryFailed)
+            if isinstance(outcome, Result):
                 answer.error = ""
                 break
-            except (Refused, QueryFailed) as error:
-                answer.stopped = not isinstance(error, Refused)
-                answer.error = f"{'the database says' if answer.stopped else 'not executed'}: {error}"
+            answer.error = f"{'the database says' if answer.stopped else 'not executed'}: {outcome}"
             if answer.retries == self.retries:
                 break
             answer.retries += 1
@@ -143,6 +162,24 @@ class Dialogue:
         if answer.error or (answer.result and not answer.result.rows):
             answer.unknown = unknown_words(question, self.database.tables)
         return answer
+
+    def _run(self, sql: str) -> Outcome:
+        """Return what a query gives; why it is refused or fails in its place."""
+        try:
+            return self.database.run(sql, self.max_rows, self.timeout)
+        except (Refused, QueryFailed) as error:
+            return error
+
+    def _try_others(self, answer: Answer, outcome: Outcome, others: Callable[[str], Iterable[str]]) -> Outcome:
+        """Take another candidate in the place of the answer's SQL where there is a better one; return its outcome."""
+        known = {answer.sql: outcome}
+        taken, found = choose([answer.sql, *others(answer.sql)], lambda sql: known.get(sql) or self._run(sql))
+        if taken != answer.sql:
+            why = "finds nothing" if isinstance(outcome, Result) else f"is not taken: {outcome}"
+            logger.warning(f"the likeliest SQL {why}. Another candidate is taken in its place; see whether it fits.")
+            answer.first, answer.sql = answer.sql, taken
+            self._show(taken)
+        return found
 
     @property
     def _is_typed(self) -> bool:

@@ -3,6 +3,7 @@
 from argparse import Namespace
 
 from finetune import InputError
+from finetune.databases.candidates import check_candidates
 from finetune.databases.schema.samples import check_values
 from finetune.models.bases.quantization import PREDICTION_DTYPES
 from finetune.models.documents import SUFFIXES as DOCUMENTS
@@ -49,7 +50,7 @@ def check_spark_flags(flags: Namespace) -> None:
 # Flags that not every task has.
 TASK_FLAGS = (
     "question", "context", "database", "tables", "values", "execute", "interactive", "csv", "csv_safe", "trust_role",
-    "merge", "split_sentences", "report", "text", "long_texts", "no_adapter", "token_ids",
+    "candidates", "merge", "split_sentences", "report", "text", "long_texts", "no_adapter", "token_ids",
 )  # fmt: skip
 
 
@@ -74,8 +75,9 @@ def check_task_flags(flags: Namespace, task: Task) -> None:
 def check_database_flags(flags: Namespace) -> None:
     """Raise InputError for flags of --database that do not go together."""
     check_values(flags.values)
+    check_candidates(flags.candidates)
     if flags.database is None:
-        names = ("tables", "values", "execute", "interactive", "csv", "csv_safe", "trust_role")
+        names = ("tables", "values", "execute", "interactive", "csv", "csv_safe", "trust_role", "candidates")
         given = [name for name in names if getattr(flags, name)]
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} needs --database with the URL or file of a database.")
@@ -87,5 +89,7 @@ def check_database_flags(flags: Namespace) -> None:
         raise InputError("--csv is for the rows of a result; it needs --execute.")
     if flags.trust_role and not flags.execute:
         raise InputError("--trust-role is for the role that SQL runs as; it needs --execute.")
+    if flags.candidates and not flags.execute:
+        raise InputError("--candidates are tried on the database; that needs --execute.")
     if not 0 < flags.timeout <= 3600:
         raise InputError(f"--timeout {flags.timeout:g} must lie between 0 and 3600 seconds.")

@@ -10,15 +10,16 @@ from io import StringIO
 
 from finetune import InputError
 from finetune.databases.contexts import JUDGED_ON
-from finetune.databases.database import Database, Outcome
 from finetune.models.generation import BATCH_SIZE, Generation
 from finetune.models.sql_writer import SqlWriter
 from finetune.progress_line import Progress, advance
 from finetune.reports import figures
 from finetune.reports.paired import Paired, mcnemar, sentence
+from finetune.reports.scorecards.candidates import take_candidates
 from finetune.reports.scorecards.on_database import NAME as DATABASE
 from finetune.reports.scorecards.on_database import (
     DatabaseVerdict,
+    OnDatabase,
     database_columns,
     judge_on_database,
     summarize_database,
@@ -51,6 +52,8 @@ class Answers:
     seconds: float
     unwrapped: int = 0  # answers whose fences or prefixes were taken off before they were judged
     on_database: list[DatabaseVerdict] | None = None  # where there is one
+    first: list[DatabaseVerdict] | None = None  # of the model's first answers, where other candidates were tried
+    others: int = 0  # answers that are not the first
 
     @property
     def scores(self) -> dict:
@@ -58,6 +61,8 @@ class Answers:
         tokens = sum(len(generation.token_ids) + generation.ended for generation in self.generations)
         ended = sum(generation.ended for generation in self.generations) / len(self.generations)
         on_database = summarize_database(self.on_database) if self.on_database else {}
+        if self.first:
+            on_database |= {f"{DATABASE}_first": summarize_database(self.first)[DATABASE]}
         return (
             on_database
             | summarize(self.verdicts)
@@ -148,6 +153,8 @@ class Scorecard:
         rows = found.rows if found else after["rows_scored"]
         low, high = after[f"{name}_low"], after[f"{name}_high"]
         beside = f"; on generated databases {after['exec_accuracy']:.1%}" if found and after["rows_scored"] else ""
+        if found and self.adapter.first:
+            beside = f", of first answers alone {after[f'{DATABASE}_first']:.1%}{beside}"
         end = ""
         if self.adapter.on_database and not found:
             where, end = " on generated databases", f"; {self._unscored}"
@@ -203,6 +210,11 @@ class Scorecard:
             f"  adapter {after[f'{DATABASE}_low']:.1%} to {after[f'{DATABASE}_high']:.1%} (95 %) on the database;"
             f" McNemar p = {found.p:.2g}",
         ]
+        if self.adapter.first:
+            lines.append(
+                f"  first answers alone {after[f'{DATABASE}_first']:.1%}; {self.adapter.others} of the answers are"
+                " another candidate"
+            )
         if empty := after[f"{DATABASE}_empty_gold"]:
             lines.append(f"  gold returns nothing there for {empty} of them: an empty result is easily equal")
         return lines
@@ -260,25 +272,26 @@ def answer_rows(
     batch_size: int = BATCH_SIZE,
     dialect: str = "sqlite",
     is_unwrapped: bool = False,
-    database: Database | None = None,
-    with_rows: bool = True,
-    known: dict[str, Outcome] | None = None,
+    on: OnDatabase | None = None,
 ) -> Answers:
     """Answer rows greedily, all processes of a training together, and judge the answers.
 
     Generation may go 32 tokens further than the longest gold: a base that never stops would take for ever.
 
     Args:
-        database: that the rows are about; the first process alone asks it.
-        with_rows: the verdicts on it hold rows of results that differ.
-        known: gold's results on it, see `judge_on_database`.
+        on: database that the rows are about, which judges the answers too, asked by the first process alone; where
+            other candidates are tried, each process asks it of its own rows.
     """
     prompts = writer.encode(rows)
     longest = max(len(writer.tokenizer(row["answer"])["input_ids"]) for row in rows)
+    new, bare = longest + 32, unwrap if is_unwrapped else str
     start = time.perf_counter()
-    found = share_out(prompts, lambda mine: writer.write(mine, batch_size, max_new_tokens=longest + 32))
+    first = found = share_out(prompts, lambda mine: writer.write(mine, batch_size, max_new_tokens=new))
     seconds = time.perf_counter() - start
-    texts = [unwrap(generation.text) if is_unwrapped else generation.text for generation in found]
+    if on and on.candidates > 1:
+        asked = list(zip(rows, prompts, first, strict=True))
+        found = share_out(asked, lambda mine: take_candidates(writer, mine, on, new, bare))
+    texts = [bare(generation.text) for generation in found]
     changed = sum(generation.text != text for generation, text in zip(found, texts, strict=True))
     advance(0, ", judging")
     with redirect_stderr(StringIO()):  # Its bar, which only a terminal gets, would run into the line of the script.
@@ -286,10 +299,14 @@ def answer_rows(
             [(t, r["answer"], judged_on(r)) for t, r in zip(texts, rows, strict=True)], dialect=dialect
         )
     advance(0, "")
-    on_database = None
-    if database and PartialState().is_main_process:
-        on_database = judge_on_database(texts, rows, database, with_rows, known)
-    return Answers(found, verdicts, seconds, changed, on_database)
+    answers = Answers(found, verdicts, seconds, changed)
+    if on and PartialState().is_main_process:
+        options = rows, on.database
+        answers.on_database = judge_on_database(texts, *options, on.with_rows, on.known)
+        if on.candidates > 1:
+            answers.first = judge_on_database([bare(one.text) for one in first], *options, False, on.known)
+            answers.others = sum(one is not other for one, other in zip(found, first, strict=True))
+    return answers
 
 
 def compare(
@@ -298,9 +315,7 @@ def compare(
     batch_size: int = BATCH_SIZE,
     dialect: str = "sqlite",
     is_unwrapped: bool = False,
-    database: Database | None = None,
-    with_rows: bool = True,
-    known: dict[str, Outcome] | None = None,
+    on: OnDatabase | None = None,
 ) -> Scorecard:
     """Answer rows with the adapter and, the adapter disabled, with the bare base: same weights, prompts, decoding.
 
@@ -308,9 +323,9 @@ def compare(
         writer: of a PeftModel.
         dialect: of schemas, gold and answers, as sqlglot names it.
         is_unwrapped: fences and prefixes around an answer are taken off.
-        database, with_rows, known: see `answer_rows`.
+        on: see `answer_rows`.
     """
-    options = batch_size, dialect, is_unwrapped, database, with_rows, {} if known is None else known
+    options = batch_size, dialect, is_unwrapped, on
     with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
         after = answer_rows(writer, rows, *options)
         with writer.model.disable_adapter():

@@ -9,6 +9,7 @@ from finetune.models.card import SqlCard
 from finetune.models.generation import margins
 from finetune.models.sql_writer import SqlWriter
 from finetune.reports import figures
+from finetune.reports.scorecards.on_database import OnDatabase
 from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.rows.sql.distractors import distract
 from finetune.runs.checkpoints import final_step
@@ -62,11 +63,14 @@ class SqlTrainer(PackTrainer):
         return metrics
 
 
-def score(trainer: SqlTrainer, distractor_columns: int, with_rows: bool = True) -> dict[str, Scorecard]:
+def score(
+    trainer: SqlTrainer, distractor_columns: int, with_rows: bool = True, candidates: int | None = None
+) -> dict[str, Scorecard]:
     """Return scorecards of base and adapter on the held-out rows, as they are and with distractors.
 
     Args:
         with_rows: the first rows of results on the trainer's database, where they differ, are among them.
+        candidates: SQL a question that is tried on it; 1 by default.
     """
     rows = trainer.score_rows
     if is_sharded() and rows:
@@ -79,9 +83,10 @@ def score(trainer: SqlTrainer, distractor_columns: int, with_rows: bool = True) 
     sets = {"validation": rows, "validation_distractors": distracted}
     if not distractor_columns:
         sets.pop("validation_distractors")
-    databases = {"validation": trainer.database}  # Schemas with foreign columns are none of a database.
+    database = trainer.database  # Schemas with foreign columns are none of it.
+    on = {"validation": OnDatabase(database, with_rows, candidates or 1)} if database else {}
     return {
-        name: compare(writer, questions, dialect=writer.card.dialect, database=databases.get(name), with_rows=with_rows)
+        name: compare(writer, questions, dialect=writer.card.dialect, on=on.get(name))
         for name, questions in sets.items()
         if questions
     }

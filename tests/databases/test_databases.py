@@ -258,6 +258,9 @@ def test_flags_that_do_not_go_together(shop):
     assert "--context or --database" in refused("--context", "c", "--database", shop)
     assert "not --input or --output" in refused("--database", shop, "--execute", "--output", "x.csv")
     assert "it needs --execute" in refused("--database", shop, "--csv")
+    assert "--candidates needs --database" in refused("--context", "c", "--candidates", 3)
+    assert "that needs --execute" in refused("--database", shop, "--candidates", 3)
+    assert "--candidates 0 must" in refused("--database", shop, "--execute", "--candidates", 0)
     assert "--timeout 0 must" in refused("--database", shop, "--timeout", 0)
     assert "--max-rows 0 must" in refused("--database", shop, "--max-rows", 0)
 

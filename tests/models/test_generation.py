@@ -1,8 +1,9 @@
 """Generation in left-padded batches gives what one prompt at a time gives."""
 
 from finetune.models.bases.loading import load_decoder, load_tokenizer
-from finetune.models.generation import LOOKED_UP_TOKENS, generate, generate_all, margins, parts_at_near_tie
+from finetune.models.generation import LOOKED_UP_TOKENS, candidates, generate, generate_all, margins, parts_at_near_tie
 from finetune.models.prompts import Prompt
+from finetune.models.sql_writer import SqlWriter
 
 import pytest
 import torch
@@ -83,3 +84,20 @@ def test_a_batch_without_memory_is_halved(monkeypatch):
     monkeypatch.setattr(model, "generate", lambda **options: (_ for _ in ()).throw(torch.OutOfMemoryError("pretended")))
     with pytest.raises(torch.OutOfMemoryError):
         generate_all(model, tokenizer, prompts[:1], max_new_tokens=8)
+
+
+def test_candidates_are_the_likeliest_texts_each_once_and_in_order():
+    model, tokenizer, prompts = load()
+    found = candidates(model, tokenizer, prompts[0], 4, max_new_tokens=12)
+    assert 2 <= len(found) <= 4
+    assert len({one.text for one in found}) == len(found)
+    sums = []
+    for one in found:
+        ids = torch.tensor([prompts[0] + one.token_ids + [tokenizer.eos_token_id] * one.ended])
+        with torch.inference_mode():
+            steps = model(ids).logits[0, len(prompts[0]) - 1 : -1].log_softmax(-1)
+        sums.append(float(steps.gather(1, ids[0, len(prompts[0]) :, None]).sum()))
+    assert sums == sorted(sums, reverse=True)
+    writer = SqlWriter(model, tokenizer, None)
+    assert writer.others(prompts[0], 4, found[0].text, max_new_tokens=12) == found[1:]
+    assert writer.others(prompts[0], 1, "", max_new_tokens=12) == []

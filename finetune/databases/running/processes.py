@@ -1,6 +1,7 @@
 """The processes in which a model's queries run: one of its own for each, started afresh or forked from a server."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -144,5 +145,7 @@ def out_of_time(job: dict) -> QueryFailed:
 
 def died(status: int) -> QueryFailed:
     """Return what is said of a query whose process ended without an answer."""
+    if status == -signal.SIGXCPU:
+        return QueryFailed("stopped at a limit of time")
     reason = f"status {status}" if status >= 0 else f"signal {-status}"
     return QueryFailed(f"stopped at a limit of memory or time ({reason})")

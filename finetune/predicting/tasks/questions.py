@@ -26,7 +26,7 @@ class Questions:
     does, words = "writes SQL", ("questions", "answered")
     own: tuple[str, ...] = (
         "question", "context", "database", "tables", "values", "execute", "interactive", "csv", "csv_safe",
-        "trust_role", "merge", "no_adapter", "token_ids",
+        "trust_role", "candidates", "merge", "no_adapter", "token_ids",
     )  # fmt: skip
     columns: tuple[str, ...] = QUESTIONS
     document: list[dict] | None = None

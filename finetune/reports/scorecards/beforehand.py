@@ -3,10 +3,10 @@
 import logging
 from contextlib import nullcontext
 
-from finetune.databases.database import Outcome
 from finetune.models.bases.quantization import is_sharded
 from finetune.progress_line import Progress
 from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
+from finetune.reports.scorecards.on_database import OnDatabase
 from finetune.reports.sharing import own_share
 from finetune.reports.sql_scorecard import Answers, answer_rows
 from finetune.reports.sql_trainer import SqlTrainer
@@ -37,20 +37,15 @@ def ask_beforehand(trainer: SqlTrainer, is_resumed: bool = False) -> None:
     sides = {"base": model.disable_adapter()}
     if has_effect(model):
         sides["adapter"] = nullcontext()
-    gold: dict[str, Outcome] = {}
+    on = OnDatabase(trainer.database, with_rows=False) if trainer.database else None
     try:
         with Progress("questions, before training", len(sides) * own_share(rows), "answered"):
             for side, context in sides.items():
                 with context:
-                    tell(side, _ask(trainer, rows, gold), trainer)
+                    tell(side, answer_rows(trainer.writer, rows, dialect=trainer.writer.card.dialect, on=on), trainer)
     finally:
         model.train(was_training)
         set_random_state(state)
-
-
-def _ask(trainer: SqlTrainer, rows: list[dict], gold: dict[str, Outcome]) -> Answers:
-    writer, database = trainer.writer, trainer.database
-    return answer_rows(writer, rows, dialect=writer.card.dialect, database=database, with_rows=False, known=gold)
 
 
 def has_effect(model: PeftModel) -> bool:

@@ -20,6 +20,7 @@ from finetune.reports.scorecards.against import (
     refuse_other_labels,
     refuse_other_values,
 )
+from finetune.reports.scorecards.on_database import OnDatabase
 from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.reports.summary_scorecard import SummaryScorecard, summary_scorecard
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS
@@ -79,7 +80,7 @@ def loading(flags: Namespace) -> Loading:
 
 def refuse_sql_flags(flags: Namespace) -> None:
     """Raise InputError for flags that other tasks than text-to-SQL do not have."""
-    names = ("database", "tables", "values", "trust_role", "distractor_columns", "dialect", "unwrap")
+    names = ("database", "tables", "values", "trust_role", "candidates", "distractor_columns", "dialect", "unwrap")
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(flags, name)]
     given += [flag for flag, kept in (("--no-rows", flags.rows), ("--no-clean", flags.clean)) if not kept]
     if given:
@@ -102,7 +103,7 @@ class SqlEvaluation:
         if self.database:
             self.database.dialect = self.dialect
         self.skipped: list[dict] = []
-        self.gold: dict = {}  # its results on the database: the same for each model
+        self.on = OnDatabase(self.database, flags.rows, flags.candidates or 1) if self.database else None
 
     def prepare(self, rows: list[dict]) -> list[dict]:
         """Return the rows to score: those of --database with their context, without corrupt gold."""
@@ -132,7 +133,7 @@ class SqlEvaluation:
         flags, name = self.flags, self.flags.name
         writer = self.logged.load(loading(flags))
         options = flags.batch_size, self.dialect, flags.unwrap
-        cards = {name: compare(writer, rows, *options, self.database, flags.rows, self.gold)}
+        cards = {name: compare(writer, rows, *options, self.on)}
         if columns := distractors(flags):
             distracted = distract(rows, columns, seed=0, dialect=self.dialect)
             cards[f"{name}_distractors"] = compare(writer, distracted, *options)
@@ -149,7 +150,7 @@ class SqlEvaluation:
         """Let the other model answer the rows as they are."""
         flags = self.flags
         writer = other.load(loading(flags))
-        options = flags.batch_size, self.dialect, flags.unwrap, self.database, flags.rows, self.gold
+        options = flags.batch_size, self.dialect, flags.unwrap, self.on
         return compare_answers(rows, cards[flags.name].adapter, answer_rows(writer, rows, *options))
 
     def log(self, cards: dict[str, Scorecard], run_id: str, dataset: Dataset) -> None:

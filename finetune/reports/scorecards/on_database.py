@@ -1,6 +1,7 @@
 """Answers judged on the database that the questions are about: what gold returns there, and what they return."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from finetune.databases.database import Database, Outcome, QueryFailed, Result
 from finetune.databases.safe_sql import Refused
@@ -14,6 +15,22 @@ MAX_ROWS = 10_000  # of a result that is compared; gold with more is not scored
 KEPT_ROWS = 200  # of gold's result that is kept for the next model
 SHOWN = 5
 NAME = "exec_accuracy_database"
+
+
+@dataclass(frozen=True)
+class OnDatabase:
+    """The database that rows are about, and how answers are tried on it.
+
+    Attributes:
+        with_rows: verdicts hold rows of results that differ.
+        candidates: SQL a question that is tried, the first answer among it.
+        known: gold's results by its SQL: the same for each model.
+    """
+
+    database: Database
+    with_rows: bool = True
+    candidates: int = 1
+    known: dict[str, Outcome] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,14 +70,8 @@ def judge_on_database(
         known: gold's results by its SQL, added to in place: gold that fails once is not scored for any other model.
     """
     known, verdicts = {} if known is None else known, []
-    asked: list[str] = []
     advance(0, ", on the database")
-    results = database.run_all(iter(asked.pop, None), MAX_ROWS, TIMEOUT)
-
-    def run(sql: str) -> Outcome:
-        asked.append(sql)
-        return next(results)
-
+    run = asking(database)
     for row, answer in zip(rows, answers, strict=True):
         if not is_about(str(row["context"]), database):
             verdicts.append(DatabaseVerdict(reason="the row is about other tables"))
@@ -73,6 +84,18 @@ def judge_on_database(
         verdicts.append(_judge(expected, given, _orders(gold, database.dialect), with_rows))
     advance(0, "")
     return verdicts
+
+
+def asking(database: Database) -> Callable[[str], Outcome]:
+    """Return what runs one query after the other: the process of the first is there for all."""
+    asked: list[str] = []
+    results = database.run_all(iter(asked.pop, None), MAX_ROWS, TIMEOUT)
+
+    def run(sql: str) -> Outcome:
+        asked.append(sql)
+        return next(results)
+
+    return run
 
 
 def _judge(gold: Outcome, given: Outcome, ordered: bool, with_rows: bool) -> DatabaseVerdict:

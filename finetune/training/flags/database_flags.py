@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from finetune import InputError
+from finetune.databases.candidates import CANDIDATES, check_candidates
 from finetune.databases.database import Database, open_database
 from finetune.databases.roles import check_role
 from finetune.databases.schema.samples import check_values
@@ -25,6 +26,7 @@ class DatabaseFlags:
     )
     tables: list[str] | None = field(default=None, metadata={"help": TABLES})
     values: int = field(default=0, metadata={"help": VALUES})
+    candidates: int | None = field(default=None, metadata={"help": f"{CANDIDATES} [1: the first alone]"})
     trust_role: bool = field(default=False, metadata={"help": TRUST_ROLE})
     distractor_columns: int | None = field(
         default=None,
@@ -58,10 +60,11 @@ def read_database(flags, values: int = 0, begun: Run | None = None) -> Database 
             with, or flags that are about it without it.
     """
     if not flags.database:
-        given = [name for name in ("tables", "values", "trust_role") if getattr(flags, name)]
+        given = [name for name in ("tables", "values", "candidates", "trust_role") if getattr(flags, name)]
         if given := [f"--{name.replace('_', '-')}" for name in given] + ([] if flags.rows else ["--no-rows"]):
             raise InputError(f"{given[0]} needs --database with the URL or file of a database.")
     check_values(flags.values)
+    check_candidates(flags.candidates)
     if not flags.database:
         return None
     database = open_database(flags.database, flags.tables, values if flags.values is None else flags.values)
