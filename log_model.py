@@ -18,6 +18,8 @@ from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import check_rights, logging_into, refuse_deleted
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.logged_models.writing.onnx_export import check_packages
+from finetune.logged_models.writing.weights.persisting import persist
+from finetune.logged_models.writing.weights.quantized_base import store_quantized
 from finetune.models.bases.quantization import recorded_dtype
 from finetune.models.card import CARD, MEND, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
@@ -57,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_adapter(checkpoint)
     check_numbers(checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
+    if flags.quantized_base:
+        flags.quantized_base = store_quantized(card, flags.quantized_base.absolute())
     with logging_into(run):
         parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
         if flags.export:
@@ -83,7 +87,18 @@ def parse(arguments: list[str] | None):
         "--mode",
         choices=("adapter", "merged"),
         default="adapter",
-        help="adapter: it refers to its base; merged (summarizers only): one model that needs no base",
+        help="adapter: it refers to its base; merged: base and adapter in one model that needs no base",
+    )
+    model.add_argument(
+        "--persist",
+        action="store_true",
+        help="put the base into the model too: it then loads with no Hub and no other folder",
+    )
+    model.add_argument(
+        "--quantized-base",
+        metavar="DIR",
+        type=Path,
+        help="store a decoder's 4-bit base in DIR once and refer to it: plain MLflow then answers as in training",
     )
     model.add_argument(
         "--export",
@@ -121,8 +136,9 @@ def check_flags_of_task(flags, task: str) -> None:
     forms = kind_of(task).forms
     if flags.export and ONNX not in forms:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
-    if flags.mode not in forms:
-        raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
+    if flags.mode != "adapter" and (flags.persist or flags.quantized_base):
+        flag = "--persist" if flags.persist else "--quantized-base"
+        raise InputError(f"{flag}: a model of --mode {flags.mode} has no base; leave the flag out.")
     if flags.export:
         check_packages()
 
@@ -136,9 +152,14 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     """
     run_id = run.info.run_id
     clear_left(run, name)
-    model_id = log_once(run, checkpoint, why, name, form)
+    quantized = flags.quantized_base if form == flags.mode else None
+    model_id = log_once(run, checkpoint, why, name, form, quantized)
     tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
-    parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
+
+    def check() -> bool:
+        return not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
+
+    parity = persist(model_id, checkpoint, check) if flags.persist and form == flags.mode else check()
     if flags.replace and parity:
         clear_older(run, name, model_id)
     others = [model.model_id for model in ready_models(run, name) if model.model_id != model_id]
@@ -150,14 +171,14 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     return parity
 
 
-def log_once(run: Run, checkpoint: Path, why: str, name: str, form: str) -> str:
+def log_once(run: Run, checkpoint: Path, why: str, name: str, form: str, quantized: Path | None) -> str:
     """Log a checkpoint under a name, and return the id of its model; the newest one may be this already."""
     place = f"runs:/{run.info.run_id}/{name}"
-    if found := find_logged(run, name, digest_of(checkpoint, form)):
+    if found := find_logged(run, name, digest_of(checkpoint, form, quantized)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
     logger.info(f"logging {checkpoint} ({why})", extra=DETAIL)
-    model_id = log_checkpoint(run, checkpoint, name, form)
+    model_id = log_checkpoint(run, checkpoint, name, form, quantized=quantized)
     link_scorecard(run, checkpoint, model_id)
     logger.info(f"{place} is model {model_id} ({why})")
     return model_id

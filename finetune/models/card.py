@@ -34,8 +34,10 @@ class Card:
         columns: what the rows of training call the task's columns.
         compute_dtype: what training computed in; `trained_in` says it for older files too.
         epoch, step: of the checkpoint; the step is in logged models only.
+        form: in which the model was logged where that is not `adapter`: `merged`, `checkpoint` or `reference`.
         generation: parameters over those of `generation.DEFAULTS`, of a model that writes.
         metrics: of the last evaluation.
+        quantized_fingerprint: of the same base stored in 4 bits, which `base_model` names then.
         sample: held-out rows to check a reloaded model with; empty in a logged model's metadata.
         unknown: what else the file has, of another version; it is written again as it was.
     """
@@ -51,6 +53,8 @@ class Card:
     base_fingerprint: str | None = None
     base_config: dict[str, Any] | None = None
     compute_dtype: str | None = None
+    form: str | None = None
+    quantized_fingerprint: str | None = None
     columns: dict[str, str] | None = None
     run_id: str = ""
     epoch: float | None = None

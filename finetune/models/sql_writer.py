@@ -12,9 +12,12 @@ from finetune.models.generation import BATCH_SIZE, DEFAULTS, Generation, generat
 from finetune.models.prompts import Prompt
 from finetune.models.restoring import (
     AS_TRAINED,
+    MERGED,
     Loading,
     attach_adapter,
     find_base,
+    refuse_base,
+    refuse_unpacked,
     restored_quantization,
     unpack_weights,
 )
@@ -38,7 +41,7 @@ class SqlWriter:
 
     columns: ClassVar[tuple[str, ...]] = ("question", "context")
     parameters: ClassVar[dict] = DEFAULTS
-    forms: ClassVar[tuple[str, ...]] = ("adapter",)
+    forms: ClassVar[tuple[str, ...]] = ("adapter", MERGED)
     checked_by: ClassVar[str] = "token_ids"
     by_epoch: ClassVar[bool] = False
 
@@ -57,11 +60,16 @@ class SqlWriter:
         """
         card = card or SqlCard.read(folder)
         assert isinstance(card, SqlCard)  # `kind_of` has asked.
+        if card.form:
+            return cls._load_whole(folder, loading, card)
         source, revision = find_base(card, loading.base_model)
         config = load_config(source, revision)
         dtype = DTYPES[loading.precision] if loading.precision in DTYPES else recorded_dtype(card)
         computed = prediction_dtype(card, _compute_dtype(loading))
         quantization = restored_quantization(card, loading.precision, computed)
+        if getattr(config, "quantization_config", None):
+            refuse_unpacked(loading, source)
+            quantization = None  # It has its own: that of training, as its fingerprint says.
         base = load_decoder(source, revision, quantization, dtype, computed)
         tokenizer = _load_tokenizer(folder, source, revision)
         fit_to_vocabulary(tokenizer, config, source)
@@ -69,6 +77,14 @@ class SqlWriter:
             base = unpack_weights(base, computed)
         model = attach_adapter(base, folder, source) if loading.with_adapter else base
         return cls(model.merge_and_unload() if loading.merged else model, tokenizer, card)
+
+    @classmethod
+    def _load_whole(cls, folder: Path, loading: Loading, card: SqlCard) -> "SqlWriter":
+        """Return the writer of a folder with all weights: a model with its adapter merged in, or that never had one."""
+        refuse_base(loading)
+        computed = prediction_dtype(card, _compute_dtype(loading))
+        model = load_decoder(str(folder), None, None, recorded_dtype(card), computed)
+        return cls(model, load_tokenizer(str(folder)), card)
 
     def encode(self, rows: list[dict]) -> list[list[int]]:
         """Return the token ids of each row's prompt."""
@@ -105,7 +121,10 @@ def open_tokenizer(folder: Path, card: Card, base_model: str | None) -> tuple[Pr
         folder, card: as `SqlWriter.load` takes them.
         base_model: folder or Hub id in place of the recorded base.
     """
-    source, revision = find_base(card, base_model)
+    if card.form:
+        source, revision = str(folder), None
+    else:
+        source, revision = find_base(card, base_model)
     config = load_config(source, revision)
     return _load_tokenizer(folder, source, revision), getattr(config, "max_position_embeddings", None)
 
