@@ -21,7 +21,7 @@ from finetune.logged_models.writing.onnx_export import check_packages
 from finetune.logged_models.writing.weights.persisting import persist
 from finetune.logged_models.writing.weights.quantized_base import store_quantized
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import CARD, MEND, Card
+from finetune.models.card import CARD, FULL_FORMS, MEND, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
@@ -29,6 +29,7 @@ from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
+from finetune.runs.full_models import log_full
 from finetune.screen import DETAIL
 
 import mlflow
@@ -44,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     flags = parse(arguments)
     tracking.connect()
+    if flags.source:
+        console.print_result(log_full(flags.source, flags.mode, flags.name, flags.persist))
+        return
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(lifecycle.sync(flags.run, flags.sync))
@@ -75,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 def parse(arguments: list[str] | None):
     """Return the flags, the model's name checked."""
     parser = Parser(usage="%(prog)s RUN [flags]", description=__doc__)
-    parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
+    parser.add_argument("run", nargs="?", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     model = parser.add_argument_group("model")
     check = parser.add_argument_group("reload check")
     offline = parser.add_argument_group("run")
@@ -85,9 +89,17 @@ def parse(arguments: list[str] | None):
     model.add_argument("--name", default="model", help="name of the model in the run")
     model.add_argument(
         "--mode",
-        choices=("adapter", "merged"),
+        choices=("adapter", "merged", *FULL_FORMS),
         default="adapter",
-        help="adapter: it refers to its base; merged: base and adapter in one model that needs no base",
+        help="adapter: it refers to its base; merged: base and adapter in one model that needs no base; checkpoint,"
+        " reference: with --from",
+    )
+    model.add_argument(
+        "--from",
+        dest="source",
+        metavar="MODEL",
+        help="in place of RUN, a decoder that was not trained here: its folder (--mode checkpoint), or HUB_ID@COMMIT"
+        " (--mode reference, without weights)",
     )
     model.add_argument(
         "--persist",
@@ -128,6 +140,10 @@ def parse(arguments: list[str] | None):
     )
     flags = parser.parse_args(arguments)
     check_name(flags.name)
+    if bool(flags.run) == bool(flags.source):
+        raise InputError("give a run, as training printed it, or a model with --from; one of the two.")
+    if bool(flags.source) != (flags.mode in FULL_FORMS):
+        raise InputError("--mode checkpoint and --mode reference go with --from, and --from with one of them.")
     return flags
 
 

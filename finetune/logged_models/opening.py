@@ -7,7 +7,7 @@ from finetune import InputError
 from finetune.logged_models.mlmodel import read_model
 from finetune.logged_models.uris import find_files
 from finetune.logged_models.writing.code_models import METADATA_KEY
-from finetune.models.card import CARD, Card
+from finetune.models.card import CARD, REFERENCE, Card
 from finetune.models.files.digests import check_digests, read_digests
 from finetune.models.files.own_base import with_own_base
 from finetune.models.restoring import AS_TRAINED, Loading
@@ -67,7 +67,8 @@ def open_model(uri: str) -> LoggedModel:
     whole = folder / "artifacts" / "checkpoint"  # Of a model from code; a decoder is in the transformers flavour.
     in_flavor = folder / ("model" if card.form else "peft")
     adapter = whole if whole.is_dir() else in_flavor
-    _check_whole(adapter, uri)
+    if card.form != REFERENCE:
+        _check_whole(adapter, uri)
     digests = read_digests(model, folder / MLMODEL_FILE_NAME)
     check_digests(folder, digests)
     own = with_own_base(card, folder, digests)

@@ -20,6 +20,8 @@ CARD = "finetune.json"
 MEND = "take another checkpoint, or one that was logged (`log_model.py RUN --checkpoint STEP`)"
 # The tasks of model cards.
 TASKS = TEXT_TO_SQL, CLASSIFICATION, SUMMARIZATION = "text-to-sql", "classification", "summarization"
+# Forms in which a model is logged that was not trained here: all weights of a folder, or none.
+FULL_FORMS = CHECKPOINT, REFERENCE = "checkpoint", "reference"
 Long = Literal["truncate", "window"]
 SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 

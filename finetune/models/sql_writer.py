@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from finetune.models.bases.loading import load_config, load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import CARD, Card, SqlCard
+from finetune.models.card import CARD, REFERENCE, Card, SqlCard
 from finetune.models.generation import BATCH_SIZE, DEFAULTS, Generation, generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.restoring import (
@@ -69,7 +69,6 @@ class SqlWriter:
         quantization = restored_quantization(card, loading.precision, computed)
         if getattr(config, "quantization_config", None):
             refuse_unpacked(loading, source)
-            quantization = None  # It has its own: that of training, as its fingerprint says.
         base = load_decoder(source, revision, quantization, dtype, computed)
         tokenizer = _load_tokenizer(folder, source, revision)
         fit_to_vocabulary(tokenizer, config, source)
@@ -82,9 +81,10 @@ class SqlWriter:
     def _load_whole(cls, folder: Path, loading: Loading, card: SqlCard) -> "SqlWriter":
         """Return the writer of a folder with all weights: a model with its adapter merged in, or that never had one."""
         refuse_base(loading)
+        source, revision = _find_weights(folder, card, None)
         computed = prediction_dtype(card, _compute_dtype(loading))
-        model = load_decoder(str(folder), None, None, recorded_dtype(card), computed)
-        return cls(model, load_tokenizer(str(folder)), card)
+        model = load_decoder(source, revision, None, recorded_dtype(card), computed)
+        return cls(model, _load_tokenizer(folder, source, revision), card)
 
     def encode(self, rows: list[dict]) -> list[list[int]]:
         """Return the token ids of each row's prompt."""
@@ -121,12 +121,14 @@ def open_tokenizer(folder: Path, card: Card, base_model: str | None) -> tuple[Pr
         folder, card: as `SqlWriter.load` takes them.
         base_model: folder or Hub id in place of the recorded base.
     """
-    if card.form:
-        source, revision = str(folder), None
-    else:
-        source, revision = find_base(card, base_model)
+    source, revision = _find_weights(folder, card, base_model)
     config = load_config(source, revision)
     return _load_tokenizer(folder, source, revision), getattr(config, "max_position_embeddings", None)
+
+
+def _find_weights(folder: Path, card: Card, base_model: str | None) -> tuple[str, str | None]:
+    """Return folder or Hub id of the weights: of the base, or of all in one."""
+    return find_base(card, base_model) if card.form in (None, REFERENCE) else (str(folder), None)
 
 
 def _load_tokenizer(folder: Path, source: str, revision: str | None) -> PreTrainedTokenizerBase:

@@ -118,7 +118,7 @@ def log_adapter(
             task="text-generation",
             torch_dtype=recorded_dtype(card),
             prompt_template=prompt.mlflow_template,
-            signature=_signature(),
+            signature=sql_signature(),
             input_example=prompt.model_input(card.sample[0]),
             pip_requirements=requirements(),
             metadata={METADATA_KEY: metadata_of(card)},
@@ -161,16 +161,20 @@ def refer_to_hub(folder: Path, card: Card) -> None:
     """
     saved, repository, commit = Model.load(folder), card.base_model, card.base_revision
     flavor = saved.flavors["transformers"]
-    del flavor[FlavorKey.MODEL_LOCAL_BASE]
+    for key in (FlavorKey.MODEL_LOCAL_BASE, FlavorKey.MODEL_BINARY):
+        flavor.pop(key, None)
+    flavor[FlavorKey.MODEL_NAME] = repository
     flavor[FlavorKey.MODEL_REVISION] = commit
     for component in flavor[FlavorKey.COMPONENTS]:
         flavor[FlavorKey.COMPONENT_NAME.format(component)] = repository
         flavor[FlavorKey.COMPONENT_REVISION.format(component)] = commit
     saved.save(str(folder / MLMODEL_FILE_NAME))
-    shutil.rmtree(folder / "components")
+    for name in ("components", WEIGHTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _signature() -> ModelSignature:
+def sql_signature() -> ModelSignature:
+    """Return what a text-to-SQL model takes and returns: one text each."""
     types = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
     parameters = [ParamSpec(name, types[type(value)], value) for name, value in DEFAULTS.items()]
     # Of any type: of null and numbers MLflow would make texts for strings; so its own flavour refuses them.

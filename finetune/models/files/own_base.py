@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from finetune.models.bases.configs import CONFIG
-from finetune.models.card import Card
+from finetune.models.card import REFERENCE, Card
 from finetune.models.files.digests import check_digests, read_digests
 
 from mlflow.models import Model
@@ -21,7 +21,7 @@ C = TypeVar("C", bound=Card)
 
 def with_own_base(card: C, folder: Path, digests: dict[str, str]) -> C:
     """Return the card of a logged model that names the base in the model's own folder, where there is one."""
-    for place in PLACES if card.form is None else ():
+    for place in PLACES if card.form in (None, REFERENCE) else ():
         if f"{place}/{CONFIG}" in digests:
             return replace(card, base_model=str(folder / place), base_revision=None)
     return card

@@ -43,7 +43,7 @@ def persist(model_id: str, checkpoint: Path, check: Callable[[], bool]) -> bool:
         InputError: the base is gone or another one, or there is no room for it.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        file = Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}/{MLMODEL_FILE_NAME}", dst_path=scratch))
+        file = _fetch(model_id, MLMODEL_FILE_NAME, scratch)
         before, (model, card, _) = file.read_bytes(), read_model(file.parent, METADATA_KEY, f"models:/{model_id}")
         digests = read_digests(model, file)
         if with_own_base(card, file.parent, digests) is not card:
@@ -114,7 +114,13 @@ def _digest_there(model_id: str, name: str, local: Path | None) -> str:
     if local:
         return digest_file(local / name)
     with tempfile.TemporaryDirectory() as scratch:
-        return digest_file(Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}/{name}", dst_path=scratch)))
+        return digest_file(_fetch(model_id, name, scratch))
+
+
+def _fetch(model_id: str, name: str, folder: str) -> Path:
+    """Return a copy of a file of a logged model."""
+    place = mlflow.MlflowClient().get_logged_model(model_id).artifact_location
+    return Path(mlflow.artifacts.download_artifacts(f"{place}/{name}", dst_path=folder))
 
 
 def _put_back(model_id: str, before: bytes) -> None:

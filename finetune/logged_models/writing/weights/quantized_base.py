@@ -16,6 +16,7 @@ from finetune.models.bases.quantization import recorded_dtype
 from finetune.models.card import Card
 from finetune.models.files.schemas import read_json
 from finetune.models.restoring import find_base, restored_quantization
+from finetune.permissions import share_files
 
 logger = logging.getLogger(__name__)
 RECORD = "quantized_base.json"  # in the folder: what it was made of
@@ -58,6 +59,7 @@ def _make(card: Card, folder: Path, made_of: dict) -> None:
     base.save_pretrained(new, max_shard_size="2GB")
     load_tokenizer(source, revision).save_pretrained(new)
     (new / RECORD).write_text(json.dumps(made_of | {"fingerprint": fingerprint(new)}, indent=2))
+    share_files(new)
     if folder.exists():
         folder.rmdir()
     os.replace(new, folder)
