@@ -110,7 +110,7 @@ def parse(arguments: list[str] | None):
         "--quantized-base",
         metavar="DIR",
         type=Path,
-        help="store a decoder's 4-bit base in DIR once and refer to it: plain MLflow then answers as in training",
+        help="store a decoder's 4-bit base in DIR once and refer to it: plain MLflow then has it as in training",
     )
     model.add_argument(
         "--export",

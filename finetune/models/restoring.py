@@ -81,7 +81,7 @@ def refuse_base(loading: Loading) -> None:
     """Raise InputError for what a merged model cannot do: it has no base and no adapter."""
     if loading.base_model or loading.precision or not loading.with_adapter:
         raise InputError(
-            "a merged model has neither base nor adapter; leave out --base-model, --precision and --no-adapter."
+            "a merged model has no base and no adapter; leave out --base-model, --precision and --no-adapter."
         )
 
 

@@ -1,6 +1,6 @@
 """Decoders that were not trained here, logged whole or by reference; their weights are never loaded.
 
-MLflow reads a folder that describes a model, without weights; these are copied behind it, file by file.
+MLflow's own way, a path in place of the model, ends in an error with transformers 5.
 """
 
 import hashlib
@@ -14,17 +14,29 @@ from types import SimpleNamespace
 from finetune import InputError
 from finetune.logged_models.entries import log_saved
 from finetune.logged_models.writing.code_models import METADATA_KEY, metadata_of, requirements
-from finetune.logged_models.writing.sql_models import WEIGHTS, refer_to_hub, sql_signature
-from finetune.logged_models.writing.weights.base_files import files_of, tokenizer_files, weight_files
+from finetune.logged_models.writing.sql_models import (
+    WEIGHTS,
+    downloaded,
+    refer_to_hub,
+    refer_to_own,
+    sql_signature,
+    take_adapter_away,
+)
+from finetune.logged_models.writing.weights.base_files import files_of, weight_files
 from finetune.logged_models.writing.weights.disk_space import check_disk
-from finetune.models.bases.configs import CONFIG, GENERATION, read_config
+from finetune.logged_models.writing.weights.skeletons import make_base
+from finetune.models.bases.configs import read_config
 from finetune.models.bases.loading import fingerprint, load_config, load_tokenizer, longest_input, open_base
 from finetune.models.bases.quantization import recorded_dtype
 from finetune.models.card import CHECKPOINT, REFERENCE, SHORT, SqlCard
 from finetune.models.prompts import Prompt
 
 import mlflow
+import torch
+import transformers
+from accelerate.utils import set_module_tensor_to_device
 from mlflow.entities import Run
+from peft import LoraConfig, get_peft_model
 
 LONGEST = 4096  # tokens, where a model names no limit
 EXAMPLE = {"question": "How many heads are older than 56?", "context": "CREATE TABLE head (age INTEGER)"}
@@ -74,14 +86,13 @@ def log_full_model(run: Run, card: SqlCard, name: str) -> str:
     if card.form == CHECKPOINT:
         check_disk(sum(path.stat().st_size for path in files_of(folder)), run, "the model")
     with tempfile.TemporaryDirectory() as scratch:
-        described, checkpoint = Path(scratch) / WEIGHTS, Path(scratch) / "checkpoint-0"
+        checkpoint = Path(scratch) / "checkpoint-0"
         checkpoint.mkdir()
         card.write(checkpoint)
-        _describe_in(described, card)
 
         def save(target: Path) -> None:
             mlflow.transformers.save_model(
-                str(described),
+                _weightless_pipeline(card),
                 str(target),
                 task="text-generation",
                 torch_dtype=recorded_dtype(card),
@@ -90,28 +101,36 @@ def log_full_model(run: Run, card: SqlCard, name: str) -> str:
                 input_example=prompt.model_input(EXAMPLE),
                 pip_requirements=requirements(),
                 metadata={METADATA_KEY: metadata_of(card)},
+                base_model_path=str(folder) if card.form == CHECKPOINT else downloaded(card),
             )
+            take_adapter_away(target)
             if card.form == REFERENCE:
                 refer_to_hub(target, card)
                 return
+            refer_to_own(target)
+            (target / WEIGHTS).mkdir()
             for path in files_of(folder):
                 shutil.copyfile(path, target / WEIGHTS / path.name)
 
         return log_saved(run, checkpoint, name, _digest(card), save)
 
 
-def _describe_in(folder: Path, card: SqlCard) -> None:
-    """Write the configuration and the tokenizer of a model into a folder."""
-    folder.mkdir()
+def _weightless_pipeline(card: SqlCard) -> transformers.Pipeline:
+    """Return a pipeline of a model without memory, with an adapter: MLflow leaves the weights of no other model out."""
+    source, revision, meta = card.base_model, card.base_revision, torch.device("meta")
+    tokenizer = load_tokenizer(source, revision)
+    base = make_base(load_config(source, revision), card.base_kind, recorded_dtype(card))
     if card.form == REFERENCE:
-        config = load_config(card.base_model, card.base_revision)
-        config.save_pretrained(folder)
-        load_tokenizer(card.base_model, card.base_revision).save_pretrained(folder)
-        return
-    source = Path(card.base_model)
-    for path in [source / CONFIG, source / GENERATION, *tokenizer_files(source)]:
-        if path.is_file():
-            shutil.copyfile(path, folder / path.name)
+        # MLflow stores the repository under these names.
+        base.name_or_path = tokenizer.name_or_path = source
+    layer = next(name for name, module in base.named_modules() if isinstance(module, torch.nn.Linear))
+    with meta:
+        model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=1, target_modules=[layer]))
+    pipeline = transformers.pipeline("text-generation", model=model, tokenizer=tokenizer, device=meta)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            set_module_tensor_to_device(model, name, "cpu", value=torch.zeros(parameter.shape))
+    return pipeline
 
 
 def _split(source: str) -> tuple[str, str]:
