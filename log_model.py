@@ -18,8 +18,10 @@ from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import check_rights, logging_into, refuse_deleted
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.logged_models.writing.onnx_export import check_packages
+from finetune.logged_models.writing.weights.persisting import persist
+from finetune.logged_models.writing.weights.quantized_base import store_quantized
 from finetune.models.bases.quantization import recorded_dtype
-from finetune.models.card import CARD, MEND, Card
+from finetune.models.card import CARD, FULL_FORMS, MEND, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
@@ -27,6 +29,7 @@ from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
+from finetune.runs.full_models import log_full
 from finetune.screen import DETAIL
 
 import mlflow
@@ -42,6 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     flags = parse(arguments)
     tracking.connect()
+    if flags.source:
+        console.print_result(log_full(flags.source, flags.mode, flags.name, flags.persist))
+        return
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(lifecycle.sync(flags.run, flags.sync))
@@ -57,6 +63,8 @@ def main(arguments: list[str] | None = None) -> None:
     check_adapter(checkpoint)
     check_numbers(checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
+    if flags.quantized_base:
+        flags.quantized_base = store_quantized(card, flags.quantized_base.absolute())
     with logging_into(run):
         parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
         if flags.export:
@@ -71,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
 def parse(arguments: list[str] | None):
     """Return the flags, the model's name checked."""
     parser = Parser(usage="%(prog)s RUN [flags]", description=__doc__)
-    parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
+    parser.add_argument("run", nargs="?", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     model = parser.add_argument_group("model")
     check = parser.add_argument_group("reload check")
     offline = parser.add_argument_group("run")
@@ -81,9 +89,28 @@ def parse(arguments: list[str] | None):
     model.add_argument("--name", default="model", help="name of the model in the run")
     model.add_argument(
         "--mode",
-        choices=("adapter", "merged"),
+        choices=("adapter", "merged", *FULL_FORMS),
         default="adapter",
-        help="adapter: it refers to its base; merged (summarizers only): one model that needs no base",
+        help="adapter: it refers to its base; merged: base and adapter in one model that needs no base; checkpoint,"
+        " reference: with --from",
+    )
+    model.add_argument(
+        "--from",
+        dest="source",
+        metavar="MODEL",
+        help="in place of RUN, a decoder that was not trained here: its folder (--mode checkpoint), or HUB_ID@COMMIT"
+        " (--mode reference, without weights)",
+    )
+    model.add_argument(
+        "--persist",
+        action="store_true",
+        help="put the base into the model too: it then loads with no Hub and no other folder",
+    )
+    model.add_argument(
+        "--quantized-base",
+        metavar="DIR",
+        type=Path,
+        help="store a decoder's 4-bit base in DIR once and refer to it: plain MLflow then has it as in training",
     )
     model.add_argument(
         "--export",
@@ -113,6 +140,10 @@ def parse(arguments: list[str] | None):
     )
     flags = parser.parse_args(arguments)
     check_name(flags.name)
+    if bool(flags.run) == bool(flags.source):
+        raise InputError("give a run, as training printed it, or a model with --from; one of the two.")
+    if bool(flags.source) != (flags.mode in FULL_FORMS):
+        raise InputError("--mode checkpoint and --mode reference go with --from, and --from with one of them.")
     return flags
 
 
@@ -121,8 +152,9 @@ def check_flags_of_task(flags, task: str) -> None:
     forms = kind_of(task).forms
     if flags.export and ONNX not in forms:
         raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
-    if flags.mode not in forms:
-        raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
+    if flags.mode != "adapter" and (flags.persist or flags.quantized_base):
+        flag = "--persist" if flags.persist else "--quantized-base"
+        raise InputError(f"{flag}: a model of --mode {flags.mode} has no base; leave the flag out.")
     if flags.export:
         check_packages()
 
@@ -136,9 +168,14 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     """
     run_id = run.info.run_id
     clear_left(run, name)
-    model_id = log_once(run, checkpoint, why, name, form)
+    quantized = flags.quantized_base if form == flags.mode else None
+    model_id = log_once(run, checkpoint, why, name, form, quantized)
     tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
-    parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
+
+    def check() -> bool:
+        return not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
+
+    parity = persist(model_id, checkpoint, check) if flags.persist and form == flags.mode else check()
     if flags.replace and parity:
         clear_older(run, name, model_id)
     others = [model.model_id for model in ready_models(run, name) if model.model_id != model_id]
@@ -150,14 +187,14 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     return parity
 
 
-def log_once(run: Run, checkpoint: Path, why: str, name: str, form: str) -> str:
+def log_once(run: Run, checkpoint: Path, why: str, name: str, form: str, quantized: Path | None) -> str:
     """Log a checkpoint under a name, and return the id of its model; the newest one may be this already."""
     place = f"runs:/{run.info.run_id}/{name}"
-    if found := find_logged(run, name, digest_of(checkpoint, form)):
+    if found := find_logged(run, name, digest_of(checkpoint, form, quantized)):
         logger.info(f"{place} is this checkpoint already ({why}): model {found}; nothing is logged again.")
         return found
     logger.info(f"logging {checkpoint} ({why})", extra=DETAIL)
-    model_id = log_checkpoint(run, checkpoint, name, form)
+    model_id = log_checkpoint(run, checkpoint, name, form, quantized=quantized)
     link_scorecard(run, checkpoint, model_id)
     logger.info(f"{place} is model {model_id} ({why})")
     return model_id

@@ -20,9 +20,13 @@ def served_files(checkpoint: Path) -> list[Path]:
     return sorted(path for path in found if os.path.isfile(path) and path.name not in STATE_FILES)
 
 
-def digest_of(checkpoint: Path, kind: str = "adapter") -> str:
-    """Return a digest of what a checkpoint predicts with, and of the kind of model that it is made into."""
-    digest = hashlib.sha256(kind.encode())
+def digest_of(checkpoint: Path, kind: str = "adapter", base: Path | None = None) -> str:
+    """Return a digest of what a checkpoint predicts with, and of the kind of model that it is made into.
+
+    Args:
+        base: that it refers to in place of the one of training.
+    """
+    digest = hashlib.sha256(f"{kind}{'' if base is None else f' {base.absolute()}'}".encode())
     for path in served_files(checkpoint):
         with path.open("rb") as file:
             digest.update(f"{path.name} ".encode() + hashlib.file_digest(file, "sha256").digest())

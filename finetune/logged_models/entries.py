@@ -4,6 +4,7 @@ MLflow takes the newest model of a name, whether its files are there or not: an 
 hide the good one before it.
 """
 
+import json
 import logging
 import os
 import platform
@@ -19,6 +20,7 @@ from pathlib import Path
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import step_of
 from finetune.models.card import Card
+from finetune.models.files.digests import FILES, digests_of
 from finetune.permissions import share_files
 
 import mlflow
@@ -93,6 +95,7 @@ def log_saved(run: Run, checkpoint: Path, name: str, digest: str, save: Callable
         folder = Path(scratch) / "model"
         save(folder)
         share_files(folder)
+        write_digests(folder, digests_of(folder))
         # By the client: fluent calls put the model into the active experiment, where its run does not find it.
         model = client.create_logged_model(run.info.experiment_id, name, run.info.run_id, tags, run.data.params)
         try:
@@ -105,6 +108,13 @@ def log_saved(run: Run, checkpoint: Path, name: str, digest: str, save: Callable
                 client.delete_logged_model(model.model_id)
             raise
     return model.model_id
+
+
+def write_digests(folder: Path, digests: dict[str, str]) -> None:
+    """Write the digests of a saved model's files into its metadata."""
+    saved = Model.load(folder)
+    saved.metadata = (saved.metadata or {}) | {FILES: json.dumps(digests)}
+    saved.save(str(folder / "MLmodel"))
 
 
 def _name_entry(folder: Path, entry: LoggedModel) -> None:

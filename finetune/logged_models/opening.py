@@ -7,7 +7,9 @@ from finetune import InputError
 from finetune.logged_models.mlmodel import read_model
 from finetune.logged_models.uris import find_files
 from finetune.logged_models.writing.code_models import METADATA_KEY
-from finetune.models.card import CARD, Card
+from finetune.models.card import CARD, REFERENCE, Card
+from finetune.models.files.digests import check_digests, read_digests
+from finetune.models.files.own_base import with_own_base
 from finetune.models.restoring import AS_TRAINED, Loading
 from finetune.models.trained import kind_of
 
@@ -23,6 +25,7 @@ class LoggedModel:
         parameters: generation parameters of the signature with their defaults.
         step: optimiser step of the checkpoint.
         model_id: of the logged model; None for a checkpoint.
+        own: the card that it is restored by, which names a base that is in the model; None for `card`.
     """
 
     card: Card
@@ -30,10 +33,16 @@ class LoggedModel:
     parameters: dict
     step: int = 0
     model_id: str | None = None
+    own: Card | None = None
+
+    @property
+    def restored_by(self) -> Card:
+        """The card with the base that is in the model where there is one; `card` says what it was trained on."""
+        return self.own or self.card
 
     def load(self, loading: Loading = AS_TRAINED):
         """Return the SqlWriter, Classifier or Summarizer that it is, with its weights."""
-        return kind_of(self.card.task).load(self.adapter, loading, self.card)
+        return kind_of(self.card.task).load(self.adapter, loading, self.restored_by)
 
 
 def open_model(uri: str) -> LoggedModel:
@@ -56,12 +65,17 @@ def open_model(uri: str) -> LoggedModel:
         raise InputError(f"the model {uri} is not whole: {folder} has no file MLmodel that can be read.") from error
     model, card, parameters = read_model(folder, METADATA_KEY, uri)
     whole = folder / "artifacts" / "checkpoint"  # Of a model from code; a decoder is in the transformers flavour.
-    adapter = whole if whole.is_dir() else folder / "peft"
-    _check_whole(adapter, uri)
-    return LoggedModel(card, adapter, parameters, card.step or 0, model.model_id)
+    in_flavor = folder / ("model" if card.form else "peft")
+    adapter = whole if whole.is_dir() else in_flavor
+    if card.form != REFERENCE:
+        _check_whole(adapter, uri)
+    digests = read_digests(model, folder / MLMODEL_FILE_NAME)
+    check_digests(folder, digests)
+    own = with_own_base(card, folder, digests)
+    return LoggedModel(card, adapter, parameters, card.step or 0, model.model_id, own)
 
 
 def _check_whole(folder: Path, uri: str) -> None:
-    weights = "adapter_model.safetensors", "model.onnx", "merged"
+    weights = "adapter_model.safetensors", "model.onnx", "merged", "model.safetensors", "model.safetensors.index.json"
     if not any((folder / name).exists() for name in weights):
         raise InputError(f"the model {uri} is not whole: {folder} has no {weights[0]}; log it again with log_model.py.")

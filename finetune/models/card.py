@@ -20,6 +20,8 @@ CARD = "finetune.json"
 MEND = "take another checkpoint, or one that was logged (`log_model.py RUN --checkpoint STEP`)"
 # The tasks of model cards.
 TASKS = TEXT_TO_SQL, CLASSIFICATION, SUMMARIZATION = "text-to-sql", "classification", "summarization"
+# Forms in which a model is logged that was not trained here: all weights of a folder, or none.
+FULL_FORMS = CHECKPOINT, REFERENCE = "checkpoint", "reference"
 Long = Literal["truncate", "window"]
 SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -34,8 +36,10 @@ class Card:
         columns: what the rows of training call the task's columns.
         compute_dtype: what training computed in; `trained_in` says it for older files too.
         epoch, step: of the checkpoint; the step is in logged models only.
+        form: in which the model was logged where that is not `adapter`: `merged`, `checkpoint` or `reference`.
         generation: parameters over those of `generation.DEFAULTS`, of a model that writes.
         metrics: of the last evaluation.
+        quantized_fingerprint: of the same base stored in 4 bits, which `base_model` names then.
         sample: held-out rows to check a reloaded model with; empty in a logged model's metadata.
         unknown: what else the file has, of another version; it is written again as it was.
     """
@@ -51,6 +55,8 @@ class Card:
     base_fingerprint: str | None = None
     base_config: dict[str, Any] | None = None
     compute_dtype: str | None = None
+    form: str | None = None
+    quantized_fingerprint: str | None = None
     columns: dict[str, str] | None = None
     run_id: str = ""
     epoch: float | None = None

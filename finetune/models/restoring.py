@@ -9,7 +9,7 @@ from finetune import InputError
 from finetune.models.bases.configs import changed_fields
 from finetune.models.bases.loading import fingerprint
 from finetune.models.bases.memory import memory_limit
-from finetune.models.bases.quantization import from_record
+from finetune.models.bases.quantization import DTYPES, from_record
 from finetune.models.card import Card, ClassifierCard, Long, SummarizerCard
 from finetune.models.files.adapter_files import check_adapter, check_fit, check_numbers
 from finetune.models.files.schemas import reason
@@ -41,6 +41,7 @@ class Loading:
 
 
 AS_TRAINED = Loading()
+MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
 Reader = TypeVar("Reader", ClassifierCard, SummarizerCard)  # of what can be too long
 
 
@@ -59,7 +60,8 @@ def find_base(card: Card, base_model: str | None) -> tuple[str, str | None]:
         InputError: when the base is gone or is not the one the adapter was trained on.
     """
     source, revision = base_model or card.base_model, None if base_model else card.base_revision
-    if os.path.isdir(source) and card.base_fingerprint and fingerprint(Path(source)) != card.base_fingerprint:
+    expected = (card.base_fingerprint, card.quantized_fingerprint)
+    if os.path.isdir(source) and any(expected) and fingerprint(Path(source)) not in expected:
         raise InputError(
             f"the base model in {source} no longer matches the adapter: its weights are not those it was trained on."
             " Give the folder of the right base with --base-model."
@@ -73,6 +75,23 @@ def find_base(card: Card, base_model: str | None) -> tuple[str, str | None]:
     if base_model is None and Path(source).is_absolute() and not os.path.isdir(source):
         raise InputError(f"the base model is no longer in {source}; give its folder with --base-model.")
     return source, revision
+
+
+def refuse_base(loading: Loading) -> None:
+    """Raise InputError for what a merged model cannot do: it has no base and no adapter."""
+    if loading.base_model or loading.precision or not loading.with_adapter:
+        raise InputError(
+            "a merged model has no base and no adapter; leave out --base-model, --precision and --no-adapter."
+        )
+
+
+def refuse_unpacked(loading: Loading, source: str) -> None:
+    """Raise InputError where weights that are stored in 4 bits are asked for in full."""
+    if loading.precision in DTYPES:
+        raise InputError(
+            f"--precision {loading.precision}: the base in {source} is stored in 4 bits; leave the flag out, or give"
+            " the folder of the full one with --base-model."
+        )
 
 
 def unpack_weights(base: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

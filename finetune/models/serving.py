@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from finetune import InputError
+from finetune.models.files.own_base import read_served
 from finetune.models.parameters import check_parameters
 from finetune.models.restoring import Loading
 
@@ -47,7 +48,8 @@ def restore(kind, context):
     computed = config.get("compute_dtype") or "recorded"
     with refusals():
         loading = Loading(config.get("base_model"), config.get("precision"), computed)
-        return kind.load(Path(context.artifacts["checkpoint"]), loading)
+        checkpoint = Path(context.artifacts["checkpoint"])
+        return kind.load(checkpoint, loading, read_served(checkpoint))
 
 
 def refuse_no_texts(values: list, what: str) -> list[str]:

@@ -7,14 +7,17 @@ from typing import Any, ClassVar
 from finetune.models.bases.loading import load_config, load_decoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype, recorded_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
-from finetune.models.card import CARD, Card, SqlCard
+from finetune.models.card import CARD, REFERENCE, Card, SqlCard
 from finetune.models.generation import BATCH_SIZE, DEFAULTS, Generation, candidates, generate_all
 from finetune.models.prompts import Prompt
 from finetune.models.restoring import (
     AS_TRAINED,
+    MERGED,
     Loading,
     attach_adapter,
     find_base,
+    refuse_base,
+    refuse_unpacked,
     restored_quantization,
     unpack_weights,
 )
@@ -38,7 +41,7 @@ class SqlWriter:
 
     columns: ClassVar[tuple[str, ...]] = ("question", "context")
     parameters: ClassVar[dict] = DEFAULTS
-    forms: ClassVar[tuple[str, ...]] = ("adapter",)
+    forms: ClassVar[tuple[str, ...]] = ("adapter", MERGED)
     checked_by: ClassVar[str] = "token_ids"
     by_epoch: ClassVar[bool] = False
 
@@ -57,11 +60,15 @@ class SqlWriter:
         """
         card = card or SqlCard.read(folder)
         assert isinstance(card, SqlCard)  # `kind_of` has asked.
+        if card.form:
+            return cls._load_whole(folder, loading, card)
         source, revision = find_base(card, loading.base_model)
         config = load_config(source, revision)
         dtype = DTYPES[loading.precision] if loading.precision in DTYPES else recorded_dtype(card)
         computed = prediction_dtype(card, _compute_dtype(loading))
         quantization = restored_quantization(card, loading.precision, computed)
+        if getattr(config, "quantization_config", None):
+            refuse_unpacked(loading, source)
         base = load_decoder(source, revision, quantization, dtype, computed)
         tokenizer = _load_tokenizer(folder, source, revision)
         fit_to_vocabulary(tokenizer, config, source)
@@ -69,6 +76,15 @@ class SqlWriter:
             base = unpack_weights(base, computed)
         model = attach_adapter(base, folder, source) if loading.with_adapter else base
         return cls(model.merge_and_unload() if loading.merged else model, tokenizer, card)
+
+    @classmethod
+    def _load_whole(cls, folder: Path, loading: Loading, card: SqlCard) -> "SqlWriter":
+        """Return the writer of a folder with all weights: a model with its adapter merged in, or that never had one."""
+        refuse_base(loading)
+        source, revision = _find_weights(folder, card, None)
+        computed = prediction_dtype(card, _compute_dtype(loading))
+        model = load_decoder(source, revision, None, recorded_dtype(card), computed)
+        return cls(model, _load_tokenizer(folder, source, revision), card)
 
     def encode(self, rows: list[dict]) -> list[list[int]]:
         """Return the token ids of each row's prompt."""
@@ -116,9 +132,14 @@ def open_tokenizer(folder: Path, card: Card, base_model: str | None) -> tuple[Pr
         folder, card: as `SqlWriter.load` takes them.
         base_model: folder or Hub id in place of the recorded base.
     """
-    source, revision = find_base(card, base_model)
+    source, revision = _find_weights(folder, card, base_model)
     config = load_config(source, revision)
     return _load_tokenizer(folder, source, revision), getattr(config, "max_position_embeddings", None)
+
+
+def _find_weights(folder: Path, card: Card, base_model: str | None) -> tuple[str, str | None]:
+    """Return folder or Hub id of the weights: of the base, or of all in one."""
+    return find_base(card, base_model) if card.form in (None, REFERENCE) else (str(folder), None)
 
 
 def _load_tokenizer(folder: Path, source: str, revision: str | None) -> PreTrainedTokenizerBase:

@@ -220,6 +220,41 @@ class Scorecard:
         return lines
 
 
+class Single(Scorecard):
+    """The scorecard of a model that has no base to disable its adapter for: `base` is the model itself."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return what is logged: the model's scores."""
+        paired = ("_base", "_delta", "mcnemar_p", "mcnemar_p_database", "changed_outputs")
+        return {name: value for name, value in super().metrics.items() if not name.endswith(paired)}
+
+    @property
+    def changed(self) -> float:
+        """Nothing is known of a base."""
+        return math.nan
+
+    @property
+    def table(self) -> list[dict]:
+        """One row a question, with the answer and its verdict."""
+        return [{name: row[name] for name in row if not name.startswith("base_")} for row in super().table]
+
+    def format(self, title: str) -> str:
+        """Return the scorecard as a table for the terminal."""
+        after = self.adapter.scores
+        if not after["rows_scored"] and not self.on_database:
+            return super().format(title)
+        lines = [f"{title}: {after['rows']} rows, {after['rows_scored']} with usable gold; there is no base beside it"]
+        lines += [f"  {name:<30}{after[name]:>9.1%}" for name in SHARES]
+        for shape, counted in after["by_shape"].items():
+            label = f"{shape} ({counted['rows']})"
+            lines.append(f"    {label:<28}{counted['exec_accuracy']:>9.1%}")
+        if found := self.on_database:
+            lines.append(f"  {f'on the database ({found.rows} rows)':<30}{found.first:>9.1%}")
+        lines.append(f"  {after['exec_accuracy_low']:.1%} to {after['exec_accuracy_high']:.1%} (95 %)")
+        return "\n".join(lines)
+
+
 def compare_verdicts(
     first: Sequence[Verdict | DatabaseVerdict] | None,
     second: Sequence[Verdict | DatabaseVerdict] | None,
@@ -328,6 +363,8 @@ def compare(
     options = batch_size, dialect, is_unwrapped, on
     with Progress("questions, by adapter and base", 2 * own_share(rows), "answered"):
         after = answer_rows(writer, rows, *options)
+        if not hasattr(writer.model, "disable_adapter"):  # merged, or never had one
+            return Single(rows, after, after)
         with writer.model.disable_adapter():
             before = answer_rows(writer, rows, *options)
     return Scorecard(rows, before, after)

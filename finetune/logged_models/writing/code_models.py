@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from mlflow.models import ModelSignature
 
 PINNED = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "mlflow")
 METADATA_KEY = "finetune"
+CHECKPOINT = Path("artifacts", "checkpoint")  # in a model from code
 C = TypeVar("C", bound=Card)
 TRAVELS = ("__init__.py", "progress_line.py", "redaction.py", "screen.py", "stopping.py")  # and the folder models
 
@@ -40,7 +42,7 @@ def log_code_model(
     signature: ModelSignature,
     example,
     requirements: list[str],
-    instead: dict[str, Path] | None = None,
+    instead: dict[str, Callable[[Path], object]] | None = None,
 ) -> str:
     """Log a checkpoint as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
 
@@ -49,7 +51,7 @@ def log_code_model(
     Args:
         code: file below `finetune/models` that defines the served model.
         example: input that fits the signature.
-        instead: files or folders by the name they get, in place of the adapter.
+        instead: what writes a file or folder, by the name that it gets, in place of the adapter.
     """
     card = card_to_log(Card.read(checkpoint), checkpoint)
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,8 +61,6 @@ def log_code_model(
         for path in served_files(checkpoint):
             if not (instead and path.match("adapter_*")):
                 shutil.copy(path, served)
-        for file, source in (instead or {}).items():
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, served / file)
         card.write(served)
 
         def save(folder: Path) -> None:
@@ -75,6 +75,8 @@ def log_code_model(
                 pip_requirements=requirements,
                 metadata={METADATA_KEY: metadata_of(card)},
             )
+            for file, write in (instead or {}).items():  # Into its place: a whole model is too large to be copied.
+                write(folder / CHECKPOINT / file)
 
         return log_saved(run, checkpoint, name, digest_of(checkpoint, next(iter(instead or {}), "adapter")), save)
 

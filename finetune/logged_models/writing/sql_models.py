@@ -2,33 +2,38 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from finetune import InputError
 from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import log_saved
 from finetune.logged_models.writing.code_models import METADATA_KEY, card_to_log, metadata_of, requirements
-from finetune.models.bases.loading import load_config, load_tokenizer
+from finetune.logged_models.writing.weights.merging import merge_for
+from finetune.logged_models.writing.weights.skeletons import fill_in
+from finetune.models.bases.loading import fingerprint, load_config, load_tokenizer
 from finetune.models.bases.quantization import recorded_dtype
 from finetune.models.card import Card, SqlCard
 from finetune.models.files.adapter_files import check_adapter, check_fit
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
+from finetune.models.restoring import MERGED
 
 import mlflow
-import safetensors.torch
 import torch
 import transformers
-from accelerate.utils import set_module_tensor_to_device
 from mlflow.entities import Run
 from mlflow.models import Model, ModelSignature
 from mlflow.models.model import MLMODEL_FILE_NAME
-from mlflow.transformers.flavor_config import FlavorKey
+from mlflow.transformers import FLAVOR_NAME
+from mlflow.transformers.flavor_config import FlavorKey, update_flavor_conf_to_persist_pretrained_model
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 from transformers.utils import cached_file
+
+WEIGHTS = "model"  # folder of a base's weights where they are in the model, as MLflow calls it
 
 
 def build_skeleton(card: SqlCard, checkpoint: Path) -> transformers.Pipeline:
@@ -53,14 +58,6 @@ def build_skeleton(card: SqlCard, checkpoint: Path) -> transformers.Pipeline:
     return pipeline
 
 
-def fill_in(model: PeftModel, checkpoint: Path) -> None:
-    """Give a model on the meta device the adapter of a checkpoint."""
-    names = dict(model.named_parameters())
-    for key, tensor in safetensors.torch.load_file(checkpoint / "adapter_model.safetensors").items():
-        name = key.removesuffix(".weight") + ".default.weight"
-        set_module_tensor_to_device(model, name if name in names else key, "cpu", value=tensor)
-
-
 def check_prompt_parity(card: SqlCard, pipeline: transformers.Pipeline) -> None:
     """Compare what the logged model would feed to the base with what training fed, token id by token id.
 
@@ -81,11 +78,20 @@ def check_prompt_parity(card: SqlCard, pipeline: transformers.Pipeline) -> None:
             )
 
 
-def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pipeline | None = None) -> str:
-    """Log a checkpoint's adapter as the model `runs:/RUN/NAME`, with a reference to its base; return its model id.
+def log_adapter(
+    run: Run,
+    checkpoint: Path,
+    name: str,
+    form: str = "adapter",
+    pipeline: transformers.Pipeline | None = None,
+    quantized: Path | None = None,
+) -> str:
+    """Log a checkpoint as the model `runs:/RUN/NAME`; return its model id.
 
     Args:
+        form: `adapter`, with a reference to the base, or `merged`: one plain model that needs no base.
         pipeline: from `build_skeleton` of another checkpoint of the run; its adapter becomes this one.
+        quantized: folder with the base in 4 bits, to refer to in place of the base.
 
     Raises:
         InputError: when the prompt tokens would differ from training's (nothing is logged then).
@@ -97,7 +103,13 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
         check_adapter(checkpoint)
         fill_in(pipeline.model, checkpoint)
     check_prompt_parity(card, pipeline)
+    if quantized:
+        card = replace(
+            card, base_model=str(quantized), base_revision=None, quantized_fingerprint=fingerprint(quantized)
+        )
     prompt, base_folder = Prompt(card.prompt), Path(card.base_model)
+    merge = merge_for(run, checkpoint) if form == MERGED else None
+    card = replace(card, form=MERGED) if merge else card
 
     def save(folder: Path) -> None:
         mlflow.transformers.save_model(
@@ -106,16 +118,35 @@ def log_adapter(run: Run, checkpoint: Path, name: str, pipeline: transformers.Pi
             task="text-generation",
             torch_dtype=recorded_dtype(card),
             prompt_template=prompt.mlflow_template,
-            signature=_signature(),
+            signature=sql_signature(),
             input_example=prompt.model_input(card.sample[0]),
             pip_requirements=requirements(),
             metadata={METADATA_KEY: metadata_of(card)},
             base_model_path=str(base_folder) if base_folder.is_dir() else downloaded(card),
         )
-        if not base_folder.is_dir():
+        if merge:
+            merge.write(folder / WEIGHTS)
+            refer_to_own(folder)
+            take_adapter_away(folder)
+        elif not base_folder.is_dir():
             refer_to_hub(folder, card)
 
-    return log_saved(run, checkpoint, name, digest_of(checkpoint), save)
+    return log_saved(run, checkpoint, name, digest_of(checkpoint, form, quantized), save)
+
+
+def refer_to_own(folder: Path) -> None:
+    """Make a saved model find the weights of its base in its own folder, as MLflow looks for them there."""
+    saved = Model.load(folder)
+    saved.flavors[FLAVOR_NAME] = update_flavor_conf_to_persist_pretrained_model(saved.flavors[FLAVOR_NAME])
+    saved.save(str(folder / MLMODEL_FILE_NAME))
+
+
+def take_adapter_away(folder: Path) -> None:
+    """Make a saved model one without an adapter."""
+    saved = Model.load(folder)
+    del saved.flavors[FLAVOR_NAME][FlavorKey.PEFT]
+    saved.save(str(folder / MLMODEL_FILE_NAME))
+    shutil.rmtree(folder / "peft")
 
 
 def downloaded(card: Card) -> str:
@@ -130,16 +161,20 @@ def refer_to_hub(folder: Path, card: Card) -> None:
     """
     saved, repository, commit = Model.load(folder), card.base_model, card.base_revision
     flavor = saved.flavors["transformers"]
-    del flavor[FlavorKey.MODEL_LOCAL_BASE]
+    for key in (FlavorKey.MODEL_LOCAL_BASE, FlavorKey.MODEL_BINARY):
+        flavor.pop(key, None)
+    flavor[FlavorKey.MODEL_NAME] = repository
     flavor[FlavorKey.MODEL_REVISION] = commit
     for component in flavor[FlavorKey.COMPONENTS]:
         flavor[FlavorKey.COMPONENT_NAME.format(component)] = repository
         flavor[FlavorKey.COMPONENT_REVISION.format(component)] = commit
     saved.save(str(folder / MLMODEL_FILE_NAME))
-    shutil.rmtree(folder / "components")
+    for name in ("components", WEIGHTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def _signature() -> ModelSignature:
+def sql_signature() -> ModelSignature:
+    """Return what a text-to-SQL model takes and returns: one text each."""
     types = {bool: DataType.boolean, int: DataType.long, float: DataType.double}
     parameters = [ParamSpec(name, types[type(value)], value) for name, value in DEFAULTS.items()]
     # Of any type: of null and numbers MLflow would make texts for strings; so its own flavour refuses them.

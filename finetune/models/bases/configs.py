@@ -15,7 +15,7 @@ CONFIG, GENERATION = "config.json", "generation_config.json"
 IGNORED = {
     "architectures", "auto_map", "chunk_size_feed_forward", "dtype", "finetuning_task", "gradient_checkpointing",
     "id2label", "initializer_factor", "initializer_range", "label2id", "num_labels", "output_attentions",
-    "output_hidden_states", "problem_type", "return_dict", "task_specific_params", "torch_dtype",
+    "output_hidden_states", "problem_type", "quantization_config", "return_dict", "task_specific_params", "torch_dtype",
     "transformers_version", "use_cache",
 }  # fmt: skip
 # Of generation_config.json: each answer is written with parameters and special tokens of our own.

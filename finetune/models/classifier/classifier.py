@@ -9,12 +9,21 @@ from finetune.models.bases.loading import load_encoder, load_tokenizer
 from finetune.models.bases.quantization import DTYPES, prediction_dtype
 from finetune.models.bases.tokenizers import fit_to_vocabulary
 from finetune.models.card import Card, ClassifierCard
-from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.models.classifier.encoder import EncoderClassifier, load_merged
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.onnx_model import FILE, OnnxModel
 from finetune.models.classifier.scoring import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
 from finetune.models.parameters import check_parameters
-from finetune.models.restoring import AS_TRAINED, Loading, attach_adapter, find_base, recorded, restored_quantization
+from finetune.models.restoring import (
+    AS_TRAINED,
+    MERGED,
+    Loading,
+    attach_adapter,
+    find_base,
+    recorded,
+    refuse_base,
+    restored_quantization,
+)
 
 import numpy as np
 
@@ -34,7 +43,7 @@ class Classifier:
 
     columns: ClassVar[tuple[str, ...]] = ("text",)
     parameters: ClassVar[dict] = {"threshold": None}
-    forms: ClassVar[tuple[str, ...]] = ("adapter", FILE)
+    forms: ClassVar[tuple[str, ...]] = ("adapter", MERGED, FILE)
     checked_by: ClassVar[str] = "scores"
     by_epoch: ClassVar[bool] = True
 
@@ -50,6 +59,11 @@ class Classifier:
                 asked = f"--compute-dtype {loading.compute_dtype}"
                 raise InputError(f"{asked}: an ONNX model is in float32; leave the flag out.")
             return cls(OnnxModel(folder / FILE), tokenizer, card)
+        if (folder / MERGED).is_dir():
+            refuse_base(loading)
+            if loading.compute_dtype in DTYPES:
+                raise InputError("a merged classifier is in float32; leave out --compute-dtype.")
+            return cls(load_merged(folder / MERGED, card.labels.outputs, card.pooling), tokenizer, card)
         source, revision = find_base(card, loading.base_model)
         if loading.precision == "bf16":
             raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")

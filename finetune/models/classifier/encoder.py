@@ -1,9 +1,16 @@
 """Encoders with a classification head: the quantised encoder below, pooling and a head in full precision above."""
 
+from pathlib import Path
+
+from finetune.models.bases.loading import load_encoder
+
+import safetensors.torch
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
+
+HEAD = "head.safetensors"  # beside the files of a merged encoder
 
 
 class EncoderClassifier(PreTrainedModel):
@@ -59,3 +66,10 @@ class EncoderClassifier(PreTrainedModel):
             pooled = states[:, 0]
         pooled = self.dropout(self.normalize(pooled.float()))
         return SequenceClassifierOutput(logits=self.classifier(pooled))
+
+
+def load_merged(folder: Path, outputs: int, pooling: str) -> EncoderClassifier:
+    """Return a classifier whose adapter was merged into its encoder: a folder with the encoder and the file `HEAD`."""
+    model = EncoderClassifier(load_encoder(str(folder), None, None), outputs, pooling)
+    model.classifier.load_state_dict(safetensors.torch.load_file(folder / HEAD))
+    return model.eval()

@@ -58,6 +58,8 @@ EVERY = {
     "max_length": whole(1, 10**7),
     "base_fingerprint": either(NULL, matching(r"[0-9a-f]{16,64}", "a digest")),
     "compute_dtype": one_of("bf16", "fp16", "fp32"),
+    "form": one_of("merged", "checkpoint", "reference"),
+    "quantized_fingerprint": matching(r"[0-9a-f]{16,64}", "a digest"),
     "base_config": either(NULL, mapped(ANY)),
     "columns": mapped(text(least=1)),
     "metrics": mapped(NUMBER),

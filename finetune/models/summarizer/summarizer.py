@@ -11,10 +11,17 @@ from finetune.models.bases.tokenizers import fit_to_vocabulary
 from finetune.models.card import Card, SummarizerCard
 from finetune.models.generation import DEFAULTS, Generation, generate_all
 from finetune.models.prompts import Prompt
-from finetune.models.restoring import AS_TRAINED, Loading, attach_adapter, find_base, recorded, restored_quantization
+from finetune.models.restoring import (
+    AS_TRAINED,
+    MERGED,
+    Loading,
+    attach_adapter,
+    find_base,
+    recorded,
+    refuse_base,
+    restored_quantization,
+)
 from finetune.models.summarizer.articles import Articles, encode_articles
-
-MERGED = "merged"  # folder of a model with its adapter merged in, in place of an adapter
 
 
 @dataclass
@@ -47,6 +54,8 @@ class Summarizer:
         tokenizer, merged = load_tokenizer(str(folder), kind="encoder-decoder"), folder / MERGED
         if merged.is_dir():
             refuse_base(loading)
+            if loading.compute_dtype in DTYPES:
+                raise InputError("a merged summarizer is in float32; leave out --compute-dtype.")
             return cls(load_encoder_decoder(str(merged), None, None).eval(), tokenizer, card)
         source, revision = find_base(card, loading.base_model)
         computed = prediction_dtype(card, loading.compute_dtype)
@@ -90,12 +99,3 @@ class Summarizer:
     def line(self, answer: dict) -> str:
         """Return the summary in one line."""
         return " ".join(answer["summary"].split())
-
-
-def refuse_base(loading: Loading) -> None:
-    """Raise InputError for what a merged model cannot do: it has no base and no adapter."""
-    if loading.base_model or loading.precision or not loading.with_adapter or loading.compute_dtype in DTYPES:
-        raise InputError(
-            "a merged model is in float32 and has no base; leave out --base-model, --precision, --compute-dtype and"
-            " --no-adapter."
-        )

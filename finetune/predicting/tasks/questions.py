@@ -43,7 +43,7 @@ class Questions:
     def check(self, parameters: dict) -> None:
         """Raise InputError for a schema of --database that the base has no positions for."""
         card, flags = self.logged.card, self.flags
-        self.tokenizer, self.limit = open_tokenizer(self.logged.adapter, card, flags.base_model)
+        self.tokenizer, self.limit = open_tokenizer(self.logged.adapter, self.logged.restored_by, flags.base_model)
         if not self.database:
             return
         flags.context_of = self.database.context_of

@@ -1,0 +1,357 @@
+"""Forms of a logged model: merged, its base in it or stored in 4 bits, checked by digest, and full models."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import evaluate_model
+import log_model
+import predict
+from finetune.logged_models.opening import open_model
+from finetune.logged_models.uris import find_files
+from finetune.logged_models.writing.weights import disk_space, merging
+from finetune.models.bases.quantization import to_record
+from finetune.models.card import SqlCard
+from finetune.models.files.adapter_files import WEIGHTS
+from finetune.models.private_apis import keep_trainable_on_cpu
+from finetune.models.restoring import Loading
+
+import huggingface_hub.constants
+import mlflow
+import pytest
+import torch
+from conftest import byte_level_tokenizer, call, demo_rows, logged_models, make_base
+from fastapi.testclient import TestClient
+from made_runs import PROMPT, make_run
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+ROW = {key: demo_rows("test")[0][key] for key in ("question", "context")}
+ASKED = ("--question", ROW["question"], "--context", ROW["context"], "--json", "--token-ids",
+         "--compute-dtype", "recorded", "--param", "max_new_tokens=12")  # fmt: skip
+LOGGED = ("--no-reload-check",)
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A run with a checkpoint whose adapter changes answers, on a base of its own in 4 bits: id, checkpoint, base."""
+    run = make_run(tmp_path, {1: 0.5})
+    checkpoint, base = tmp_path / "checkpoint-1", tmp_path / "base"
+    torch.manual_seed(1)
+    weights = load_file(checkpoint / WEIGHTS)
+    save_file({name: 0.05 * torch.randn_like(tensor) for name, tensor in weights.items()}, checkpoint / WEIGHTS)
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
+    )
+    replace(SqlCard.read(checkpoint), quantization=to_record(nf4), compute_dtype="fp32").write(checkpoint)
+    return {"id": run.info.run_id, "run": run, "checkpoint": checkpoint, "base": base}
+
+
+def answer(uri, capsys, *flags) -> dict:
+    """Return what predict.py answers to one question."""
+    capsys.readouterr()
+    assert call(predict.main, uri, *ASKED, *flags) is None
+    return json.loads(capsys.readouterr().out)
+
+
+def plain(uri: str) -> list:
+    """Return what plain MLflow answers to it, and its server."""
+    text, params = PROMPT.model_input(ROW), {"max_new_tokens": 12}
+    model = mlflow.pyfunc.load_model(uri)
+    server = TestClient(scoring_server.init(model))  # what `mlflow models serve` starts
+    served = server.post("/invocations", json={"inputs": [text], "params": params})
+    assert served.status_code == 200, served.text
+    found = model.predict(text, params=params)
+    assert served.json()["predictions"] == found
+    return found
+
+
+def log(run_id, *flags) -> None:
+    assert call(log_model.main, run_id, *LOGGED, *flags) is None
+
+
+def test_merged_weights_are_those_that_predict_merges_in_memory(made, capsys):
+    log(made["id"], "--mode", "merged")
+    uri = f"runs:/{made['id']}/model"
+    folder = find_files(uri)
+    assert not (folder / "peft").exists()
+    expected = open_model(str(made["checkpoint"])).load(Loading(merged=True)).model.state_dict()
+    found = AutoModelForCausalLM.from_pretrained(folder / "model").state_dict()
+    assert found.keys() == expected.keys()
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, atol=1e-6, rtol=0)
+    shutil.rmtree(made["base"])
+    assert answer(uri, capsys)["token_ids"] == answer(uri, capsys, "--batch-size", 2)["token_ids"]
+    assert plain(uri)
+    for flags in (("--base-model", "x"), ("--precision", "fp32"), ("--no-adapter",)):
+        assert "has no base and no adapter" in call(predict.main, uri, *ASKED, *flags)
+
+
+def test_a_merged_model_is_scored_without_a_base(made, tmp_path, capsys):
+    log(made["id"], "--mode", "merged")
+    rows = "".join(json.dumps(row) + "\n" for row in demo_rows("test")[:2])
+    (tmp_path / "rows.jsonl").write_text(rows)
+    flags = ("--dataset", tmp_path / "rows.jsonl", "--distractor-columns", "0", "--json")
+    capsys.readouterr()
+    assert call(evaluate_model.main, f"runs:/{made['id']}/model", *flags) is None
+    found = json.loads(capsys.readouterr().out)
+    assert "exec_accuracy" in found
+    assert not [name for name in found if name.endswith(("_base", "_delta", "changed_outputs"))]
+    assert call(evaluate_model.main, f"runs:/{made['id']}/model", *flags[:-1], "--no-log") is None
+    assert "there is no base beside it" in capsys.readouterr().out
+
+
+def test_a_merge_in_several_files_is_the_same_model(made, monkeypatch, tmp_path):
+    merging.prepare_merge(made["checkpoint"]).write(tmp_path / "one")
+    monkeypatch.setattr(merging, "SHARD", 100_000)
+    merging.prepare_merge(made["checkpoint"]).write(tmp_path / "many")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
+    one, many = (AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("one", "many"))
+    assert all(torch.equal(one[name], many[name]) for name in one)
+    again = merging.prepare_merge(made["checkpoint"])
+    assert again.size == sum(tensor.nbytes for tensor in load_file(tmp_path / "one" / "model.safetensors").values())
+
+
+def test_without_room_nothing_is_merged(made, monkeypatch):
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    refused = call(log_model.main, made["id"], "--mode", "merged", *LOGGED)
+    assert "the merged model takes" in refused
+    assert "set TMPDIR" in refused
+    assert not logged_models(made["run"])
+
+
+def test_what_cannot_be_merged_file_by_file_is_refused(made):
+    path = made["base"] / "model.safetensors"
+    weights = load_file(path)
+    save_file({name.replace("q_proj", "query"): tensor for name, tensor in weights.items()}, path, {"format": "pt"})
+    card = SqlCard.read(made["checkpoint"])
+    replace(card, base_fingerprint=None).write(made["checkpoint"])
+    assert "q_proj.weight" in call(log_model.main, made["id"], "--mode", "merged", *LOGGED)
+
+
+def test_a_merged_classifier_has_the_scores_of_the_trained_one(classifier_run, capsys):
+    assert call(log_model.main, classifier_run["id"], "--mode", "merged", "--name", "merged") is None
+    assert mlflow.get_run(classifier_run["id"]).data.tags["reload_parity"] == "pass"
+    uri = f"runs:/{classifier_run['id']}/merged"
+    capsys.readouterr()
+    assert call(predict.main, uri, "--text", "You waive your right to a trial.", "--json") is None
+    shown = json.loads(capsys.readouterr().out)
+    (found,) = mlflow.pyfunc.load_model(uri).predict(["You waive your right to a trial."]).to_dict("records")
+    assert found["scores"] == pytest.approx(shown["scores"], abs=1e-6)
+    assert "has no base" in call(predict.main, uri, "--text", "x", "--base-model", "y")
+    assert "float32" in call(predict.main, uri, "--text", "x", "--compute-dtype", "bf16")
+
+
+def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monkeypatch):
+    log(made["id"])
+    uri = f"runs:/{made['id']}/model"
+    before = answer(uri, capsys), plain(uri)
+    model_id = open_model(uri).model_id
+    log(made["id"], "--persist")
+    made["base"].rename(made["base"].with_name("elsewhere"))
+    assert open_model(uri).model_id == model_id
+    assert (answer(uri, capsys), plain(uri)) == before
+    assert answer(uri, capsys, "--base-model", made["base"].with_name("elsewhere")) == before[0]
+    monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifact", None)
+    log(made["id"], "--persist")  # It needs neither the base nor anything to be sent.
+
+
+def test_a_persisted_classifier_and_summarizer_need_no_base(classifier_run, summarizer_run, tmp_path, monkeypatch):
+    for run, column, text in ((classifier_run, "text", "You waive a trial."), (summarizer_run, "article", "A report.")):
+        base = Path(run["flags"][1])
+        uri = f"runs:/{run['id']}/persisted"
+        assert call(log_model.main, run["id"], "--name", "persisted", "--persist", *LOGGED) is None
+        table = __import__("pandas").DataFrame({column: [text]})
+        before = mlflow.pyfunc.load_model(uri, model_config={"base_model": str(base)}).predict(table)
+        base.rename(tmp_path / "moved")
+        try:
+            after = mlflow.pyfunc.load_model(uri).predict(table)
+            assert call(predict.main, uri, "--text", text) is None
+        finally:
+            (tmp_path / "moved").rename(base)
+        assert after.equals(before)
+
+
+def test_an_interrupted_persist_leaves_the_model_as_it_was_and_goes_on(made, capsys, monkeypatch, caplog):
+    log(made["id"])
+    uri = f"runs:/{made['id']}/model"
+    expected, said = answer(uri, capsys), (find_files(uri) / "MLmodel").read_text()
+    sending, sent = mlflow.MlflowClient.log_model_artifact, []
+
+    def stop(client, model_id, path, folder=None):
+        if len(sent) == 3:
+            raise KeyboardInterrupt
+        sent.append(Path(path).name)
+        sending(client, model_id, path, folder)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifact", stop)
+    with pytest.raises(KeyboardInterrupt):
+        log_model.main([made["id"], *LOGGED, "--persist"])
+    assert sent == ["config.json", "generation_config.json", "model.safetensors"]
+    assert (find_files(uri) / "MLmodel").read_text() == said
+    assert answer(uri, capsys) == expected
+    (find_files(uri) / "model" / "config.json").write_text("{")  # cut off
+    sent.clear()
+    monkeypatch.setattr(
+        mlflow.MlflowClient, "log_model_artifact", lambda *a: (sent.append(Path(a[2]).name), sending(*a))
+    )
+    with caplog.at_level("INFO"):
+        log(made["id"], "--persist")
+    assert sent == ["config.json", "MLmodel"]
+    assert "model/model.safetensors is there already" in caplog.text
+    assert answer(uri, capsys) == expected
+
+
+def test_what_arrives_otherwise_or_reloads_otherwise_is_not_referred_to(made, monkeypatch, caplog):
+    log(made["id"])
+    uri = f"runs:/{made['id']}/model"
+    said = (find_files(uri) / "MLmodel").read_text()
+    sending = mlflow.MlflowClient.log_model_artifact
+
+    def damage(client, model_id, path, folder=None):
+        sending(client, model_id, path, folder)
+        if folder == "model":
+            (find_files(uri) / "model" / Path(path).name).write_bytes(b"other")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow.MlflowClient, "log_model_artifact", damage)
+        assert "has not arrived" in call(log_model.main, made["id"], *LOGGED, "--persist")
+    assert (find_files(uri) / "MLmodel").read_text() == said
+    monkeypatch.setattr(log_model, "reload_check", lambda *_: False)
+    with pytest.raises(SystemExit):
+        log_model.main([made["id"], "--persist"])
+    assert (find_files(uri) / "MLmodel").read_text() == said
+    assert "as before" in caplog.text
+
+
+def plain_logits(uri: str, ids: torch.Tensor) -> torch.Tensor:
+    """Return what plain MLflow's model computes, but for the kernel that bitsandbytes has for CPUs with AVX512-BF16."""
+    return keep_trainable_on_cpu(mlflow.transformers.load_model(uri).model)(ids).logits
+
+
+@torch.inference_mode()
+def test_plain_mlflow_has_the_logits_of_training_with_a_base_stored_in_4_bits(made, tmp_path, capsys):
+    stored, uri = tmp_path / "nf4", f"runs:/{made['id']}/model"
+    log(made["id"], "--quantized-base", stored)
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    expected = open_model(str(made["checkpoint"])).load().model(ids).logits
+    assert torch.equal(open_model(uri).load().model(ids).logits, expected)
+    torch.testing.assert_close(plain_logits(uri, ids), expected, atol=1e-6, rtol=0)
+    first = stored.stat().st_mtime_ns
+    log(made["id"], "--quantized-base", stored, "--persist")
+    assert stored.stat().st_mtime_ns == first
+    assert "stored in 4 bits" in call(predict.main, uri, *ASKED, "--precision", "fp32")
+    answered = answer(uri, capsys)
+    shutil.rmtree(stored)
+    full = answer(uri, capsys, "--base-model", made["base"])
+    made["base"].rename(tmp_path / "elsewhere")
+    assert answered == full == answer(uri, capsys)
+    torch.testing.assert_close(plain_logits(uri, ids), expected, atol=1e-6, rtol=0)
+
+
+def test_another_folder_is_not_taken_for_the_base_in_4_bits(made, tmp_path):
+    log(made["id"], "--quantized-base", tmp_path / "nf4")
+    path = tmp_path / "nf4" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert "were changed" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "nf4")
+    assert "holds something else" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", made["base"])
+    card = SqlCard.read(made["checkpoint"])
+    replace(card, quantization=card.quantization | {"bnb_4bit_use_double_quant": False}).write(made["checkpoint"])
+    assert "quantised otherwise" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "nf4")
+    replace(card, quantization=None).write(made["checkpoint"])
+    assert "unquantised base" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "other")
+
+
+@pytest.mark.parametrize("flag", [("--persist",), ("--quantized-base", "nf4")])
+def test_a_merged_model_has_no_base_to_keep(made, flag):
+    assert "has no base" in call(log_model.main, made["id"], *LOGGED, "--mode", "merged", *flag)
+
+
+def test_a_changed_file_of_a_model_is_refused(made):
+    log(made["id"], "--persist")
+    uri = f"runs:/{made['id']}/model"
+    folder = find_files(uri)
+    for name in ("peft/adapter_model.safetensors", "components/tokenizer/tokenizer.json", "model/model.safetensors"):
+        before = (folder / name).read_bytes()
+        (folder / name).write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        assert f"{name} is not what was logged" in call(predict.main, uri, *ASKED)
+        (folder / name).unlink()
+        assert "is not whole" in call(predict.main, uri, *ASKED)
+        (folder / name).write_bytes(before)
+
+
+def test_a_changed_file_is_refused_when_mlflow_serves_it(logged_classifier, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    folder = Path(shutil.copytree(find_files(logged_classifier["uri"]), tmp_path / "model"))
+    assert len(mlflow.pyfunc.load_model(folder).predict(["a text"])) == 1
+    path = folder / "artifacts" / "checkpoint" / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(MlflowException, match="is not what was logged"):
+        mlflow.pyfunc.load_model(folder)
+
+
+def test_a_full_checkpoint_is_logged_without_loading_it(tmp_path, capsys, monkeypatch):
+    base = make_base(tmp_path / "base", byte_level_tokenizer())
+    (base / "pytorch_model.bin").write_bytes(b"pickle")
+    with monkeypatch.context() as patched:
+        patched.setattr(AutoModelForCausalLM, "from_pretrained", None)
+        assert call(log_model.main, "--from", base, "--mode", "checkpoint") is None
+    uri = capsys.readouterr().out.strip()
+    assert not list(find_files(uri).rglob("*.bin"))
+    expected = AutoModelForCausalLM.from_pretrained(base).state_dict()
+    shutil.rmtree(base)
+    found = open_model(uri).load().model.state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+    assert "sql" in answer(uri, capsys)
+    assert plain(uri)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """A cache of the Hub with acme/tiny at one commit."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    return make_base(cache / "models--acme--tiny" / "snapshots" / COMMIT, byte_level_tokenizer())
+
+
+def test_a_model_of_the_hub_is_logged_by_reference_and_persisted(hub, capsys):
+    weights, uris = hub / "model.safetensors", []
+    weights.rename(hub / "away")
+    assert call(log_model.main, "--from", f"acme/tiny@{COMMIT}", "--mode", "reference") is None
+    uris += capsys.readouterr().out.split()
+    assert not list(find_files(uris[0]).rglob("*.safetensors"))
+    (hub / "away").rename(weights)
+    assert call(log_model.main, "--from", f"acme/tiny@{COMMIT}", "--mode", "reference", "--persist") is None
+    uris += capsys.readouterr().out.split()
+    expected = answer(uris[0], capsys)
+    assert plain(uris[0])
+    shutil.rmtree(hub)
+    assert answer(uris[1], capsys) == expected
+    assert plain(uris[1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--from", "acme/tiny@main", "--mode", "reference"), "40 digits"),
+        (("--from", "nowhere", "--mode", "checkpoint"), "there is no such folder"),
+        (("--from", "x"), "go with --from"),
+        (("last", "--from", "x", "--mode", "checkpoint"), "one of the two"),
+        (("last", "--mode", "reference"), "go with --from"),
+        ((), "one of the two"),
+        (("--from", "demo", "--mode", "checkpoint"), "no config.json"),
+    ],
+)
+def test_what_is_no_full_model_is_refused(flags, sentence, monkeypatch):
+    monkeypatch.chdir(Path(log_model.__file__).parent)
+    assert sentence in call(log_model.main, *flags)
+
+
+def test_pickled_weights_are_no_full_model(tmp_path):
+    base = make_base(tmp_path / "base", byte_level_tokenizer())
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    assert "pickled weights are not opened" in call(log_model.main, "--from", base, "--mode", "checkpoint")
