@@ -1,6 +1,7 @@
 """Log a run's adapter as an MLflow model in the same run, and check that it reloads to the same answers.
 
-The model's URI is the last line on stdout. Go on with `python predict.py URI`.
+The model's URI is the last line on stdout; with --register, that in the registry. Go on with
+`python predict.py URI`.
 """
 
 import json
@@ -25,6 +26,8 @@ from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
+from finetune.registering import registration
+from finetune.registering.flags import add_flags, check_flags
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
@@ -56,6 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     recorded_answers(run.info.run_id)
     check_adapter(checkpoint)
     check_numbers(checkpoint)
+    wanted = registration.begin(flags, run, checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     with logging_into(run):
         parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
@@ -64,6 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
         tracking.log_messages(run.info.run_id)
     for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
         console.print_result(printed)
+    if wanted:
+        parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export else flags.name, parity)
     if not parity:
         sys.exit(1)
 
@@ -111,8 +117,10 @@ def parse(arguments: list[str] | None):
         type=Path,
         help="only send what training logged while the server was away; FOLDER is OUTPUT_DIR/<run id>",
     )
+    add_flags(parser)
     flags = parser.parse_args(arguments)
     check_name(flags.name)
+    check_flags(flags)
     return flags
 
 
