@@ -28,6 +28,7 @@ from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
 from finetune.registering import registration
 from finetune.registering.flags import add_flags, check_flags
+from finetune.registering.prompts import record_prompt
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
         console.print_result(printed)
     if wanted:
-        parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export else flags.name, parity)
+        parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export == "onnx" else flags.name, parity)
     if not parity:
         sys.exit(1)
 
@@ -145,6 +146,7 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     run_id = run.info.run_id
     clear_left(run, name)
     model_id = log_once(run, checkpoint, why, name, form)
+    record_prompt(run, Card.read(checkpoint), model_id)
     tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
     parity = not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
     if flags.replace and parity:

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from finetune import InputError
 from finetune.redaction import redact
+from finetune.reports.scorecards.flags import add_row_flags
 
 from mlflow.utils.validation import MAX_MODEL_REGISTRY_TAG_KEY_LENGTH, MAX_MODEL_REGISTRY_TAG_VALUE_LENGTH
 
@@ -21,13 +22,21 @@ def add_flags(parser) -> None:
     group.add_argument(
         "--tag", nargs="+", action="extend", metavar="KEY=VALUE", help="tag of the version; needs --register"
     )
+    group.add_argument(
+        "--if-better",
+        metavar="METRIC",
+        help="only where the model is better than the alias's by this score and a paired test, p < 0.05: exec_accuracy,"
+        " macro_f1, rougeL, ...; needs --alias and --dataset; exit status 1 where it is not",
+    )
+    add_row_flags(parser.add_argument_group("rows of --if-better"), required=False)
 
 
 def check_flags(flags: Namespace) -> None:
     """Raise InputError for flags of the registry that do not go together, or that it cannot take."""
+    _check_gate(flags)
     name, alias = flags.register, flags.alias
     if name is None:
-        given = [f"--{flag}" for flag in ("alias", "tag") if getattr(flags, flag)]
+        given = [f"--{flag}" for flag in ("alias", "tag", "if-better") if getattr(flags, flag.replace("-", "_"))]
         if given:
             raise InputError(f"{given[0]} needs --register NAME, the registered model that it is about.")
         return
@@ -42,10 +51,23 @@ def check_flags(flags: Namespace) -> None:
         not ALIAS.fullmatch(alias) or alias.lower() == "latest" or re.fullmatch("[vV][0-9]+", alias)
     ):
         raise InputError(
-            f"--alias {alias[:80]!r} cannot be an alias: expected letters, digits, _ and -, such as champion; latest and"
-            " v1, v2 and so on mean something else in MLflow."
+            f"--alias {alias[:80]!r} cannot be an alias: expected letters, digits, _ and -, such as champion; latest"
+            " and v1, v2 and so on mean something else in MLflow."
         )
     parse_tags(flags.tag)
+
+
+def _check_gate(flags: Namespace) -> None:
+    """Raise InputError where --if-better and the flags that are about it do not go together."""
+    if flags.if_better is None:
+        names = "dataset", "column", "max_rows", "database", "tables", "values", "trust_role"
+        if given := [name for name in names if getattr(flags, name) not in (None, False)]:
+            raise InputError(f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC; give both.")
+        return
+    if missing := [name for name in ("register", "alias", "dataset") if getattr(flags, name) is None]:
+        raise InputError(f"--if-better {flags.if_better} needs --{missing[0]}: whom to be better than, on which rows.")
+    if not flags.reload_check:
+        raise InputError("--if-better takes no model without the reload check; leave --no-reload-check out.")
 
 
 def parse_tags(given: list[str] | None) -> dict[str, str]:

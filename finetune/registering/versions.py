@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 
 from finetune import InputError
 from finetune.logged_models.refusals import why_refused
@@ -13,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+WEIGHTS = (".safetensors", ".onnx", ".bin")
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")  # the last of an alias
 
 
@@ -103,3 +105,15 @@ def move_alias(name: str, alias: str, version: ModelVersion) -> None:
     """
     with registry_of(name, f" Version {version.version} is made; the alias {alias} is where it was.") as client:
         client.set_registered_model_alias(name, alias, version.version)
+
+
+def has_own_weights(model_id: str, folder: str | None = None) -> bool:
+    """Say whether a logged model holds more weights than an adapter's: those of its base, or of both in one."""
+    client = mlflow.MlflowClient()
+    for file in client.list_logged_model_artifacts(model_id, folder):
+        name = PurePosixPath(file.path)
+        if file.is_dir and has_own_weights(model_id, file.path):
+            return True
+        if name.suffix in WEIGHTS and not name.name.startswith("adapter_model"):
+            return True
+    return False
