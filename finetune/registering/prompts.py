@@ -30,14 +30,15 @@ def record_prompt(run: Run, card: Card, model_id: str) -> PromptVersion | None:
     name = prompt_name(card.task)
     try:
         template = template_of(Prompt(text))
-        version = _find(name, template) or mlflow.genai.register_prompt(name, template, tags={"task": card.task})
+        if (version := _find(name, template)) is None:
+            version = mlflow.genai.register_prompt(name, template)
+            logger.info(f"the prompt is new in the prompt registry: {version.uri}")
         _link(version, run.info.run_id, model_id)
     except (MlflowException, OSError, ValueError) as error:
         logger.warning(
             f"the prompt is not in the prompt registry: {why_refused(error)}. The model has it all the same."
         )
         return None
-    logger.info(f"prompt: {version.uri}")
     return version
 
 

@@ -82,8 +82,8 @@ class Registration:
         logger.info(f"version {version.version} of {self.name} is model {model.model_id}")
         if not has_own_weights(model.model_id):
             logger.warning(
-                f"version {version.version} of {self.name} needs its base, which is not in it: {self.base}. Who loads it"
-                " needs that too; log_model.py with --persist puts it into the model."
+                f"version {version.version} of {self.name} needs its base, which is not in it: {self.base}. Who loads"
+                " it needs that too; log_model.py with --persist puts it into the model."
             )
         uri = f"models:/{self.name}/{version.version}"
         if self.alias:

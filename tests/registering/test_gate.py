@@ -12,8 +12,9 @@ from finetune.registering import registration
 from finetune.registering.versions import find_holder
 
 import mlflow
+import pytest
 import safetensors.torch
-from conftest import DEMO_DATA
+from conftest import DEMO_DATA, call
 
 CLIENT = mlflow.MlflowClient
 FEW = {"share": 0.0}
