@@ -1,6 +1,7 @@
 """Log a run's adapter as an MLflow model in the same run, and check that it reloads to the same answers.
 
-The model's URI is the last line on stdout. Go on with `python predict.py URI`.
+The model's URI is the last line on stdout; with --register, that in the registry. Go on with
+`python predict.py URI`.
 """
 
 import json
@@ -27,6 +28,9 @@ from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
+from finetune.registering import registration
+from finetune.registering.flags import add_flags, check_flags
+from finetune.registering.prompts import record_prompt
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
@@ -62,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     recorded_answers(run.info.run_id)
     check_adapter(checkpoint)
     check_numbers(checkpoint)
+    wanted = registration.begin(flags, run, checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     if flags.quantized_base:
         flags.quantized_base = store_quantized(card, flags.quantized_base.absolute())
@@ -72,6 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
         tracking.log_messages(run.info.run_id)
     for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
         console.print_result(printed)
+    if wanted:
+        parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export == "onnx" else flags.name, parity)
     if not parity:
         sys.exit(1)
 
@@ -138,12 +145,14 @@ def parse(arguments: list[str] | None):
         type=Path,
         help="only send what training logged while the server was away; FOLDER is OUTPUT_DIR/<run id>",
     )
+    add_flags(parser)
     flags = parser.parse_args(arguments)
     check_name(flags.name)
     if bool(flags.run) == bool(flags.source):
         raise InputError("give a run, as training printed it, or a model with --from; one of the two.")
     if bool(flags.source) != (flags.mode in FULL_FORMS):
         raise InputError("--mode checkpoint and --mode reference go with --from, and --from with one of them.")
+    check_flags(flags)
     return flags
 
 
@@ -170,6 +179,7 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     clear_left(run, name)
     quantized = flags.quantized_base if form == flags.mode else None
     model_id = log_once(run, checkpoint, why, name, form, quantized)
+    record_prompt(run, Card.read(checkpoint), model_id)
     tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
 
     def check() -> bool:

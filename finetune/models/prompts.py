@@ -60,6 +60,13 @@ class Prompt:
         before, _, after = self._parts()
         return _escape_braces(before) + "{prompt}" + _escape_braces(after)
 
+    @property
+    def registry_template(self) -> str:
+        """The prompt as MLflow's prompt registry writes it: `{{name}}` for each variable."""
+        return Template.pattern.sub(
+            lambda found: f"{{{{{name}}}}}" if (name := found["named"] or found["braced"]) else "$", self.text
+        )
+
     def _parts(self) -> tuple[str, str, str]:
         found = Template.pattern.finditer(self.text)
         spans = [match.span() for match in found if match["named"] or match["braced"]]

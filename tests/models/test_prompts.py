@@ -4,8 +4,9 @@ from finetune import InputError
 from finetune.models.prompts import Prompt
 
 import pytest
+from mlflow.entities.model_registry import PromptVersion
 
-ROW = {"question": "how {many}? $5", "context": "CREATE TABLE t (a INT)", "answer": "unused"}
+ROW = {"question": "how {many}? $5 \\1 \\n \\u", "context": "CREATE TABLE t (a INT)", "answer": "unused"}
 
 
 @pytest.mark.parametrize(
@@ -15,11 +16,15 @@ ROW = {"question": "how {many}? $5", "context": "CREATE TABLE t (a INT)", "answe
         'Braces {"a": 1} and $$5 stay.\n$context\n-- ${question}\n{}\n',
         "$question",
         "$context $question $context tail",
+        "{$question} {{$question}} {{ }} $$question $$$question",
     ],
 )
 def test_the_template_of_mlflow_renders_the_same_text(text):
     prompt = Prompt(text)
     assert prompt.mlflow_template.format(prompt=prompt.model_input(ROW)) == prompt.render(ROW)
+    in_registry = PromptVersion("a", 1, prompt.registry_template)
+    assert in_registry.variables == set(prompt.variables)
+    assert in_registry.format(**{name: ROW[name] for name in prompt.variables}) == prompt.render(ROW)
 
 
 def test_dollars_and_braces_in_values_are_plain_text():

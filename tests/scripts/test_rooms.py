@@ -14,6 +14,7 @@ FIRST = {"encode": "rows", "answer": "encoded", "line": "answer"}
 # In the order of a script's main(): a room imports only from those before it.
 ROOMS = (
     "models", "databases", "making_questions", "rows", "logged_models", "runs", "training", "reports", "predicting",
+    "registering",
 )  # fmt: skip
 TASKS = {"text-to-sql", "classification", "summarization", "TEXT_TO_SQL", "CLASSIFICATION", "SUMMARIZATION"}
 SCRIPTS = (

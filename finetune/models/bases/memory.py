@@ -1,6 +1,7 @@
 """Memory of the device: how much there is, how much was used at most, and freed memory kept for the next step."""
 
 import ctypes
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -51,3 +52,10 @@ def peak_memory() -> int:
         return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def clear_memory() -> None:
+    """Free what models that nothing refers to any longer have left."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,6 +1,6 @@
 """One model against another on the same rows: paired tests, what they allow to say, and where the two differ."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from finetune import InputError
@@ -80,14 +80,19 @@ class Comparison:
 
 def refuse_same_or_other_task(logged: LoggedModel, other: LoggedModel, uri: str, given: str) -> None:
     """Raise InputError where two models cannot be compared: of another task, or the same one."""
-    if other.card.task != logged.card.task:
-        raise InputError(
-            f"--against {given} is a model for {other.card.task} and {uri} one for {logged.card.task}: the two answer"
-            " other rows. Give a model of the same task."
-        )
+    refuse_other_task(logged, other, uri, f"--against {given}")
     is_same = other.model_id == logged.model_id if logged.model_id else other.adapter == logged.adapter
     if is_same:
         raise InputError(f"--against {given} is the model {uri} itself; give another one to compare it with.")
+
+
+def refuse_other_task(logged: LoggedModel, other: LoggedModel, uri: str, given: str) -> None:
+    """Raise InputError where two models are not of one task."""
+    if other.card.task != logged.card.task:
+        raise InputError(
+            f"{given} is a model for {other.card.task} and {uri} one for {logged.card.task}: the two answer"
+            " other rows. Give a model of the same task."
+        )
 
 
 def refuse_other_dialect(dialect: str | None, logged: LoggedModel, other: LoggedModel) -> None:
@@ -153,18 +158,23 @@ def _add_answers(row: dict, number: int, ours: Answers, theirs: Answers) -> bool
     return differs
 
 
+def _any(matrix: np.ndarray) -> np.ndarray:
+    return matrix.any(axis=1, keepdims=True)
+
+
+# The F1 scores of each kind of labels: what of the decisions counts, and how labels are averaged.
+VIEWS: dict[str, dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]]] = {
+    "multilabel": {"micro_f1": (with_none, "micro"), "macro_f1": (with_none, "macro"), "binary_f1": (_any, "micro")},
+    "binary": {"f1": (np.asarray, "micro")},
+    "multiclass": {"micro_f1": (np.asarray, "micro"), "macro_f1": (np.asarray, "macro")},
+}
+
+
 def compare_classifiers(ours: ClassifierScorecard, theirs: ClassifierScorecard) -> Comparison:
     """Compare the F1 scores of two classifiers, resampling the texts."""
     order = [theirs.labels.scored.index(name) for name in ours.labels.scored]
     decided, other, actual = ours.decided, theirs.decided[:, order], ours.actual
-    if ours.labels.task == "multilabel":
-        views = {
-            "micro_f1": (with_none, "micro"), "macro_f1": (with_none, "macro"), "binary_f1": (_any, "micro"),
-        }  # fmt: skip
-    elif ours.labels.task == "binary":
-        views = {"f1": (np.asarray, "micro")}
-    else:
-        views = {"micro_f1": (np.asarray, "micro"), "macro_f1": (np.asarray, "macro")}
+    views = VIEWS[ours.labels.task]
     pairs = {}
     for name, (view, average) in views.items():
         answers = np.concatenate([view(decided), view(other)])
@@ -181,10 +191,6 @@ def compare_classifiers(ours: ClassifierScorecard, theirs: ClassifierScorecard) 
         for place in np.flatnonzero(right != theirs_right)
     ]
     return Comparison(pairs, "texts", table[:MOST_ROWS])
-
-
-def _any(matrix: np.ndarray) -> np.ndarray:
-    return matrix.any(axis=1, keepdims=True)
 
 
 def _names(names: Sequence[str], row: np.ndarray) -> str:

@@ -8,10 +8,12 @@ from finetune import InputError
 from finetune.databases.contexts import choose_contexts
 from finetune.logged_models.opening import LoggedModel
 from finetune.models.card import ClassifierCard, SqlCard
+from finetune.models.generation import Generation
 from finetune.models.restoring import Loading
 from finetune.reports import figures
 from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
 from finetune.reports.scorecards.against import (
+    VIEWS,
     Comparison,
     compare_answers,
     compare_classifiers,
@@ -20,8 +22,9 @@ from finetune.reports.scorecards.against import (
     refuse_other_labels,
     refuse_other_values,
 )
+from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
 from finetune.reports.scorecards.on_database import OnDatabase
-from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
+from finetune.reports.sql_scorecard import Answers, Scorecard, answer_rows, compare, log_scorecard
 from finetune.reports.summary_scorecard import SummaryScorecard, summary_scorecard
 from finetune.rows.files.columns import QUESTIONS, SUMMARIES, TEXTS
 from finetune.rows.labelled_texts import LabelledTexts
@@ -54,6 +57,19 @@ class Evaluation(Protocol):
 
     def score(self, rows: list[dict]) -> dict[str, Any]:
         """Return the scorecards by name, with `metrics`, `format` and `headline`."""
+        ...
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The names of what two models are compared by, the main one first."""
+        ...
+
+    def answers(self, logged: LoggedModel, rows: list[dict]) -> Any:
+        """Return what a model makes of the rows, without its base."""
+        ...
+
+    def pair(self, rows: list[dict], ours: Any, theirs: Any) -> Comparison:
+        """Compare the answers of two models."""
         ...
 
     def compare(self, cards: dict[str, Any], other: LoggedModel, rows: list[dict]) -> Comparison:
@@ -146,12 +162,24 @@ class SqlEvaluation:
         if self.database and self.flags.values is None:
             refuse_other_values(self.logged, other)
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Right by generated databases, and by the rows' own where there is one."""
+        return ("exec_accuracy", ON_DATABASE) if self.database else ("exec_accuracy",)
+
+    def answers(self, logged: LoggedModel, rows: list[dict]) -> Answers:
+        """Let a model answer the rows as they are."""
+        flags = self.flags
+        options = flags.batch_size, self.dialect, flags.unwrap, self.on
+        return answer_rows(logged.load(loading(flags)), rows, *options)
+
+    def pair(self, rows: list[dict], ours: Answers, theirs: Answers) -> Comparison:
+        """Compare which questions two models answer right."""
+        return compare_answers(rows, ours, theirs)
+
     def compare(self, cards: dict[str, Scorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
         """Let the other model answer the rows as they are."""
-        flags = self.flags
-        writer = other.load(loading(flags))
-        options = flags.batch_size, self.dialect, flags.unwrap, self.on
-        return compare_answers(rows, cards[flags.name].adapter, answer_rows(writer, rows, *options))
+        return self.pair(rows, cards[self.flags.name].adapter, self.answers(other, rows))
 
     def log(self, cards: dict[str, Scorecard], run_id: str, dataset: Dataset) -> None:
         """Log the scorecards, and the rows that were left out."""
@@ -187,14 +215,25 @@ class ClassifierEvaluation:
 
     def score(self, rows: list[dict]) -> dict[str, ClassifierScorecard]:
         """Return the scorecard."""
-        return {self.flags.name: self._of(self.logged, rows)}
+        return {self.flags.name: self.answers(self.logged, rows)}
 
-    def _of(self, logged: LoggedModel, rows: list[dict]) -> ClassifierScorecard:
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The F1 scores of the kind of labels."""
+        assert isinstance(self.logged.card, ClassifierCard)
+        return tuple(VIEWS[self.logged.card.labels.task])
+
+    def answers(self, logged: LoggedModel, rows: list[dict]) -> ClassifierScorecard:
+        """Let a model label the texts."""
         classifier = logged.load(loading(self.flags))
         limits = classifier.card.max_length, classifier.card.long_texts == "window"
         source = str(self.flags.dataset)
         texts = LabelledTexts.encode(rows, classifier.labels, classifier.tokenizer, *limits, source)
         return classifier_scorecard(classifier, texts, self.flags.batch_size)
+
+    def pair(self, rows: list[dict], ours: ClassifierScorecard, theirs: ClassifierScorecard) -> Comparison:
+        """Compare the F1 scores of two models."""
+        return compare_classifiers(ours, theirs)
 
     def check_other(self, other: LoggedModel) -> None:
         """Raise InputError for a model of other labels."""
@@ -202,7 +241,7 @@ class ClassifierEvaluation:
 
     def compare(self, cards: dict[str, ClassifierScorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
         """Let the other model label the texts."""
-        return compare_classifiers(cards[self.flags.name], self._of(other, rows))
+        return self.pair(rows, cards[self.flags.name], self.answers(other, rows))
 
     def log(self, cards: dict[str, ClassifierScorecard], run_id: str, dataset: Dataset) -> None:
         """Log the scorecard."""
@@ -236,14 +275,26 @@ class SummaryEvaluation:
         summarizer = self.logged.load(loading(self.flags))
         return {self.flags.name: summary_scorecard(summarizer, rows, self.flags.batch_size)}
 
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """ROUGE-L alone."""
+        return ("rougeL",)
+
+    def answers(self, logged: LoggedModel, rows: list[dict]) -> list[Generation]:
+        """Let a model summarise the articles, without its base."""
+        summarizer = logged.load(loading(self.flags))
+        return summary_scorecard(summarizer, rows, self.flags.batch_size, with_base=False).adapter
+
+    def pair(self, rows: list[dict], ours: list[Generation], theirs: list[Generation]) -> Comparison:
+        """Compare the ROUGE-L of two models."""
+        return compare_summaries(rows, ours, theirs)
+
     def check_other(self, other: LoggedModel) -> None:
         """Any summarizer can be compared."""
 
     def compare(self, cards: dict[str, SummaryScorecard], other: LoggedModel, rows: list[dict]) -> Comparison:
         """Let the other model summarise the articles, without its base."""
-        summarizer = other.load(loading(self.flags))
-        theirs = summary_scorecard(summarizer, rows, self.flags.batch_size, with_base=False)
-        return compare_summaries(rows, cards[self.flags.name].adapter, theirs.adapter)
+        return self.pair(rows, cards[self.flags.name].adapter, self.answers(other, rows))
 
     def log(self, cards: dict[str, SummaryScorecard], run_id: str, dataset: Dataset) -> None:
         """Log the scorecard."""
@@ -253,3 +304,15 @@ class SummaryEvaluation:
     def changed(self, cards: dict[str, SummaryScorecard]) -> list[float] | None:
         """Return the share of the scorecard."""
         return [card.changed for card in cards.values()]
+
+
+def evaluation_of(task: str) -> type[Evaluation]:
+    """Return the class that scores the models of a task."""
+    match task:
+        case "text-to-sql":
+            return SqlEvaluation
+        case "classification":
+            return ClassifierEvaluation
+        case "summarization":
+            return SummaryEvaluation
+    raise AssertionError(f"no model card has the task {task}")

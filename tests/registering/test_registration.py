@@ -1,0 +1,40 @@
+"""A model into the registry: its version, tags and alias, and what is refused."""
+
+import logging
+
+import log_model
+from finetune.logged_models.opening import open_model
+from finetune.registering.versions import find_holder
+
+import mlflow
+import pytest
+from conftest import call
+from made_runs import make_run
+
+UNCHECKED = "--no-reload-check"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run with two checkpoints that were never trained."""
+    return make_run(tmp_path_factory.mktemp("registered") / "outputs", {10: 2.0, 20: 1.0})
+
+
+def test_a_version_is_made_once_with_its_tags_and_the_alias_moves(made, capsys, caplog):
+    caplog.set_level(logging.INFO)
+    flags = (made.info.run_id, UNCHECKED, "--register", "two steps", "--alias", "champion")
+    assert call(log_model.main, *flags, "--checkpoint", 10, "--tag", "stage=a=b", "--tag", "by=me", "who=you") is None
+    assert capsys.readouterr().out.splitlines() == [f"runs:/{made.info.run_id}/model", "models:/two steps@champion"]
+    first = find_holder("two steps", "champion")
+    assert first.tags == {"stage": "a=b", "by": "me", "who": "you", "finetune.task": "text-to-sql"}
+    assert first.run_id == made.info.run_id
+    assert open_model("models:/two steps@champion").step == 10
+    assert call(log_model.main, *flags, "--checkpoint", 10, "--tag", "stage=c") is None
+    again = find_holder("two steps", "champion")
+    assert (again.version, again.tags["stage"], again.tags["by"]) == (first.version, "c", "me")
+    assert "the alias champion is at version 1, this model, already" in caplog.text
+    assert call(log_model.main, *flags, "--checkpoint", 20) is None
+    assert find_holder("two steps", "champion").version != first.version
+    assert open_model("models:/two steps@champion").step == 20
+    assert "the alias champion moves from version 1 to version 2" in caplog.text
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'two steps'")) == 2
