@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import evaluate_model
 from finetune import InputError, console, screen
 from finetune.console import Parser
 from finetune.logged_models.checkpoint_files import digest_of
@@ -25,7 +26,9 @@ from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
+from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
 from finetune.runs import lifecycle, tracking
+from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
 
@@ -46,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         console.print_result(lifecycle.sync(flags.run, flags.sync))
         return
-    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
+    run = find_run(flags)
     check_rights(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = Card.read(checkpoint)
@@ -56,14 +59,20 @@ def main(arguments: list[str] | None = None) -> None:
     recorded_answers(run.info.run_id)
     check_adapter(checkpoint)
     check_numbers(checkpoint)
+    exported = prepare_export(flags, run, checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     with logging_into(run):
         parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
-        if flags.export:
+        if flags.export == "onnx":
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        elif exported:
+            parity &= exported.make(why)
         tracking.log_messages(run.info.run_id)
-    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
-        console.print_result(printed)
+    if flags.dataset:
+        evaluate_model.main([uri, "--dataset", str(flags.dataset)])
+    if flags.export:
+        console.print_result(str(exported.target) if exported else f"{uri}-onnx")
+    console.print_result(uri)
     if not parity:
         sys.exit(1)
 
@@ -71,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 def parse(arguments: list[str] | None):
     """Return the flags, the model's name checked."""
     parser = Parser(usage="%(prog)s RUN [flags]", description=__doc__)
-    parser.add_argument("run", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
+    parser.add_argument("run", nargs="?", help="run id, runs:/<id>, or last: the newest run with a checkpoint")
     model = parser.add_argument_group("model")
     check = parser.add_argument_group("reload check")
     offline = parser.add_argument_group("run")
@@ -87,9 +96,11 @@ def parse(arguments: list[str] | None):
     )
     model.add_argument(
         "--export",
-        choices=("onnx",),
-        help="log a classifier as one ONNX file too, base and adapter in one, under NAME-onnx",
+        choices=(*FOLDERS, "onnx"),
+        help="for other programs too, in a folder: peft, the adapter; safetensors, base and adapter in one; gguf, both"
+        " for llama.cpp. onnx: a classifier as one file, logged under NAME-onnx",
     )
+    add_export_flags(model)
     check.add_argument(
         "--reload-check",
         action="store_true",
@@ -111,19 +122,28 @@ def parse(arguments: list[str] | None):
         type=Path,
         help="only send what training logged while the server was away; FOLDER is OUTPUT_DIR/<run id>",
     )
+    add_adopt_flags(parser)
     flags = parser.parse_args(arguments)
     check_name(flags.name)
+    check_source(flags)
     return flags
+
+
+def find_run(flags) -> Run:
+    """Return the run to log, made for the adapter of --from where there is one."""
+    if flags.source:
+        return adopt(flags)
+    return find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
 
 
 def check_flags_of_task(flags, task: str) -> None:
     """Raise InputError for flags that the task does not have, or whose packages are missing."""
     forms = kind_of(task).forms
-    if flags.export and ONNX not in forms:
-        raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
+    if flags.export == "onnx" and ONNX not in forms:
+        raise InputError(f"--export onnx: only a classifier can be exported so; this is {task}.")
     if flags.mode not in forms:
         raise InputError(f"--mode merged: only a summarizer can be merged; this is {task}.")
-    if flags.export:
+    if flags.export == "onnx":
         check_packages()
 
 
