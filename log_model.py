@@ -4,14 +4,12 @@ The model's URI is the last line on stdout; with --register, that in the registr
 `python predict.py URI`.
 """
 
-import json
 import logging
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from finetune import InputError, console, screen
+from finetune import InputError, console
 from finetune.console import Parser
 from finetune.logged_models.checkpoint_files import digest_of
 from finetune.logged_models.entries import check_name, clear_left, clear_older, find_logged, ready_models
@@ -21,42 +19,37 @@ from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.logged_models.writing.onnx_export import check_packages
 from finetune.logged_models.writing.weights.persisting import persist
 from finetune.logged_models.writing.weights.quantized_base import store_quantized
-from finetune.models.bases.quantization import recorded_dtype
 from finetune.models.card import CARD, FULL_FORMS, MEND, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
-from finetune.models.files.schemas import NUMBER, check, listed, whole
-from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
 from finetune.registering import registration
 from finetune.registering.flags import add_flags, check_flags
 from finetune.registering.prompts import record_prompt
+from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
+from finetune.reports.reload_check import EXACT, MERGED, recorded_answers, reload_check
 from finetune.runs import lifecycle, tracking
+from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
 from finetune.screen import DETAIL
 
 import mlflow
-import numpy as np
 from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
-RECORD = "reload_check.json"
-EXACT, MERGED = 1e-5, 1e-3  # differences of scores: the same weights, and weights merged in full precision
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Find the checkpoint, log it, replay held-out prompts through it; print its URI."""
     flags = parse(arguments)
     tracking.connect()
-    if flags.source:
-        console.print_result(log_full(flags.source, flags.mode, flags.name, flags.persist))
-        return
+    if flags.mode in FULL_FORMS:
+        return console.print_result(log_full(str(flags.source), flags.mode, flags.name, flags.persist))
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
-        console.print_result(lifecycle.sync(flags.run, flags.sync))
-        return
-    run = find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
+        return console.print_result(lifecycle.sync(flags.run, flags.sync))
+    run = find_run(flags)
     check_rights(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = Card.read(checkpoint)
@@ -66,17 +59,23 @@ def main(arguments: list[str] | None = None) -> None:
     recorded_answers(run.info.run_id)
     check_adapter(checkpoint)
     check_numbers(checkpoint)
+    exported = prepare_export(flags, run, checkpoint)
     wanted = registration.begin(flags, run, checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
     if flags.quantized_base:
         flags.quantized_base = store_quantized(card, flags.quantized_base.absolute())
     with logging_into(run):
         parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
-        if flags.export:
+        if flags.export == "onnx":
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        elif exported:
+            parity &= exported.make(why)
         tracking.log_messages(run.info.run_id)
-    for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
-        console.print_result(printed)
+    if flags.source and flags.dataset:
+        score_adopted(uri, flags.dataset)
+    if flags.export:
+        console.print_result(str(exported.target) if exported else f"{uri}-onnx")
+    console.print_result(uri)
     if wanted:
         parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export == "onnx" else flags.name, parity)
     if not parity:
@@ -102,13 +101,6 @@ def parse(arguments: list[str] | None):
         " reference: with --from",
     )
     model.add_argument(
-        "--from",
-        dest="source",
-        metavar="MODEL",
-        help="in place of RUN, a decoder that was not trained here: its folder (--mode checkpoint), or HUB_ID@COMMIT"
-        " (--mode reference, without weights)",
-    )
-    model.add_argument(
         "--persist",
         action="store_true",
         help="put the base into the model too: it then loads with no Hub and no other folder",
@@ -121,9 +113,11 @@ def parse(arguments: list[str] | None):
     )
     model.add_argument(
         "--export",
-        choices=("onnx",),
-        help="log a classifier as one ONNX file too, base and adapter in one, under NAME-onnx",
+        choices=(*FOLDERS, "onnx"),
+        help="for other programs too, in a folder: peft, the adapter; safetensors, base and adapter in one; gguf, both"
+        " for llama.cpp. onnx: a classifier as one file, logged under NAME-onnx",
     )
+    add_export_flags(model)
     check.add_argument(
         "--reload-check",
         action="store_true",
@@ -145,26 +139,31 @@ def parse(arguments: list[str] | None):
         type=Path,
         help="only send what training logged while the server was away; FOLDER is OUTPUT_DIR/<run id>",
     )
+    add_adopt_flags(parser)
     add_flags(parser)
     flags = parser.parse_args(arguments)
     check_name(flags.name)
-    if bool(flags.run) == bool(flags.source):
-        raise InputError("give a run, as training printed it, or a model with --from; one of the two.")
-    if bool(flags.source) != (flags.mode in FULL_FORMS):
-        raise InputError("--mode checkpoint and --mode reference go with --from, and --from with one of them.")
+    check_source(flags)
     check_flags(flags)
     return flags
+
+
+def find_run(flags) -> Run:
+    """Return the run to log, made for the adapter of --from where there is one."""
+    if flags.source:
+        return adopt(flags)
+    return find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
 
 
 def check_flags_of_task(flags, task: str) -> None:
     """Raise InputError for flags that the task does not have, or whose packages are missing."""
     forms = kind_of(task).forms
-    if flags.export and ONNX not in forms:
-        raise InputError(f"--export {flags.export}: only a classifier can be exported; this is {task}.")
+    if flags.export == "onnx" and ONNX not in forms:
+        raise InputError(f"--export onnx: only a classifier can be exported so; this is {task}.")
     if flags.mode != "adapter" and (flags.persist or flags.quantized_base):
         flag = "--persist" if flags.persist else "--quantized-base"
         raise InputError(f"{flag}: a model of --mode {flags.mode} has no base; leave the flag out.")
-    if flags.export:
+    if flags.export == "onnx":
         check_packages()
 
 
@@ -220,82 +219,15 @@ def link_scorecard(run: Run, checkpoint: Path, model_id: str) -> None:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
 
 
-def recorded_answers(run_id: str) -> dict | None:
-    """Return what the trained model answered at the end of training, None where it did not come to that.
+def score_adopted(uri: str, dataset: Path) -> None:
+    """Score the model of --from on rows, as evaluate_model.py does, in a process of its own.
 
     Raises:
-        InputError: the artifact is not as training writes it.
+        InputError: it cannot; the model is logged by then.
     """
-    found = tracking.load_artifact_json(run_id, RECORD)
-    where, mend = f"{RECORD} of run {run_id}", "delete that artifact, and the checkpoint is asked instead"
-    each = {"token_ids": listed(listed(whole(0, 2**31)), 1), "scores": listed(listed(NUMBER), 1)}
-    if found is None:
-        return None
-    check(found, {"step": whole(0, 2**62)}, where, mend, each | {"margins": listed(listed(NUMBER))})
-    answers = found.get("token_ids") or found.get("scores") or []
-    # Of each token and of the end.
-    if not answers or ("margins" in found and list(map(len, found["margins"])) != [len(row) + 1 for row in answers]):
-        raise InputError(f"{where} is damaged: its answers and their margins do not go together; {mend}.")
-    return found
-
-
-def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, shown: str = "") -> bool:
-    """Replay the sample through the logged model, tag the run with the result and return it.
-
-    Args:
-        tolerance: by how much the score of a classifier may differ; tokens are the same or not.
-        shown: which model that is.
-    """
-    card = Card.read(checkpoint)
-    recorded, lead = recorded_answers(run_id), None
-    if recorded and checkpoint.name == f"checkpoint-{recorded['step']}":
-        expected, lead = recorded["token_ids" if "token_ids" in recorded else "scores"], recorded.get("margins")
-    else:  # Training ended with another checkpoint in memory, or did not end.
-        expected = replay(str(checkpoint), card)
-    actual = replay(uri, card)
-    if len(expected) != len(actual):
-        raise InputError(
-            f"{RECORD} of run {run_id} is damaged: it has {len(expected)} answers, and the card {len(actual)} rows to"
-            " ask; delete that artifact, and the checkpoint is asked instead."
-        )
-    if kind_of(card.task).checked_by == "scores":
-        pairs = zip(expected, actual, strict=True)
-        same = sum(len(a) == len(b) and np.allclose(a, b, rtol=0, atol=tolerance) for a, b in pairs)
-        what = f"texts have the trained model's scores to {tolerance:g}"
-    else:
-        same = sum(a == b for a, b in zip(expected, actual, strict=True))
-        what = "answers have the trained model's tokens"
-        # Training may have answered with other kernels, such as Liger's, in the same arithmetic.
-        triples = zip(expected, actual, lead or [], strict=lead is not None)
-        near = sum(a != b and parts_at_near_tie(a, b, leads, recorded_dtype(card)) for a, b, leads in triples)
-        if near:
-            same, what = same + near, f"{what}, {near} of them up to a near tie"
-    parity = "pass" if same == len(expected) else "fail"
-    tag = "onnx_parity" if uri.endswith("-onnx") else "reload_parity"
-    mlflow.MlflowClient().set_tag(run_id, tag, parity)
-    logger.info(f"reload check{shown}: {same} of {len(expected)} {what}: {parity}")
-    return parity == "pass"
-
-
-def replay(model: str, card: Card) -> list[list]:
-    """Return greedy token ids, or scores, for the card's sample, from predict.py in a process of its own."""
-    kind = kind_of(card.task)
-    options = ["--token-ids"] if kind.checked_by == "token_ids" else []
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row) + "\n" for row in card.inputs))
-        file.flush()
-        script = str(Path(__file__).parent / "predict.py")
-        # As in training: in another type near ties may fall otherwise.
-        options += ["--compute-dtype", "recorded", *["--verbose"] * screen.is_verbose()]
-        command = [sys.executable, script, model, "--input", file.name, "--json", *options]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise InputError(
-            f"the reload check could not load {model} (see above); where the base does not fit here, use"
-            " --no-reload-check."
-        )
-    found = [json.loads(line)[kind.checked_by] for line in done.stdout.splitlines()]
-    return [list(answer.values()) if isinstance(answer, dict) else answer for answer in found]
+    script = str(Path(__file__).parent / "evaluate_model.py")
+    if subprocess.run([sys.executable, script, uri, "--dataset", str(dataset)], check=False).returncode == 2:
+        raise InputError(f"{uri} is logged, and was not scored on --dataset {dataset} (see above).")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def check_flags(flags: Namespace) -> None:
 def _check_gate(flags: Namespace) -> None:
     """Raise InputError where --if-better and the flags that are about it do not go together."""
     if flags.if_better is None:
-        names = "dataset", "column", "max_rows", "database", "tables", "values", "trust_role"
+        names = ["column", "max_rows", "database", "tables", "values", "trust_role"]
+        names += [] if flags.source else ["dataset"]  # Which an adapter of --from is scored on.
         if given := [name for name in names if getattr(flags, name) not in (None, False)]:
             raise InputError(f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC; give both.")
         return

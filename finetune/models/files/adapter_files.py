@@ -53,6 +53,7 @@ OPTIONAL = {
     "eva_config": either(NULL, fields({}, EVA, strict=True)),
     "modules_to_save": either(NULL, listed(one_of("classifier", "score"), 0, 9)),
     "base_model_name_or_path": either(NULL, text(4096)), "revision": either(NULL, text(256)),
+    "use_rslora": FLAG, "use_dora": FLAG,  # of adapters that other programs have trained
     # EVA takes a smaller rank where the rows have fewer directions.
     "rank_pattern": mapped(RANK, MAX_MODULES, MODULE), "alpha_pattern": mapped(number(0, 1e6), MAX_MODULES, MODULE),
 }  # fmt: skip
@@ -67,7 +68,7 @@ def check_adapter(folder: Path) -> None:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise InputError(f"{folder} has no {name}; {MEND}.")
-    config = check(read_json(folder / CONFIG, MEND), REQUIRED, folder / CONFIG, MEND, OPTIONAL, _is_default)
+    config = check(read_json(folder / CONFIG, MEND), REQUIRED, folder / CONFIG, MEND, OPTIONAL, is_default)
     _check_shapes(folder / WEIGHTS, {config["r"], *config.get("rank_pattern", {}).values()})
 
 
@@ -126,7 +127,7 @@ def _check_shapes(path: Path, ranks: set[int]) -> None:
         raise InputError(f"{path} is damaged: it holds no adapter's weights; {MEND}.")
 
 
-def _is_default(name: str, value: object) -> bool:
+def is_default(name: str, value: object) -> bool:
     """Say whether a field that training never sets is as PEFT leaves it, or, of another version, is empty."""
     for known in fields_of(LoraConfig):
         if known.name == name and known.default is not MISSING and type(value) is type(known.default):

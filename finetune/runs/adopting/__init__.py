@@ -1,0 +1,1 @@
+"""Adapters that other programs have trained, taken into a run of their own."""
