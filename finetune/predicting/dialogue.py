@@ -13,6 +13,7 @@ from finetune import InputError, console
 from finetune.databases.database import Database, QueryFailed, Result
 from finetune.databases.safe_sql import Refused
 from finetune.databases.schema.words import unknown_words
+from finetune.predicting.traces import Record, Step, step
 
 import pandas as pd
 
@@ -43,6 +44,7 @@ class Answer:
     Attributes:
         unknown: words of the question that no table or column knows, looked for where there is no row to show.
         stopped: the last query was stopped or failed in the database: that says nothing of the question.
+        steps: what was written and run, with its times.
     """
 
     question: str
@@ -52,6 +54,7 @@ class Answer:
     retries: int = 0
     unknown: list[str] = field(default_factory=list)
     stopped: bool = False
+    steps: list[Step] = field(default_factory=list)
 
     @property
     def doubt(self) -> str:
@@ -74,6 +77,12 @@ class Answer:
         return found | ({"unknown_words": self.unknown} if self.unknown else {})
 
 
+def as_record(row: dict, answer: Answer) -> Record:
+    """Return a question, the schema that it is about, and its answer as a trace has them; rows stand in its steps."""
+    outputs = {name: value for name, value in answer.record.items() if name not in ("question", "rows")}
+    return Record({"question": row["question"], "context": row["context"]}, outputs, answer.steps)
+
+
 @dataclass
 class Dialogue:
     """How questions are answered from a database and how the answers are printed.
@@ -85,6 +94,7 @@ class Dialogue:
             cells that a spreadsheet would take for formulas defused.
         timeout: seconds for each query.
         retries: how often the model is asked again, with the error, where its SQL fails.
+        keep: takes each answer, to be traced.
     """
 
     database: Database
@@ -94,6 +104,7 @@ class Dialogue:
     max_rows: int = 100
     timeout: float = 10.0
     retries: int = 0
+    keep: Callable[[Record], None] | None = None
 
     def hold(self, rows: Iterable[dict], write_sql: Callable[[str, str], str]) -> None:
         """Answer questions one after the other.
@@ -110,6 +121,8 @@ class Dialogue:
             for row in rows:
                 self._repeat(row["question"])
                 answer = self.answer(row["question"], partial(write_sql, row["context"]))
+                if self.keep:
+                    self.keep(as_record(row, answer))
                 self._print(answer)
                 self._prompt()
         finally:  # Whatever ends it, Ctrl-C or the end of input: what follows stands on a line of its own.
@@ -122,20 +135,15 @@ class Dialogue:
         After an error the model is asked again, the failed query and the error after the question; SQL that
         comes back unchanged is not run twice.
         """
-        answer = Answer(question, write_sql(question))
+        answer = Answer(question, "")
+        answer.sql = self._write(answer, question, write_sql)
         self._show(answer.sql)
         while self.execute:
-            try:
-                answer.result = self.database.run(answer.sql, self.max_rows, self.timeout)
-                answer.error = ""
-                break
-            except (Refused, QueryFailed) as error:
-                answer.stopped = not isinstance(error, Refused)
-                answer.error = f"{'the database says' if answer.stopped else 'not executed'}: {error}"
-            if answer.retries == self.retries:
+            if self._run(answer) or answer.retries == self.retries:
                 break
             answer.retries += 1
-            sql = write_sql(f"{question} (Not {' '.join(answer.sql.split())}, which fails: {answer.error})")
+            again = f"{question} (Not {' '.join(answer.sql.split())}, which fails: {answer.error})"
+            sql = self._write(answer, again, write_sql)
             if sql == answer.sql:
                 break
             answer.sql = sql
@@ -143,6 +151,26 @@ class Dialogue:
         if answer.error or (answer.result and not answer.result.rows):
             answer.unknown = unknown_words(question, self.database.tables)
         return answer
+
+    @staticmethod
+    def _write(answer: Answer, question: str, write_sql: Callable[[str], str]) -> str:
+        with step(answer.steps, "write", question=question) as one:
+            one.outputs = {"sql": write_sql(question)}
+        return one.outputs["sql"]
+
+    def _run(self, answer: Answer) -> bool:
+        """Run the SQL of an answer; say whether it ran."""
+        with step(answer.steps, "check and run", sql=answer.sql) as one:
+            try:
+                answer.result = self.database.run(answer.sql, self.max_rows, self.timeout)
+                answer.error = ""
+                rows = answer.record["rows"]
+                one.outputs = {"verdict": "passed", "row_count": len(rows), "rows": rows}
+            except (Refused, QueryFailed) as error:
+                answer.stopped = not isinstance(error, Refused)
+                answer.error = f"{'the database says' if answer.stopped else 'not executed'}: {error}"
+                one.outputs = {"verdict": "passed" if answer.stopped else "refused", "error": answer.error}
+        return not answer.error
 
     @property
     def _is_typed(self) -> bool:
