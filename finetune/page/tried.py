@@ -164,9 +164,8 @@ class Tried:
         if not isinstance(given.get("right"), bool):
             raise InputError("expected right: true or false.")
         expected = {} if given.get("answer") is None else self.view.expected(record, given["answer"])
-        record.right, record.expected = given["right"], expected or record.expected
         self.kept[record.key] = record
-        self.traces.keep(record)
+        self.traces.judge(record, given["right"], expected)
         return {"kept": record.is_sent.wait(PATIENCE), "key": record.key, "trouble": self.traces.trouble}
 
     def _judged(self, given: dict) -> Record:

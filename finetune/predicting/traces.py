@@ -38,13 +38,14 @@ class Step:
     outputs: dict = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(eq=False)
 class Record:
     """One answer: what was given, what came of it, and its steps.
 
     Attributes:
         right, expected: what a person said of it: whether it is right, and the right one by its column in rows.
         parts: of a document, its sentences with their labels.
+        judged, told: how often it was judged, and which of these MLflow has.
     """
 
     inputs: dict
@@ -54,6 +55,8 @@ class Record:
     key: str = field(default_factory=lambda: uuid4().hex)
     right: bool | None = None
     expected: dict = field(default_factory=dict)
+    judged: int = 0
+    told: int = 0
     is_sent: threading.Event = field(default_factory=threading.Event)
 
 
@@ -94,6 +97,12 @@ class Traces:
         self.unsent.append(record)
         self.waiting.put(record)
 
+    def judge(self, record: Record, right: bool, expected: dict) -> None:
+        """Take what a person says of an answer, with the right one where that was given."""
+        record.right, record.expected = right, expected or record.expected
+        record.judged += 1
+        self.keep(record)
+
     def close(self, seconds: float = LAST_WAIT) -> list[Record]:
         """Wait for what is not sent, for so long; return what is left, and say it."""
         self.waiting.put(None)
@@ -125,10 +134,12 @@ class Traces:
         if record.key not in self.ids:
             self.ids[record.key] = self._trace(record)
         trace_id, person = self.ids[record.key], AssessmentSource(source_type="HUMAN", source_id=self.place)
-        if record.right is not None:
-            mlflow.log_feedback(trace_id=trace_id, name="right", value=record.right, source=person)
+        if (number := record.judged) == record.told:
+            return
+        mlflow.log_feedback(trace_id=trace_id, name="right", value=record.right, source=person)
         for name, value in record.expected.items():
             mlflow.log_expectation(trace_id=trace_id, name=name, value=value, source=person)
+        record.told = number
 
     def _trace(self, record: Record) -> str:
         """Send an answer with its steps; return the id of its trace."""

@@ -45,8 +45,7 @@ def test_a_trace_has_prompt_verdict_times_and_what_was_said(run_of_traces, with_
     traces, record = Traces(logged(run_of_traces), with_rows, "page"), answered([["Oslo"]])
     traces.keep(record)
     assert record.is_sent.wait(60), traces.trouble
-    record.right, record.expected = False, {"answer": "SELECT 2"}
-    traces.keep(record)
+    traces.judge(record, False, {"answer": "SELECT 2"})
     assert traces.close(60) == []
     trace = traces_of("traces")[0]
     root, written, ran = trace.data.spans
@@ -54,7 +53,15 @@ def test_a_trace_has_prompt_verdict_times_and_what_was_said(run_of_traces, with_
     assert ran.outputs == {"verdict": "passed", "row_count": 1} | ({"rows": [["Oslo"]]} if with_rows else {})
     assert root.start_time_ns == record.steps[0].began
     assert root.end_time_ns == record.steps[1].ended
-    assert {one.name: one.value for one in trace.info.assessments} == {"right": False, "answer": "SELECT 2"}
+    assert [(one.name, one.value) for one in trace.info.assessments] == [("right", False), ("answer", "SELECT 2")]
+
+
+def test_a_judgement_at_once_is_kept_once(run_of_traces):
+    traces, record = Traces(logged(run_of_traces), False, "page"), answered()
+    traces.keep(record)
+    traces.judge(record, True, {})
+    assert traces.close(60) == []
+    assert [(one.name, one.value) for one in traces_of("traces")[0].info.assessments] == [("right", True)]
 
 
 @pytest.mark.parametrize(
@@ -103,8 +110,7 @@ def test_a_store_that_hangs_holds_up_nothing(hanging_store, caplog, tmp_path, ke
     traces, record = Traces(logged("0" * 32), False, "page", keeps_trying), answered()
     began = time.monotonic()
     traces.keep(record)
-    record.right, record.expected = False, {"answer": "SELECT 2"}
-    traces.keep(record)
+    traces.judge(record, False, {"answer": "SELECT 2"})
     assert time.monotonic() - began < 1
     with caplog.at_level(logging.WARNING):
         left = traces.close(0.5)

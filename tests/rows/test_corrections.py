@@ -30,7 +30,7 @@ def correct(experiment: str, *pairs: tuple[dict, dict]) -> None:
         steps = []
         with step(steps, "write"):
             pass
-        traces.keep(Record(inputs, {"sql": "wrong"}, steps, right=False, expected=expected))
+        traces.judge(Record(inputs, {"sql": "wrong"}, steps), False, expected)
     assert traces.close(120) == [], traces.trouble
 
 
