@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 T := tests
 
-.PHONY: setup develop demo demo-classifier demo-summarizer demo-real smollm2 test test-slow test-all servers faults server lint bench
+.PHONY: setup develop demo try demo-classifier demo-summarizer demo-real smollm2 test test-slow test-all servers faults server lint bench
 
 setup: .venv/installed  ## virtual environment with what the scripts need, pinned
 
@@ -23,6 +23,9 @@ develop: .venv/developed  ## and with what the tests and all optional parts need
 
 demo: setup  ## train -> log -> ask -> score on the embedded default, on the CPU
 	$(BIN)/python demo/run_demo.py
+
+try: setup  ## a page in your browser: ask the demo's model about a shop, and correct it; trains it first where there is none
+	$(BIN)/python demo/run_try.py
 
 demo-classifier: setup .venv/encoder  ## MiniLM from its package -> train -> log -> predict, on the CPU
 	$(BIN)/python demo/run_classifier_demo.py

@@ -36,6 +36,7 @@ from finetune.predicting.tasks import Task
 from finetune.predicting.tasks.articles import Articles
 from finetune.predicting.tasks.questions import Questions
 from finetune.predicting.tasks.texts import Texts
+from finetune.predicting.traces import Record, Step, Traces, step
 from finetune.progress_line import Progress
 from finetune.rows.files.columns import Names, parse_columns
 from finetune.runs import tracking
@@ -75,10 +76,21 @@ def main(arguments: list[str] | None = None) -> None:
     rows, columns = look_ahead(task, flags)
     restored = (flags.base_model, flags.precision, flags.compute_dtype, not flags.no_adapter, flags.merge)
     model = logged.load(Loading(*restored, flags.long_texts))
-    if database and (flags.execute or flags.interactive):
-        hold_dialogue(flags, task, model, database, rows, parameters)
-    else:
-        answer_rows(flags, task, model, rows, columns, parameters)
+    flags.traces = Traces(logged, flags.trace_rows, "predict.py") if is_traced(flags, logged) else None
+    try:
+        if database and (flags.execute or flags.interactive):
+            hold_dialogue(flags, task, model, database, rows, parameters)
+        else:
+            answer_rows(flags, task, model, rows, columns, parameters)
+    finally:
+        if flags.traces:
+            flags.traces.close()
+
+
+def is_traced(flags, logged: LoggedModel) -> bool:
+    """Say whether answers become traces: single ones of a model in MLflow, not batches, and not the base's."""
+    is_single = flags.question is not None or flags.text is not None or flags.interactive
+    return is_single and flags.trace and not flags.no_adapter and logged.model_id is not None
 
 
 def open_task(flags, logged: LoggedModel, database: Database | None) -> Task:
@@ -109,7 +121,8 @@ def hold_dialogue(
     """Answer questions one after the other with SQL, and with its result where that was asked for."""
     layout = "json" if flags.json else "csv-safe" if flags.csv_safe else "csv" if flags.csv else "table"
     limits = (flags.max_rows, flags.timeout, flags.retries)
-    dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits)
+    keep = flags.traces.keep if flags.traces else None
+    dialogue = Dialogue(database, flags.execute, flags.interactive, layout, *limits, keep)
     others = partial(write_others, writer, parameters, flags.candidates) if flags.candidates else None
     dialogue.hold(map(task.read, rows), partial(write_sql, writer, parameters), others)
 
@@ -138,9 +151,15 @@ def answer_rows(
         Progress(task.words[0], flags.rows, task.words[1], quiet=is_one) as progress,
     ):
         for chunk in chunks(rows, flags, columns):
-            encoded = model.encode([task.read(row) for row in chunk])
-            task.look_at(model, encoded, parameters)
-            answers = model.answer(encoded, flags.batch_size, **parameters)
+            read = [task.read(row) for row in chunk]
+            steps: list[Step] = []
+            with step(steps, "write") as written:
+                encoded = model.encode(read)
+                task.look_at(model, encoded, parameters)
+                answers = model.answer(encoded, flags.batch_size, **parameters)
+            if flags.traces:
+                written.outputs = {name: answers[0][name] for name in predicted.names}
+                flags.traces.keep(Record(read[0], written.outputs, steps))
             kept = task.keep(model, list(zip(chunk, answers, strict=True)))
             found = [columns.add(row, {name: answer[name] for name in predicted.names}) for row, answer in kept]
             writer.write(found, [show(row, answer, model, flags, columns) for row, answer in kept])
@@ -237,6 +256,8 @@ def parse(arguments: list[str] | None):
     )
     model.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="rows predicted together")
     output.add_argument("--json", action="store_true", help="print one JSON object a line")
+    output.add_argument("--no-trace", dest="trace", action="store_false", help="keep no trace of a single answer")
+    output.add_argument("--trace-rows", action="store_true", help="keep the rows of results in traces too")
     output.add_argument("--token-ids", action="store_true", help="with --json, add the token ids of each answer")
     flags = parser.parse_args(arguments)
     if flags.engine == "spark":

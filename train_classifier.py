@@ -19,9 +19,10 @@ from finetune.reports.classifier_trainer import ClassifierTrainer, finish
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out
-from finetune.rows.loading import Rows, check_writable, load_rows
+from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
+from finetune.rows.with_corrections import load_with_corrections
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
@@ -46,7 +47,7 @@ class Flags(SharedFlags):
     base_model: str = field(
         default="FacebookAI/roberta-base", metadata={"help": "Hub id or folder of the encoder to fine-tune"}
     )
-    dataset: str = "coastalcph/lex_glue:unfair_tos"
+    dataset: list[str] = field(default_factory=lambda: ["coastalcph/lex_glue:unfair_tos"])
     experiment: str = "classifier"
     task: str | None = field(
         default=None,
@@ -200,7 +201,7 @@ def load_data(flags: Flags, seed: int) -> Rows:
     """Return the rows of the data under the task's names, those for validation apart."""
     given = parse_columns(flags.column, TEXTS, text=flags.text_column, label=flags.label_column)
     hold_out = partial(hold_out_by_label, names=read_names(flags.labels), columns=flags.label_columns)
-    return load_rows(flags.dataset, TEXTS, flags.validation_fraction, seed, flags.encoding, given, hold_out)
+    return load_with_corrections(flags.dataset, TEXTS, flags.validation_fraction, seed, flags.encoding, given, hold_out)
 
 
 def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:

@@ -48,11 +48,12 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     base_model: str = field(
         default="mistralai/Mistral-7B-v0.1", metadata={"help": "Hub id or folder of the decoder to fine-tune"}
     )
-    dataset: list[str] = field(  # type: ignore[assignment]  # one in the other scripts
+    dataset: list[str] = field(
         default_factory=lambda: ["b-mc2/sql-create-context"],
         metadata={
             "help": "Hub id, .jsonl/.json/.csv/.parquet file, or folder with train.* and validation.*; several are"
-            " mixed, with weights as in own.csv:3 other.csv:1, and measured on the first"
+            " mixed, with weights as in own.csv:3 other.csv:1, and measured on the first; mlflow:EXPERIMENT: its"
+            " corrected answers"
         },
     )
     experiment: str = "sql-generator"
@@ -125,10 +126,8 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
     )  # fmt: skip
 
     def __post_init__(self):
-        """Leave a single data set and a number what they are; settle what goes with --database."""
+        """Leave a number what it is; settle what goes with --database."""
         super().__post_init__()
-        if isinstance(self.dataset, list) and len(self.dataset) == 1:
-            self.dataset = self.dataset[0]  # type: ignore[assignment]
         if str(self.max_length).isdecimal():
             self.max_length = int(self.max_length)  # type: ignore[assignment]
 

@@ -19,10 +19,11 @@ from finetune.reports import figures
 from finetune.reports.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
 from finetune.rows.article_rows import COLUMNS, drop_empty, encode_summaries, longest_first
 from finetune.rows.files.columns import SUMMARIES, parse_columns
-from finetune.rows.loading import Rows, check_writable, load_rows
+from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.splits.leaks import text_leaks
 from finetune.rows.supervision import IGNORED, Supervision, show_audit
+from finetune.rows.with_corrections import load_with_corrections
 from finetune.runs import tracking
 from finetune.runs.checkpoints import final_step, start_card
 from finetune.screen import in_full
@@ -46,9 +47,12 @@ class Flags(SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(default="google-t5/t5-small", metadata={"help": "Hub id or folder of the encoder-decoder"})
-    dataset: str = field(
-        default="knkarthick/samsum",
-        metadata={"help": "Hub id[:configuration], file with a column `split`, or folder with train.*, validation.*"},
+    dataset: list[str] = field(
+        default_factory=lambda: ["knkarthick/samsum"],
+        metadata={
+            "help": "Hub id[:configuration], file with a column `split`, or folder with train.*, validation.*; beside"
+            " it mlflow:EXPERIMENT, its corrected answers"
+        },
     )
     text_column: str | None = field(
         default=None, metadata={"help": "column of the articles; otherwise article, dialogue, document or text"}
@@ -183,7 +187,7 @@ def load_data(flags: Flags, seed: int) -> Rows:
     """Return the rows of the data under the task's names, those for validation apart."""
     given = parse_columns(flags.column, SUMMARIES, article=flags.text_column, summary=flags.summary_column)
     split = flags.validation_fraction, seed
-    return load_rows(flags.dataset, SUMMARIES, *split, flags.encoding, given, hold_out_by_text)
+    return load_with_corrections(flags.dataset, SUMMARIES, *split, flags.encoding, given, hold_out_by_text)
 
 
 class SummaryTrainer(Seq2SeqTrainer):

@@ -48,13 +48,14 @@ def read_document(path: Path) -> str:
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} cannot be read as UTF-8 text ({type(error).__name__}).") from error
     if path.suffix.lower() in (".html", ".htm"):
-        text = _visible_text(text)
+        text = visible_text(text)
     if not text.strip():
         raise InputError(f"{path} has no text.")
     return text
 
 
-def _visible_text(html: str) -> str:
+def visible_text(html: str) -> str:
+    """Return what a reader sees of a page, a paragraph a block."""
     soup = BeautifulSoup(html, "html.parser")
     for hidden in soup(["script", "style", "noscript", "template", "head"]):
         hidden.decompose()

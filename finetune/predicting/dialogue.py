@@ -14,6 +14,7 @@ from finetune.databases.candidates import choose, finds
 from finetune.databases.database import Database, Outcome, QueryFailed, Result
 from finetune.databases.safe_sql import Refused
 from finetune.databases.schema.words import unknown_words
+from finetune.predicting.traces import Record, Step, step
 
 import pandas as pd
 
@@ -28,6 +29,16 @@ def _finite(value):
     if isinstance(value, float) and not math.isfinite(value):
         return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
     return value
+
+
+def plain_rows(result: Result) -> list[list]:
+    """Return the rows of a result as JSON has them."""
+    return [[_finite(value) for value in row] for row in result.rows]
+
+
+def failure(error: Refused | QueryFailed) -> str:
+    """Return what is said of a query that gave no result."""
+    return f"{'the database says' if isinstance(error, QueryFailed) else 'not executed'}: {error}"
 
 
 def _defused(value):
@@ -45,6 +56,7 @@ class Answer:
         unknown: words of the question that no table or column knows, looked for where there is no row to show.
         stopped: the last query was stopped or failed in the database: that says nothing of the question.
         first: the model's first SQL, where another candidate was taken in its place.
+        steps: what was written and run, with its times.
     """
 
     question: str
@@ -55,6 +67,7 @@ class Answer:
     unknown: list[str] = field(default_factory=list)
     stopped: bool = False
     first: str = ""
+    steps: list[Step] = field(default_factory=list)
 
     @property
     def doubt(self) -> str:
@@ -73,9 +86,15 @@ class Answer:
             return found | {"error": self.error, "unknown_words": self.unknown}
         if self.result is None:
             return found
-        rows = [[_finite(value) for value in row] for row in self.result.rows]
+        rows = plain_rows(self.result)
         found |= {"columns": self.result.columns, "rows": rows, "truncated": self.result.truncated}
         return found | ({"unknown_words": self.unknown} if self.unknown else {})
+
+
+def as_record(row: dict, answer: Answer) -> Record:
+    """Return a question, the schema that it is about, and its answer as a trace has them; rows stand in its steps."""
+    outputs = {name: value for name, value in answer.record.items() if name not in ("question", "rows")}
+    return Record({"question": row["question"], "context": row["context"]}, outputs, answer.steps)
 
 
 @dataclass
@@ -89,6 +108,7 @@ class Dialogue:
             cells that a spreadsheet would take for formulas defused.
         timeout: seconds for each query.
         retries: how often the model is asked again, with the error, where its SQL fails.
+        keep: takes each answer, to be traced.
     """
 
     database: Database
@@ -98,6 +118,7 @@ class Dialogue:
     max_rows: int = 100
     timeout: float = 10.0
     retries: int = 0
+    keep: Callable[[Record], None] | None = None
 
     def hold(
         self,
@@ -121,6 +142,8 @@ class Dialogue:
                 self._repeat(row["question"])
                 more = others and partial(others, row["context"], row["question"])
                 answer = self.answer(row["question"], partial(write_sql, row["context"]), more)
+                if self.keep:
+                    self.keep(as_record(row, answer))
                 self._print(answer)
                 self._prompt()
         finally:  # Whatever ends it, Ctrl-C or the end of input: what follows stands on a line of its own.
@@ -139,22 +162,18 @@ class Dialogue:
         an error the model is asked again, the failed query and the error after the question; SQL that comes back
         unchanged is not run twice.
         """
-        answer = Answer(question, write_sql(question))
+        answer = Answer(question, "")
+        answer.sql = self._write(answer, question, write_sql)
         self._show(answer.sql)
         while self.execute:
-            outcome = self._run(answer.sql)
+            outcome = self._run(answer, answer.sql)
             if others and not answer.retries and not finds(outcome):
                 outcome = self._try_others(answer, outcome, others)
-            answer.result = outcome if isinstance(outcome, Result) else None
-            answer.stopped = isinstance(outcome, QueryFailed)
-            if isinstance(outcome, Result):
-                answer.error = ""
-                break
-            answer.error = f"{'the database says' if answer.stopped else 'not executed'}: {outcome}"
-            if answer.retries == self.retries:
+            if self._take(answer, outcome) or answer.retries == self.retries:
                 break
             answer.retries += 1
-            sql = write_sql(f"{question} (Not {' '.join(answer.sql.split())}, which fails: {answer.error})")
+            again = f"{question} (Not {' '.join(answer.sql.split())}, which fails: {answer.error})"
+            sql = self._write(answer, again, write_sql)
             if sql == answer.sql:
                 break
             answer.sql = sql
@@ -163,23 +182,45 @@ class Dialogue:
             answer.unknown = unknown_words(question, self.database.tables)
         return answer
 
-    def _run(self, sql: str) -> Outcome:
+    @staticmethod
+    def _write(answer: Answer, question: str, write_sql: Callable[[str], str]) -> str:
+        with step(answer.steps, "write", question=question) as one:
+            one.outputs = {"sql": write_sql(question)}
+        return one.outputs["sql"]
+
+    def _run(self, answer: Answer, sql: str) -> Outcome:
         """Return what a query gives; why it is refused or fails in its place."""
-        try:
-            return self.database.run(sql, self.max_rows, self.timeout)
-        except (Refused, QueryFailed) as error:
-            return error
+        with step(answer.steps, "check and run", sql=sql) as one:
+            try:
+                result = self.database.run(sql, self.max_rows, self.timeout)
+            except (Refused, QueryFailed) as error:
+                verdict = "refused" if isinstance(error, Refused) else "passed"
+                one.outputs = {"verdict": verdict, "error": failure(error)}
+                return error
+            one.outputs = {"verdict": "passed", "row_count": len(result.rows), "rows": plain_rows(result)}
+        return result
 
     def _try_others(self, answer: Answer, outcome: Outcome, others: Callable[[str], Iterable[str]]) -> Outcome:
         """Take another candidate in the place of the answer's SQL where there is a better one; return its outcome."""
         known = {answer.sql: outcome}
-        taken, found = choose([answer.sql, *others(answer.sql)], lambda sql: known.get(sql) or self._run(sql))
+        with step(answer.steps, "write other candidates") as one:
+            found = list(others(answer.sql))
+            one.outputs = {"sql": found}
+        taken, given = choose([answer.sql, *found], lambda sql: known.get(sql) or self._run(answer, sql))
         if taken != answer.sql:
             why = "finds nothing" if isinstance(outcome, Result) else f"is not taken: {outcome}"
             logger.warning(f"the likeliest SQL {why}. Another candidate is taken in its place; see whether it fits.")
             answer.first, answer.sql = answer.sql, taken
             self._show(taken)
-        return found
+        return given
+
+    @staticmethod
+    def _take(answer: Answer, outcome: Outcome) -> bool:
+        """Put into an answer what its query gave; say whether it ran."""
+        answer.result = outcome if isinstance(outcome, Result) else None
+        answer.stopped = isinstance(outcome, QueryFailed)
+        answer.error = "" if isinstance(outcome, Result) else failure(outcome)
+        return answer.result is not None
 
     @property
     def _is_typed(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune import InputError
+from finetune.rows.corrections import corrected_rows, is_experiment
 from finetune.rows.files.columns import read_columns, say_columns
 from finetune.rows.files.reading import SUFFIXES, kind_of, read_rows
 
@@ -62,7 +63,8 @@ def load_rows(
     """Load a data set and split it.
 
     `dataset` is a file of rows (see reading.py), a pattern of several such as `data/*.jsonl`, a folder that
-    holds train.* and validation.* (and test.*), or a Hub id, `id:configuration` for one of several.
+    holds train.* and validation.* (and test.*), `mlflow:EXPERIMENT` for the corrected answers of one, or a Hub id,
+    `id:configuration` for one of several.
     Validation rows are, in this order of preference: the folder's or the Hub's own `validation` part, the
     rows whose column `split` says `validation`, or a share of `validation_fraction` of the training rows.
     Without a fraction, data that has no validation part is refused. Rows marked test never train.
@@ -130,6 +132,8 @@ def _open(
     Args:
         optional: parts that a folder need not have.
     """
+    if is_experiment(dataset):
+        return Rows(corrected_rows(dataset, columns), None, dataset, "")
     path = Path(dataset)
     files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
     if os.path.isdir(path):

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 
 from finetune import InputError
+from finetune.rows.corrections import PREFIX
 from finetune.rows.files.reading import kind_of
 from finetune.rows.loading import Rows
 
@@ -44,7 +45,7 @@ def parse_sets(given: str | list[str]) -> list[Weighted]:
 
 def _parse(text: str, alone: bool) -> Weighted:
     name, colon, end = text.rpartition(":")
-    if _is_here(text) or not colon or not name:
+    if _is_here(text) or not colon or not name or f"{name}:" == PREFIX:
         return Weighted(text)
     try:
         weight = float(end)

@@ -12,6 +12,7 @@ import predict
 import train_classifier
 import train_sql_generator
 import train_summarizer
+import try_model
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.runs.checkpoints import find_checkpoint
 
@@ -56,7 +57,7 @@ def known_flags(capsys) -> dict[str, set[str]]:
     """Return the flags of each script, from its own help."""
     found = {}
     training = (train_sql_generator, train_classifier, train_summarizer)
-    for script in (*training, log_model, predict, evaluate_model, make_questions):
+    for script in (*training, log_model, predict, evaluate_model, make_questions, try_model):
         with pytest.raises(SystemExit):
             script.main(["--help-all" if script in training else "--help"])
         found[f"{script.__name__}.py"] = set(re.findall(r"--[\w-]+", capsys.readouterr().out))

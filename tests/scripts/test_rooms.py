@@ -14,12 +14,12 @@ FIRST = {"encode": "rows", "answer": "encoded", "line": "answer"}
 # In the order of a script's main(): a room imports only from those before it.
 ROOMS = (
     "models", "databases", "making_questions", "rows", "logged_models", "runs", "training", "reports", "predicting",
-    "registering",
+    "registering", "page",
 )  # fmt: skip
 TASKS = {"text-to-sql", "classification", "summarization", "TEXT_TO_SQL", "CLASSIFICATION", "SUMMARIZATION"}
 SCRIPTS = (
     "train_sql_generator.py", "train_classifier.py", "train_summarizer.py", "log_model.py", "predict.py",
-    "evaluate_model.py", "make_questions.py",
+    "evaluate_model.py", "make_questions.py", "try_model.py",
 )  # fmt: skip
 TRAVELS = ("finetune", "finetune.progress_line", "finetune.redaction", "finetune.screen", "finetune.stopping")
 

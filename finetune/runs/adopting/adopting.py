@@ -89,7 +89,7 @@ def add_adopt_flags(parser) -> None:
 
 def check_source(flags) -> None:
     """Raise InputError where neither a run nor a model of --from is given, or flags that do not go with it."""
-    names = ("task", "prompt", "base_model", "trained_in")
+    names = ["task", "prompt", "base_model", "trained_in"]
     if flags.source is None:
         if flags.run is None:
             raise InputError("no run is named; give the id that training printed, or last; --help lists the flags.")
@@ -101,7 +101,7 @@ def check_source(flags) -> None:
     if flags.run is not None:
         raise InputError(f"give a run ({flags.run}) or --from {flags.source}, not both.")
     if flags.mode in FULL_FORMS:
-        names += ("export", "register", "dataset", "quantized_base", "sync")
+        names += ["export", "register", "dataset", "quantized_base", "sync"]
         if given := [name for name in names if getattr(flags, name)]:
             raise InputError(f"--{given[0].replace('_', '-')} does not go with --mode {flags.mode}.")
         return

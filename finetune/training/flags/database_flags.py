@@ -38,6 +38,7 @@ class DatabaseFlags:
 
     def __post_init__(self):
         """Take no columns of other tables into the one schema of a database, unless told so."""
+        super().__post_init__()  # type: ignore[misc]  # of SharedFlags, which stands behind this class
         self.distractor_columns = distractors(self)
 
 

@@ -33,8 +33,11 @@ class SharedFlags:
     """
 
     base_model: str = field(metadata={"help": "Hub id or folder of the base to fine-tune"})
-    dataset: str = field(
-        metadata={"help": "Hub id[:configuration], file, or folder with train.*, validation.* and perhaps test.*"}
+    dataset: list[str] = field(
+        metadata={
+            "help": "Hub id[:configuration], file, or folder with train.*, validation.* and perhaps test.*; beside it"
+            " mlflow:EXPERIMENT, its corrected answers"
+        }
     )
     experiment: str = field(metadata={"help": "MLflow experiment of the run"})
     max_length: int = field(metadata={"help": "tokens that are read of a row"})
@@ -123,6 +126,11 @@ class SharedFlags:
     verbose: bool = field(
         default=False, metadata={"help": "say all on stderr, in full; it stands in the run's messages in any case"}
     )
+
+    def __post_init__(self):
+        """Leave a single data set what it is."""
+        if isinstance(self.dataset, list) and len(self.dataset) == 1:
+            self.dataset = self.dataset[0]  # type: ignore[assignment]
 
 
 @dataclass

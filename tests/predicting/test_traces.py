@@ -1,0 +1,122 @@
+"""Single answers as traces: what they hold, which answers leave one, and a store that is away holds up nothing."""
+
+import json
+import logging
+import socket
+import time
+from types import SimpleNamespace
+
+import predict
+from finetune.predicting.traces import Record, Traces, save_corrections, step
+
+import mlflow
+import pytest
+from conftest import CONTEXT, QUESTIONS
+
+
+def traces_of(experiment: str) -> list:
+    found = mlflow.get_experiment_by_name(experiment).experiment_id
+    return mlflow.search_traces(locations=[found], return_type="list", order_by=["timestamp_ms DESC"])
+
+
+def answered(rows: list | None = None) -> Record:
+    steps = []
+    with step(steps, "write", question="q") as one:
+        one.outputs = {"sql": "SELECT 1"}
+    with step(steps, "check and run", sql="SELECT 1") as one:
+        one.outputs = {"verdict": "passed", "row_count": 1, "rows": rows or []}
+    return Record({"question": "q", "context": "c"}, {"sql": "SELECT 1"}, steps)
+
+
+def logged(run_id: str) -> SimpleNamespace:
+    card = SimpleNamespace(run_id=run_id, task="text-to-sql", prompt="Q: $question C: $context")
+    return SimpleNamespace(card=card, model_id=None)
+
+
+@pytest.fixture
+def run_of_traces() -> str:
+    """A run in an experiment of its own."""
+    experiment = mlflow.get_experiment_by_name("traces") or mlflow.get_experiment(mlflow.create_experiment("traces"))
+    return mlflow.MlflowClient().create_run(experiment.experiment_id).info.run_id
+
+
+@pytest.mark.parametrize("with_rows", [False, True])
+def test_a_trace_has_prompt_verdict_times_and_what_was_said(run_of_traces, with_rows):
+    traces, record = Traces(logged(run_of_traces), with_rows, "page"), answered([["Oslo"]])
+    traces.keep(record)
+    assert record.is_sent.wait(60), traces.trouble
+    traces.judge(record, False, {"answer": "SELECT 2"})
+    assert traces.close(60) == []
+    trace = traces_of("traces")[0]
+    root, written, ran = trace.data.spans
+    assert written.inputs == {"question": "q", "prompt": "Q: q C: c"}
+    assert ran.outputs == {"verdict": "passed", "row_count": 1} | ({"rows": [["Oslo"]]} if with_rows else {})
+    assert root.start_time_ns == record.steps[0].began
+    assert root.end_time_ns == record.steps[1].ended
+    assert [(one.name, one.value) for one in trace.info.assessments] == [("right", False), ("answer", "SELECT 2")]
+
+
+def test_a_judgement_at_once_is_kept_once(run_of_traces):
+    traces, record = Traces(logged(run_of_traces), False, "page"), answered()
+    traces.keep(record)
+    traces.judge(record, True, {})
+    assert traces.close(60) == []
+    assert [(one.name, one.value) for one in traces_of("traces")[0].info.assessments] == [("right", True)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "count"),
+    [
+        (["--question", QUESTIONS[0], "--context", CONTEXT], 1),
+        (["--question", QUESTIONS[0], "--context", CONTEXT, "--no-trace"], 0),
+        (["--question", QUESTIONS[0], "--context", CONTEXT, "--no-adapter"], 0),
+        (["--input", "rows"], 0),
+    ],
+)
+def test_a_single_answer_leaves_a_trace_a_batch_none(logged_model, tmp_path, capsys, flags, count):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"question": q, "context": CONTEXT}) + "\n" for q in QUESTIONS))
+    before = len(traces_of("sql-generator"))
+    predict.main([logged_model["uri"], *(str(rows) if flag == "rows" else flag for flag in flags)])
+    found = traces_of("sql-generator")
+    assert len(found) - before == count
+    if count:
+        assert found[0].data.spans[0].inputs == {"question": QUESTIONS[0], "context": CONTEXT}
+        printed = capsys.readouterr().out.split()
+        assert found[0].data.spans[0].outputs["sql"].split() == printed
+
+
+def test_a_text_leaves_a_trace_with_the_model_of_it(logged_classifier):
+    predict.main([logged_classifier["uri"], "--text", "We may end this at any time."])
+    trace = traces_of("classifier")[0]
+    assert trace.data.spans[0].inputs == {"text": "We may end this at any time."}
+    assert trace.info.trace_metadata["mlflow.modelId"].startswith("m-")
+
+
+@pytest.fixture
+def hanging_store(monkeypatch):
+    """A tracking server that takes connections and never answers."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    listening, before = socket.create_server(("127.0.0.1", 0)), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"http://127.0.0.1:{listening.getsockname()[1]}")
+    yield
+    mlflow.set_tracking_uri(before)
+    listening.close()
+
+
+@pytest.mark.parametrize("keeps_trying", [False, True])
+def test_a_store_that_hangs_holds_up_nothing(hanging_store, caplog, tmp_path, keeps_trying):
+    traces, record = Traces(logged("0" * 32), False, "page", keeps_trying), answered()
+    began = time.monotonic()
+    traces.keep(record)
+    traces.judge(record, False, {"answer": "SELECT 2"})
+    assert time.monotonic() - began < 1
+    with caplog.at_level(logging.WARNING):
+        left = traces.close(0.5)
+    assert time.monotonic() - began < 5
+    assert "are not in MLflow" in caplog.text
+    assert save_corrections(left, tmp_path / "rows.jsonl")
+    (row,) = {line: json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()}.values()
+    assert row == {"question": "q", "context": "c", "answer": "SELECT 2"}
+    traces.thread.join(30)  # It ends before the store is the usual one again.
