@@ -27,11 +27,11 @@ from finetune.registering import registration
 from finetune.registering.flags import add_flags, check_flags
 from finetune.registering.prompts import record_prompt
 from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
-from finetune.reports.reload_check import EXACT, MERGED, recorded_answers, reload_check
 from finetune.runs import lifecycle, tracking
 from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
+from finetune.runs.reload_check import EXACT, MERGED, recorded_answers, reload_check
 from finetune.screen import DETAIL
 
 import mlflow
