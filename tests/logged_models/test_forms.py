@@ -37,8 +37,9 @@ LOGGED = ("--no-reload-check",)
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tmp_path, monkeypatch):
     """A run with a checkpoint whose adapter changes answers, on a base of its own in 4 bits: id, checkpoint, base."""
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     run = make_run(tmp_path, {1: 0.5})
     checkpoint, base = tmp_path / "checkpoint-1", tmp_path / "base"
     torch.manual_seed(1)
@@ -195,6 +196,8 @@ def test_an_interrupted_persist_leaves_the_model_as_it_was_and_goes_on(made, cap
     assert (find_files(uri) / "MLmodel").read_text() == said
     assert answer(uri, capsys) == expected
     (find_files(uri) / "model" / "config.json").write_text("{")  # cut off
+    left = find_files(uri) / "model" / ".artifact.uploading.x"  # as MLflow leaves it where it is killed
+    left.write_bytes(b"half")
     sent.clear()
     monkeypatch.setattr(
         mlflow.MlflowClient, "log_model_artifact", lambda *a: (sent.append(Path(a[2]).name), sending(*a))
@@ -203,6 +206,7 @@ def test_an_interrupted_persist_leaves_the_model_as_it_was_and_goes_on(made, cap
         log(made["id"], "--persist")
     assert sent == ["config.json", "MLmodel"]
     assert "model/model.safetensors is there already" in caplog.text
+    assert not left.exists()
     assert answer(uri, capsys) == expected
 
 

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import predict
+from finetune.logged_models.entries import write_digests
 from finetune.logged_models.opening import open_model
+from finetune.models.files.digests import digests_of
 
 import mlflow
 import pandas as pd
@@ -116,6 +118,7 @@ def without_base(monkeypatch):
             if path.name == "MLmodel" or path.name == "finetune.json":
                 base = open_model(uri).card.base_model
                 path.write_text(path.read_text().replace(base, "/gone/base"))
+        write_digests(folder, digests_of(folder))  # as if it had been logged so
         return str(folder)
 
     return move

@@ -183,10 +183,7 @@ def load_encoder(
 
     What is not quantised is in float32: an encoder is small, and scores stay equal between batches.
     """
-    model_class = MODEL_MAPPING[type(load_config(base_model, revision, "encoder"))]
-    # A pooler that a checkpoint of a masked language model lacks would be made up at random.
-    poolers = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-    options = {"add_pooling_layer": False} if poolers else {}
+    options = without_pooler(load_config(base_model, revision, "encoder"))
     # Its report would list the head and pooler that are left out on purpose; what is missing is refused below.
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
@@ -200,6 +197,15 @@ def load_encoder(
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise InputError(f"{base_model} lacks weights of its own encoder ({missing}); it would be partly random.")
     return keep_trainable_on_cpu(model.requires_grad_(False))
+
+
+def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
+    """Return the option that leaves the pooler of an encoder out, where its class has one.
+
+    One that a checkpoint of a masked language model lacks would be made up at random.
+    """
+    poolers = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if poolers else {}
 
 
 def load_encoder_decoder(

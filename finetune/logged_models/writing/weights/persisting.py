@@ -7,7 +7,7 @@ digests, is the last file to be sent: until then the model is what it was, howev
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from finetune import InputError
@@ -81,6 +81,7 @@ def send(model_id: str, files: dict[str, Path]) -> dict[str, str]:
     there = {name: size for folder in {_folder(name) for name in files} for name, size in _listed(model_id, folder)}
     missing = {name: path for name, path in files.items() if there.get(name) != path.stat().st_size}
     if local:
+        _clear_cut_off(local, files)
         check_places(sum(path.stat().st_size for path in missing.values()), [local], "the base in the model")
     for name, path in files.items():
         digests[name] = digest_file(path)
@@ -95,6 +96,13 @@ def send(model_id: str, files: dict[str, Path]) -> dict[str, str]:
                 " the model refers to its base as before."
             )
     return digests
+
+
+def _clear_cut_off(place: Path, files: Iterable[str]) -> None:
+    """Delete what a killed process has left of a file that it was copying, under the name that MLflow gives it."""
+    for folder in {_folder(name) for name in files}:
+        for path in (place / folder).glob(".artifact.uploading.*"):
+            path.unlink(missing_ok=True)
 
 
 def _folder(name: str) -> str:

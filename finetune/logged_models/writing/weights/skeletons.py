@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from finetune.models.bases.loading import load_config
+from finetune.models.bases.loading import load_config, without_pooler
 from finetune.models.card import Card, ClassifierCard
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.files.adapter_files import WEIGHTS, check_adapter, check_fit, check_numbers
@@ -28,7 +28,7 @@ LOADERS = {"decoder": AutoModelForCausalLM, "encoder": AutoModel, "encoder-decod
 def make_base(config: PretrainedConfig, kind: str, dtype: torch.dtype) -> PreTrainedModel:
     """Return a base of a kind, made from its configuration: it has names and shapes, and no weights."""
     with torch.device("meta"):
-        return LOADERS[kind].from_config(config, dtype=dtype)
+        return LOADERS[kind].from_config(config, dtype=dtype, **(without_pooler(config) if kind == "encoder" else {}))
 
 
 def attach_weightless(base: PreTrainedModel, card: Card, checkpoint: Path) -> PeftModel:
