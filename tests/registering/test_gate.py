@@ -16,7 +16,7 @@ from finetune.registering.versions import find_holder
 import mlflow
 import pytest
 import safetensors.torch
-from conftest import CONTEXT, DEMO_DATA, QUESTIONS, call
+from conftest import CONTEXT, DEMO_DATA, QUESTIONS, ROOT, call
 from fastapi.testclient import TestClient
 from mlflow.pyfunc import scoring_server
 
@@ -88,6 +88,11 @@ def test_questions(trained_run, tmp_path, caplog, capsys):
     assert len(set(capsys.readouterr().out.splitlines())) == 1
     assert call(evaluate_model.main, uri, "--dataset", DEMO_DATA, "--max-rows", 1, "--no-log", "--json") is None
     assert json.loads(capsys.readouterr().out.splitlines()[0])["rows"] == 1
+    about = tmp_path / "shop.jsonl"
+    about.write_text('{"question": "How many customers are there?", "answer": "SELECT COUNT(*) FROM customer"}\n')
+    database = (about, "--database", ROOT / "demo/shop.db")
+    assert not enter(*other_model(good, tmp_path / "shop"), "asked", "exec_accuracy_database", *database)
+    assert "refused: exec_accuracy_database " in caplog.text
 
 
 def test_texts(classifier_run, terms, tmp_path, caplog, capsys, monkeypatch):
