@@ -53,7 +53,8 @@ def find_holder(name: str, alias: str) -> ModelVersion | None:
 def version_of(name: str, model_id: str) -> ModelVersion | None:
     """Return the newest version that is a logged model, if there is one."""
     with registry_of(name) as client:
-        found = [v for v in client.search_model_versions(f"name = '{name}'") if is_version_of(v, model_id)]
+        versions = [] if _is_missing(client, name) else client.search_model_versions(f"name = '{name}'")
+    found = [version for version in versions if is_version_of(version, model_id)]
     return max(found, key=lambda version: int(version.version), default=None)
 
 
@@ -78,6 +79,7 @@ def make_version(name: str, model: LoggedModel, tags: dict[str, str], after: str
         made = client.create_model_version(
             name, f"models:/{model.model_id}", model.source_run_id, tags, model_id=model.model_id
         )
+    with registry_of(name, f" Version {made.version} is made; no alias was moved.") as client:
         known = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
         entry = {"name": name, "version": made.version}
         client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([*known, entry])})
@@ -86,15 +88,20 @@ def make_version(name: str, model: LoggedModel, tags: dict[str, str], after: str
 
 def _make_name(client: mlflow.MlflowClient, name: str) -> None:
     """Make a registered model of a name that is not there."""
-    try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code not in MISSING:
-            raise
+    if _is_missing(client, name):
         try:
             client.create_registered_model(name)
-        except MlflowException:  # Another process was first; or it is a prompt's, which is refused here.
-            client.get_registered_model(name)
+        except MlflowException:
+            if _is_missing(client, name):  # Refused, or a prompt's; otherwise another process was first.
+                raise
+
+
+def _is_missing(client: mlflow.MlflowClient, name: str) -> bool:
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        return True
+    return False
 
 
 def move_alias(name: str, alias: str, version: ModelVersion) -> None:

@@ -9,6 +9,7 @@ import predict
 from finetune.logged_models.opening import open_model
 from finetune.rows.files.reading import stream_rows
 
+import mlflow
 import pytest
 from conftest import call, demo_rows, run_script
 
@@ -55,7 +56,9 @@ def test_two_workers_write_the_sql_that_predict_writes(logged_model, tmp_path, c
 @needs_java
 def test_two_workers_find_the_labels_that_predict_finds(logged_classifier, terms, tmp_path, capsys):
     target = tmp_path / "found.jsonl"
-    flags = (logged_classifier["uri"], "--input", terms / "test.jsonl")
+    version = mlflow.register_model(f"models:/{open_model(logged_classifier['uri']).model_id}", "on-spark").version
+    mlflow.MlflowClient().set_registered_model_alias("on-spark", "champion", version)
+    flags = ("models:/on-spark@champion", "--input", terms / "test.jsonl")
     done = run_script("predict.py", *flags, "--output", target, "--engine", "spark", **TWO_WORKERS)
     assert done.stdout == f"{target}\n", done.stderr[-3000:]
     assert call(predict.main, *flags, "--json") is None

@@ -5,7 +5,9 @@ import logging
 import shutil
 from pathlib import Path
 
+import evaluate_model
 import log_model
+import predict
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.models.card import CARD
 from finetune.registering import registration
@@ -14,7 +16,9 @@ from finetune.registering.versions import find_holder
 import mlflow
 import pytest
 import safetensors.torch
-from conftest import DEMO_DATA, call
+from conftest import CONTEXT, DEMO_DATA, QUESTIONS, ROOT, call
+from fastapi.testclient import TestClient
+from mlflow.pyfunc import scoring_server
 
 CLIENT = mlflow.MlflowClient
 FEW = {"share": 0.0}
@@ -72,16 +76,39 @@ def take_through(name, good, metric, rows, tmp_path, caplog, capsys, of="lora_B"
     assert caplog.text.count(f"No version of {name} was made; the alias champion stays at version 2") == 2
     assert champion(name) == (2, 2)
     assert capsys.readouterr().out.splitlines() == [f"models:/{name}@champion"] * 2
+    return worse[0].info.run_id
 
 
 def test_questions(trained_run, tmp_path, caplog, capsys):
-    rows = (DEMO_DATA, "--max-rows", 12)
-    take_through("asked", last_checkpoint(trained_run), "exec_accuracy", rows, tmp_path, caplog, capsys)
+    rows = (DEMO_DATA, "--max-rows", 10)
+    good, uri = last_checkpoint(trained_run), "models:/asked@champion"
+    take_through("asked", good, "exec_accuracy", rows, tmp_path, caplog, capsys)
+    question = ("--context", CONTEXT, "--question", QUESTIONS[0])
+    assert call(predict.main, uri, *question) is call(predict.main, good, *question) is None
+    assert len(set(capsys.readouterr().out.splitlines())) == 1
+    assert call(evaluate_model.main, uri, "--dataset", DEMO_DATA, "--max-rows", 1, "--no-log", "--json") is None
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["rows"] == 1
+    about = tmp_path / "shop.jsonl"
+    about.write_text('{"question": "How many customers are there?", "answer": "SELECT COUNT(*) FROM customer"}\n')
+    database = (about, "--database", ROOT / "demo/shop.db")
+    assert not enter(*other_model(good, tmp_path / "shop"), "asked", "exec_accuracy_database", *database)
+    assert "refused: exec_accuracy_database " in caplog.text
 
 
-def test_texts(classifier_run, terms, tmp_path, caplog, capsys):
-    rows = (terms / "test.jsonl",)
-    take_through("texts", last_checkpoint(classifier_run), "micro_f1", rows, tmp_path, caplog, capsys, "classifier")
+def test_texts(classifier_run, terms, tmp_path, caplog, capsys, monkeypatch):
+    good, rows = last_checkpoint(classifier_run), (terms / "test.jsonl",)
+    worse = take_through("texts", good, "micro_f1", rows, tmp_path, caplog, capsys, "classifier")
+    monkeypatch.setattr(log_model, "reload_check", lambda *arguments: True)  # Two processes of ten seconds.
+    with pytest.raises(SystemExit) as left:
+        call(log_model.main, worse, "--checkpoint", "last", "--register", "texts", "--alias", "champion",
+             "--if-better", "micro_f1", "--dataset", *rows)  # fmt: skip
+    assert left.value.code == 1
+    assert capsys.readouterr().out.splitlines() == [f"runs:/{worse}/model"]
+    server = TestClient(scoring_server.init(mlflow.pyfunc.load_model("models:/texts@champion")))
+    text = json.loads((terms / "test.jsonl").read_text().splitlines()[0])["text"]
+    (answer,) = server.post("/invocations", json={"inputs": [text]}).json()["predictions"]
+    assert call(predict.main, "models:/texts@champion", "--text", text, "--json") is None
+    assert answer["labels"] == json.loads(capsys.readouterr().out)["labels"]
 
 
 def test_articles(summarizer_run, reports, tmp_path, caplog, capsys):

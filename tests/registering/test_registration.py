@@ -1,10 +1,15 @@
 """A model into the registry: its version, tags and alias, and what is refused."""
 
 import logging
+from pathlib import Path
 
 import log_model
+from finetune.logged_models.entries import ready_models
 from finetune.logged_models.opening import open_model
-from finetune.registering.versions import find_holder
+from finetune.models.card import Card
+from finetune.registering import registration
+from finetune.registering.versions import find_holder, has_own_weights
+from finetune.runs.checkpoints import find_checkpoint
 
 import mlflow
 import pytest
@@ -38,3 +43,29 @@ def test_a_version_is_made_once_with_its_tags_and_the_alias_moves(made, capsys, 
     assert open_model("models:/two steps@champion").step == 20
     assert "the alias champion moves from version 1 to version 2" in caplog.text
     assert len(mlflow.MlflowClient().search_model_versions("name = 'two steps'")) == 2
+
+
+def test_what_was_killed_before_the_alias_moved_is_taken_up_again(made, monkeypatch, capsys):
+    flags = (made.info.run_id, UNCHECKED, "--register", "killed", "--alias", "champion")
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registration, "move_alias", die)
+        with pytest.raises(KeyboardInterrupt):
+            call(log_model.main, *flags)
+    assert find_holder("killed", "champion") is None
+    assert call(log_model.main, *flags) is None
+    assert find_holder("killed", "champion").version == 1
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'killed'")) == 1
+
+
+def test_a_model_that_needs_its_base_is_said(made, caplog):
+    assert call(log_model.main, made.info.run_id, UNCHECKED, "--register", "based") is None
+    base = Card.read(find_checkpoint(made, "best")[0]).base_model
+    assert f"version 1 of based needs its base, which is not in it: {base}. Who loads it needs that too" in caplog.text
+    (model, *_) = ready_models(made, "model")
+    assert not has_own_weights(model.model_id)
+    mlflow.MlflowClient().log_model_artifact(model.model_id, str(Path(base) / "model.safetensors"))
+    assert has_own_weights(model.model_id)
