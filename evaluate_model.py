@@ -22,6 +22,7 @@ from finetune.logged_models.refusals import check_rights, logging_into
 from finetune.logged_models.uris import name_last
 from finetune.models.generation import BATCH_SIZE
 from finetune.predicting.flags import add_loading_flags
+from finetune.reports.explaining.description import describe
 from finetune.reports.scorecards.against import Comparison, refuse_same_or_other_task
 from finetune.reports.scorecards.evaluations import ClassifierEvaluation, Evaluation, SqlEvaluation, SummaryEvaluation
 from finetune.rows.files.columns import parse_columns, read_columns
@@ -73,6 +74,7 @@ def score(kind: type[Evaluation], flags, logged: LoggedModel, rows: list[dict]) 
             evaluation.log(cards, run_id, dataset)
             if found:
                 found.log(flags.name, flags.against, run_id, logged.step, dataset, logged.model_id)
+            describe(run_id)
     refuse_no_change(evaluation.changed(cards))
 
 

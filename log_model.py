@@ -25,6 +25,7 @@ from finetune.models.files.adapter_files import check_adapter, check_numbers
 from finetune.models.files.schemas import NUMBER, check, listed, whole
 from finetune.models.generation import parts_at_near_tie
 from finetune.models.trained import kind_of
+from finetune.reports.explaining.description import describe
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.screen import DETAIL
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
         if flags.export:
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
+        describe(run.info.run_id)
         tracking.log_messages(run.info.run_id)
     for printed in [f"{uri}-onnx", uri] if flags.export else [uri]:
         console.print_result(printed)
