@@ -18,6 +18,7 @@ from finetune.logged_models.refusals import check_rights
 from finetune.logged_models.uris import name_last
 from finetune.models.bases.memory import clear_memory
 from finetune.predicting.flags import add_loading_flags
+from finetune.reports.explaining.description import describe
 from finetune.reports.scorecards.against import Comparison, refuse_same_or_other_task
 from finetune.reports.scorecards.evaluations import Evaluation, evaluation_of
 from finetune.reports.scorecards.flags import add_reading_flags, add_row_flags, add_score_flags, check_score_flags
@@ -57,6 +58,7 @@ def score(kind: type[Evaluation], flags, logged: LoggedModel, rows: list[dict]) 
             evaluation.log(cards, run_id, dataset)
             if found:
                 found.log(flags.name, flags.against, run_id, logged.step, dataset, logged.model_id)
+            describe(run_id)
     refuse_no_change(evaluation.changed(cards))
 
 

@@ -26,6 +26,7 @@ from finetune.models.trained import kind_of
 from finetune.registering import registration
 from finetune.registering.flags import add_flags, check_flags
 from finetune.registering.prompts import record_prompt
+from finetune.reports.explaining.description import describe
 from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
 from finetune.runs import lifecycle, tracking
 from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
             parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
         elif exported:
             parity &= exported.make(why)
+        describe(run.info.run_id)
         tracking.log_messages(run.info.run_id)
     if flags.source and flags.dataset:
         score_adopted(uri, flags.dataset)

@@ -20,6 +20,7 @@ from finetune.models.bases.configs import changed_fields
 from finetune.models.card import Card
 from finetune.models.files.adapter_files import check_adapter
 from finetune.models.files.replacing import replace_file
+from finetune.reports.explaining.description import describe
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
 from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
@@ -218,6 +219,8 @@ def training_run(flags: SharedFlags, args: TrainingArguments, origin: Origin) ->
             except Exception as error:
                 full_disk.explain(error, Path(args.output_dir))
                 raise
+        if args.process_index == 0 and origin.online:
+            describe(run_id)
     except BaseException:
         if run_id and args.process_index == 0 and checkpoints_in(Path(args.output_dir)):
             command = shlex.join(["python", sys.argv[0] or "train.py", "--resume", run_id])

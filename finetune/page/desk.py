@@ -33,13 +33,14 @@ class Job:
         """
         if self.is_stopped:
             raise Stopped
-        self._put(event)
+        self.put(event)
 
     def end(self) -> None:
         """Say that nothing follows."""
-        self._put(None)
+        self.put(None)
 
-    def _put(self, event: dict | None) -> None:
+    def put(self, event: dict | None) -> None:
+        """Send an event to whoever listens, or nobody does."""
         try:
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
         except RuntimeError:  # The server has ended.
@@ -85,12 +86,12 @@ class Desk:
         except Stopped:
             pass
         except InputError as error:
-            job._put({"error": str(error)})
+            job.put({"error": str(error)})
         except Exception as error:  # The page goes on.
             logger.exception("a request of the page failed")
-            job._put({"error": f"this did not work ({type(error).__name__}); the terminal says more."})
+            job.put({"error": f"this did not work ({type(error).__name__}); the terminal says more."})
         job.end()
 
     def _tell_places(self) -> None:
         for place, job in enumerate(self.jobs):
-            job._put({"place": place})
+            job.put({"place": place})

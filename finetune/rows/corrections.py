@@ -1,6 +1,9 @@
 """Corrected answers of an experiment in MLflow as rows: --dataset mlflow:EXPERIMENT."""
 
+import json
 import logging
+from contextlib import suppress
+from dataclasses import dataclass
 
 from finetune import InputError
 from finetune.models.files.schemas import reason
@@ -36,24 +39,29 @@ def corrected_rows(dataset: str, columns: tuple[str, ...]) -> list[dict]:
         traces = _traces(name, dataset)
     except MlflowException as error:
         raise InputError(f"--dataset {dataset}: the traces of {store} cannot be read: {reason(error)}.") from error
-    found: dict[tuple, dict] = {}
-    for trace in traces:  # The newest first.
-        row = _inputs(trace) | _corrections(trace)
-        if _corrections(trace) and set(columns) <= set(row):
-            found.setdefault(tuple(str(value) for value in _inputs(trace).values()), row)
+    corrected = sorted(((_corrections(trace), trace) for trace in traces), key=lambda pair: pair[0].moment)
+    found: dict[str, dict] = {}
+    for correction, trace in corrected:
+        inputs = _inputs(trace)
+        row = inputs | correction.values
+        if correction.values and set(columns) <= set(row):
+            key = json.dumps(inputs, sort_keys=True, default=str)
+            found.pop(key, None)
+            found[key] = row
     if not found:
         raise InputError(
             f"--dataset {dataset}: of the {len(traces)} answers kept there none was corrected (with"
             f" {', '.join(columns)}); correct some on the page of try_model.py."
         )
     logger.info(f"{dataset}: {len(found)} corrected answers of {len(traces)} that were kept")
-    return list(found.values())[::-1]
+    return list(found.values())
 
 
 def _traces(name: str, dataset: str) -> list[Trace]:
     experiment = mlflow.get_experiment_by_name(name)
     if experiment is None and name.isdecimal():
-        experiment = mlflow.get_experiment(name)
+        with suppress(MlflowException):
+            experiment = mlflow.get_experiment(name)
     if experiment is None:
         there = ", ".join(one.name for one in mlflow.search_experiments(max_results=10))
         raise InputError(
@@ -74,8 +82,16 @@ def _inputs(trace: Trace) -> dict:
     return root.inputs if root is not None and isinstance(root.inputs, dict) else {}
 
 
-def _corrections(trace: Trace) -> dict:
-    """Return the newest corrected answer by its column."""
+@dataclass(frozen=True)
+class Correction:
+    """The newest corrected answer of a trace by its column, and when it was given; no values where it has none."""
+
+    values: dict
+    moment: int
+
+
+def _corrections(trace: Trace) -> Correction:
     given = [one for one in trace.info.assessments or [] if isinstance(one, Expectation)]
     given.sort(key=lambda one: one.last_update_time_ms or 0)
-    return {one.name: one.value for one in given}
+    last = given[-1].last_update_time_ms if given else 0
+    return Correction({one.name: one.value for one in given}, last or 0)

@@ -17,7 +17,7 @@ from conftest import call
 from starlette.testclient import TestClient
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
-READY = "document.body.dataset.state === 'ready' && document.querySelector('#fields').children.length"
+READY = "document.body?.dataset.state === 'ready' && document.querySelector('#fields').children.length"
 ANSWERED = "!document.body.dataset.asking && !document.getElementById('judge').hidden"
 KEPT = "document.querySelector('.said')?.textContent.includes('is kept in MLflow')"
 

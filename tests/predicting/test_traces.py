@@ -7,6 +7,8 @@ import time
 from types import SimpleNamespace
 
 import predict
+from finetune.databases.database import open_database
+from finetune.predicting.dialogue import Dialogue
 from finetune.predicting.traces import Record, Traces, save_corrections, step
 
 import mlflow
@@ -91,6 +93,19 @@ def test_a_text_leaves_a_trace_with_the_model_of_it(logged_classifier):
     trace = traces_of("classifier")[0]
     assert trace.data.spans[0].inputs == {"text": "We may end this at any time."}
     assert trace.info.trace_metadata["mlflow.modelId"].startswith("m-")
+
+
+def test_each_answer_of_a_dialogue_is_kept_with_its_verdict(sqlite_database, capsys):
+    database, kept = open_database(sqlite_database), []
+    dialogue = Dialogue(database, execute=True, interactive=True, keep=kept.append)
+    table = next(iter(database.columns))
+    rows = [{"question": sql, "context": "c"} for sql in (f"SELECT COUNT(*) FROM {table}", f"DROP TABLE {table}", "?")]
+    dialogue.hold(rows, lambda context, question: question)
+    assert [record.inputs for record in kept] == rows
+    assert [record.steps[-1].outputs["verdict"] for record in kept] == ["passed", "refused", "refused"]
+    assert kept[0].steps[-1].outputs["row_count"] == 1
+    assert all("rows" not in record.outputs for record in kept)
+    assert "error" in kept[1].outputs
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from finetune.databases.contexts import choose_contexts
 from finetune.databases.database import Database
+from finetune.rows.corrections import is_experiment
 from finetune.rows.files.columns import QUESTIONS, parse_columns
 from finetune.rows.loading import Rows, load_rows, load_training_rows
 from finetune.rows.mixing import join, mix, parse_sets
-from finetune.rows.splits.leaks import leak_report, refuse_leaks, tell_leaks
+from finetune.rows.splits.leaks import leak_report, plain, refuse_leaks, tell_leaks
 from finetune.rows.splits.question_split import ANY_SIZE, QuestionSplit
 from finetune.rows.splits.schema_split import schema_of_row
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
@@ -76,6 +77,9 @@ def _training_rows(dataset: str, measured: Rows, hold_out: QuestionSplit, flags,
     if left_out:
         logger.info(f"{dataset}: {left_out} of its rows are marked validation or test, and are left out.")
     apart = hold_out.apart(rows.train, measured.validation or [])
+    if is_experiment(dataset):  # What people ask is often what is held out.
+        held_out = {plain(row["question"]) for row in measured.validation or []}
+        apart = [row for row in apart if plain(row["question"]) not in held_out]
     if len(apart) < len(rows.train):
         logger.info(
             f"{dataset}: {len(rows.train) - len(apart)} of its rows are held-out questions in other words or"
