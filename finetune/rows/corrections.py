@@ -23,6 +23,11 @@ def is_experiment(dataset: str) -> bool:
     return dataset.startswith(PREFIX)
 
 
+def source_of(dataset: str) -> str:
+    """Return what a run says of such a data set; MLflow takes `mlflow:` for a scheme that it does not know."""
+    return f"corrected answers of {dataset.removeprefix(PREFIX).strip()}"
+
+
 def corrected_rows(dataset: str, columns: tuple[str, ...]) -> list[dict]:
     """Return the corrected answers of `mlflow:EXPERIMENT` (its name or id) as rows, the oldest first.
 

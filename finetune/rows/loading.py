@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune import InputError
-from finetune.rows.corrections import corrected_rows, is_experiment
+from finetune.rows.corrections import corrected_rows, is_experiment, source_of
 from finetune.rows.files.columns import read_columns, say_columns
 from finetune.rows.files.reading import SUFFIXES, kind_of, read_rows
 
@@ -133,7 +133,7 @@ def _open(
         optional: parts that a folder need not have.
     """
     if is_experiment(dataset):
-        return Rows(corrected_rows(dataset, columns), None, dataset, "")
+        return Rows(corrected_rows(dataset, columns), None, source_of(dataset), "")
     path = Path(dataset)
     files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
     if os.path.isdir(path):

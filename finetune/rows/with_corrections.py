@@ -43,7 +43,7 @@ def load_with_corrections(
         if len(apart) < len(more.train):
             logger.info(f"{name}: {len(more.train) - len(apart)} of its rows are held out, and are left out.")
         rows.train += apart
-        rows.source = f"{rows.source} {name}"
+        rows.source = f"{rows.source} + {more.source}"
     return rows
 
 

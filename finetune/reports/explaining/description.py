@@ -104,6 +104,7 @@ def page_of(run: Run) -> Page:
     sentence = f"{about}, {data}{f' ({split})' if split else ''}."
     scores = scores_of(run.data.metrics)
     models = [one for one in logged_models(run) if one.status == LoggedModelStatus.READY]
+    models.sort(key=lambda one: one.name != "model")  # What log_model.py logs by itself comes first.
     commands = [f"python predict.py runs:/{run_id}/{one.name}" for one in models[:1]]
     commands += [f"python try_model.py runs:/{run_id}/{one.name}" for one in models[:1]]
     commands = commands or [f"python log_model.py {run_id}"]
@@ -117,7 +118,7 @@ def scores_of(metrics: dict[str, float]) -> list[tuple[str, ...]]:
     for measure in MEASURES:
         for name in sorted(metrics):
             part = name.removesuffix(f"_{measure}")
-            if part == name or part.startswith("eval") or part.endswith(("labels", "macro", "micro", "binary")):
+            if part == name or part.startswith("eval") or part.endswith(("labels", "macro", "micro", "binary", "exec")):
                 continue
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
