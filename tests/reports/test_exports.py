@@ -76,7 +76,7 @@ def test_what_is_said_of_an_export_is_logged_and_in_its_card(run, in_process, tm
     assert said in caplog.text
     card = (tmp_path / "adapter" / "README.md").read_text()
     assert said in card
-    assert "Rank 8, alpha 13, on " in card
+    assert "Rank 8, alpha 8, on " in card
     assert "--max-lora-rank 8 --lora-modules" in card
     found = mlflow.get_run(run.info.run_id).data
     assert (found.metrics["export_peft_equal"], found.metrics["export_peft_rows"]) == (1.0, 4.0)
