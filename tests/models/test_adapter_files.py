@@ -68,7 +68,7 @@ def configure(folder: Path, **fields) -> None:
         ("r", 10**6), ("r", 0), ("r", -4), ("r", 4.0), ("r", "4"), ("r", True), ("r", 8),
         ("lora_alpha", float("nan")), ("lora_alpha", 1e300), ("lora_dropout", 2), ("bias", "all"),
         ("peft_type", "ADALORA"), ("peft_type", "XLORA"), ("peft_type", "PROMPT_TUNING"), ("peft_type", None),
-        ("task_type", "FEATURE_EXTRACTION"), ("task_type", None), ("use_dora", True), ("use_rslora", True),
+        ("task_type", "FEATURE_EXTRACTION"), ("task_type", None), ("use_dora", 1), ("use_rslora", "yes"),
         ("init_lora_weights", "pissa"), ("init_lora_weights", "loftq"), ("init_lora_weights", False),
         ("init_lora_weights", 1), ("eva_config", {"rho": -1}), ("eva_config", {"other": 1}),
         ("loftq_config", {"loftq_bits": 4}), ("corda_config", {"a": 1}), ("megatron_config", {"a": 1}),
