@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from finetune.models.bases.loading import load_decoder, load_encoder_decoder, load_tokenizer
-from finetune.models.bases.quantization import recorded_dtype
+from finetune.logged_models.writing.weights.merging import prepare_merge
+from finetune.models.bases.loading import load_tokenizer
 from finetune.models.card import Card
 from finetune.models.generation import DEFAULTS
-from finetune.models.restoring import attach_adapter, find_base, restored_quantization
 
 from transformers import GenerationConfig
 
@@ -15,27 +14,8 @@ def write_merged(checkpoint: Path, folder: Path) -> None:
     """Write the merged model of a checkpoint into a folder that is there and empty."""
     card = Card.read(checkpoint)
     folder.rmdir()
-    merge(checkpoint, folder)
+    prepare_merge(checkpoint).write(folder)
     generation_of(card, load_tokenizer(str(checkpoint), kind=card.base_kind), folder).save_pretrained(folder)
-
-
-def merge(checkpoint: Path, folder: Path) -> None:
-    """Write weights, configuration and tokenizer of base and adapter into a folder that is not there.
-
-    The weights are those that training had, what 4 bits stand for where it had these, with the adapter's update added
-    in float32; of a decoder they are in the type of training then, of an encoder-decoder in float32.
-    """
-    card = Card.read(checkpoint)
-    source, revision = find_base(card, None)
-    quantization, dtype = restored_quantization(card, None, recorded_dtype(card)), recorded_dtype(card)
-    if card.base_kind == "decoder":
-        base = load_decoder(source, revision, quantization, dtype)
-    else:
-        base = load_encoder_decoder(source, revision, quantization)
-    plain = (base.dequantize() if card.quantization else base).float()
-    merged = attach_adapter(plain, checkpoint, source).merge_and_unload()
-    merged.to(dtype if card.base_kind == "decoder" else plain.dtype).save_pretrained(folder)
-    load_tokenizer(str(checkpoint), kind=card.base_kind).save_pretrained(folder)
 
 
 def generation_of(card: Card, tokenizer, folder: Path) -> GenerationConfig:
