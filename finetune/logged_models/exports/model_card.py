@@ -102,7 +102,7 @@ def _vllm(folder: Path, card: Card, rank: int) -> str:
         return f"vLLM does not take this adapter: it has {', '.join(refused)}."
     size = next(known for known in VLLM_RANKS if known >= rank)
     return (
-        "With vLLM (its form was checked against what vLLM documents; it was not run):\n\n"
+        "With vLLM (it was not run with it):\n\n"
         f"```sh\nvllm serve {card.base_model} --enable-lora --max-lora-rank {size}"
         f"{' --quantization bitsandbytes' if card.quantization else ''} --lora-modules sql=THIS_FOLDER\n```"
     )
