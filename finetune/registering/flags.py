@@ -17,16 +17,13 @@ ALIAS = re.compile(r"[\w-]{1,255}", re.ASCII)
 def add_flags(parser) -> None:
     """Declare the flags of the registry."""
     group = parser.add_argument_group("registry")
-    group.add_argument("--register", metavar="NAME", help="make the model a version of NAME in the model registry")
-    group.add_argument("--alias", help="move this alias, such as champion, to the version; needs --register")
-    group.add_argument(
-        "--tag", nargs="+", action="extend", metavar="KEY=VALUE", help="tag of the version; needs --register"
-    )
+    group.add_argument("--register", metavar="NAME", help="make it a version of NAME in the model registry")
+    group.add_argument("--alias", help="move this alias to it, such as champion")
+    group.add_argument("--tag", nargs="+", action="extend", metavar="KEY=VALUE", help="tag of the version")
     group.add_argument(
         "--if-better",
         metavar="METRIC",
-        help="only where the model is better than the alias's by this score and a paired test, p < 0.05: exec_accuracy,"
-        " macro_f1, rougeL, ...; needs --alias and --dataset; exit status 1 where it is not",
+        help="only if better than the alias's by exec_accuracy, macro_f1, rougeL, ... (p < 0.05), else exit status 1",
     )
     add_row_flags(parser.add_argument_group("rows of --if-better"), required=False)
 
