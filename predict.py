@@ -236,7 +236,7 @@ def parse(arguments: list[str] | None):
     database.add_argument(
         "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
     )
-    database.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1: the first alone]")
+    database.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1]")
     given.add_argument("--interactive", action="store_true", help="keep the model loaded and ask for more questions")
     database.add_argument("--trust-role", action="store_true", help=TRUST_ROLE)
     output.add_argument("--csv", action="store_true", help="print results as CSV, and the SQL on stderr")

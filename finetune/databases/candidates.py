@@ -9,7 +9,7 @@ from finetune import InputError
 from finetune.databases.database import Outcome, Result
 
 MOST = 20
-CANDIDATES = "SQL that is tried for a question on --database where the model's first fails or finds nothing"
+CANDIDATES = "SQL to try for a question where the model's first fails or finds nothing"
 
 
 def check_candidates(count: int | None) -> None:

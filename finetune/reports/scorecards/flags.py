@@ -40,7 +40,7 @@ def add_score_flags(group) -> None:
         action="store_false",
         help="log no rows of --database beside failing questions",
     )
-    group.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1: the first alone]")
+    group.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1]")
     group.add_argument("--unwrap", action="store_true", help="score the SQL in ``` fences and behind `SQL:`")
 
 

@@ -26,7 +26,7 @@ class DatabaseFlags:
     )
     tables: list[str] | None = field(default=None, metadata={"help": TABLES})
     values: int = field(default=0, metadata={"help": VALUES})
-    candidates: int | None = field(default=None, metadata={"help": f"{CANDIDATES} [1: the first alone]"})
+    candidates: int | None = field(default=None, metadata={"help": f"{CANDIDATES} [1]"})
     trust_role: bool = field(default=False, metadata={"help": TRUST_ROLE})
     distractor_columns: int | None = field(
         default=None,
