@@ -21,18 +21,15 @@ from plain_schemas import lines_of, read
 
 FILE = Path(__file__).parents[1] / "text_to_sql_plain.jsonl"
 SIZES = {"train": 2000, "validation": 100, "test": 100}
-BESIDE = 4  # tables of other subjects, at most, in half of the training rows: a real database has many
 
 
 def rows_of(split: str, size: int) -> Iterator[dict]:
     """Yield rows of a part: split, question, context (CREATE TABLE statements) and answer (SQL)."""
-    random, beside, seen = Random(f"plain {split}"), Random(f"beside {split}"), set()
+    random, seen = Random(f"plain {split}"), set()
     lines = lines_of(split)
     while len(seen) < size:
         tables = draw(random, read(random.choice(lines), random))
         question, sql = ask(random, tables)
-        if split == "train" and beside.random() < 0.5:
-            tables = among_others(beside, tables, lines)
         context = "; ".join(table.create_statement() for table in tables)
         if (question, sql) not in seen:
             seen.add((question, sql))
@@ -45,16 +42,6 @@ def draw(random: Random, tables: list[Table]) -> list[Table]:
     kept = random.sample(tables, random.choice((1, 2, 3, 3, 3)) if len(tables) == 3 else len(tables))
     names = {table.name for table in kept}
     return [without_column(random, replace(t, points=tuple(p for p in t.points if p[1] in names))) for t in kept]
-
-
-def among_others(random: Random, tables: list[Table], lines: list[str]) -> list[Table]:
-    """Return the tables among some of other subjects, in any order, their names spelled alike."""
-    style = "Camel" if tables[0].name[0].isupper() else "plural" if tables[0].name.endswith("s") else "snake"
-    known = {table.name for table in tables}
-    others = [table for line in random.sample(lines, 2) for table in read(line, random, style)]
-    others = list({table.name: table for table in others if table.name not in known}.values())
-    mixed = [*tables, *random.sample(others, min(random.randint(1, BESIDE), len(others)))]
-    return random.sample(mixed, len(mixed))
 
 
 def without_column(random: Random, table: Table) -> Table:

@@ -37,9 +37,9 @@ def lines_of(split: str) -> list[str]:
     return text.partition(f"[{split}]\n")[2].partition("\n\n")[0].splitlines()
 
 
-def read(line: str, random: Random, style: str | None = None) -> list[Table]:
-    """Return the tables of a line, spelled in one of the ways in which databases are, by chance where none is given."""
-    style = style or random.choice(("snake", "snake", "snake", "Camel", "plural"))
+def read(line: str, random: Random) -> list[Table]:
+    """Return the tables of a line, spelled in one of the ways in which databases are."""
+    style = random.choice(("snake", "snake", "snake", "Camel", "plural"))
     id_style = random.choice(("{}_id", "{}_id", "id"))
     tables = []
     for part in line.split(" | "):
