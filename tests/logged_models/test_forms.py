@@ -117,6 +117,24 @@ def test_a_merge_in_several_files_is_the_same_model(made, monkeypatch, tmp_path)
     assert again.size == sum(tensor.nbytes for tensor in load_file(tmp_path / "one" / "model.safetensors").values())
 
 
+def test_a_merge_of_dora_has_the_lengths_that_were_learned(made):
+    config = made["checkpoint"] / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    weights = load_file(made["checkpoint"] / WEIGHTS)
+    ups = {name: tensor for name, tensor in weights.items() if ".lora_B." in name}
+    for name, tensor in ups.items():
+        learned = 1 + torch.rand(len(tensor))  # other than the base's own
+        weights[name.replace("lora_B.weight", "lora_magnitude_vector")] = learned
+    save_file(weights, made["checkpoint"] / WEIGHTS)
+    merge = merging.prepare_merge(made["checkpoint"])
+    assert len(merge.layers) == len(ups)
+    expected = open_model(str(made["checkpoint"])).load(Loading(merged=True)).model.state_dict()
+    found = {name: merge.tensor(name) for name in merge.names if name in merge.layers}
+    assert len(found) == len(ups)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=0)
+
+
 def test_without_room_nothing_is_merged(made, monkeypatch):
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     refused = call(log_model.main, made["id"], "--mode", "merged", *LOGGED)

@@ -98,7 +98,7 @@ class Merge:
         if name in self.quantized:
             weight = self._as_in_4_bits(weight)
         if name in self.layers:
-            weight = weight.float() + self.layers[name].get_delta_weight("default").float()
+            weight = _with_adapter(weight.float(), self.layers[name])
         return weight.to(self.dtype).clone(memory_format=torch.contiguous_format)
 
     def _as_in_4_bits(self, weight: torch.Tensor) -> torch.Tensor:
@@ -168,6 +168,19 @@ def _layers(model: PeftModel, is_classifier: bool) -> dict[str, LoraLayer]:
     prefix = "base_model.model.encoder." if is_classifier else "base_model.model."
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     return {f"{name.removeprefix(prefix)}.weight": module for name, module in found.items()}
+
+
+def _with_adapter(weight: torch.Tensor, layer: LoraLayer) -> torch.Tensor:
+    """Return a weight in float32 with what an adapter adds to it; DoRA gives each output a length that it has learned.
+
+    `get_delta_weight` knows nothing of those lengths.
+    """
+    found = weight + layer.get_delta_weight("default").float()
+    if "default" not in layer.lora_magnitude_vector:
+        return found
+    dora = layer.lora_magnitude_vector["default"]
+    lengths = found.norm(dim=0 if dora.fan_in_fan_out else 1, keepdim=True)
+    return found * (dora.weight.float().view_as(lengths) / lengths)
 
 
 def _keys(path: Path) -> list[str]:
