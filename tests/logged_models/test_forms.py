@@ -8,9 +8,10 @@ from pathlib import Path
 import evaluate_model
 import log_model
 import predict
+from finetune import InputError
 from finetune.logged_models.opening import open_model
 from finetune.logged_models.uris import find_files
-from finetune.logged_models.writing.weights import disk_space, merging
+from finetune.logged_models.writing.weights import disk_space, merging, quantized_base
 from finetune.models.bases.quantization import to_record
 from finetune.models.card import SqlCard
 from finetune.models.files.adapter_files import WEIGHTS
@@ -286,6 +287,27 @@ def test_another_folder_is_not_taken_for_the_base_in_4_bits(made, tmp_path):
     assert "quantised otherwise" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "nf4")
     replace(card, quantization=None).write(made["checkpoint"])
     assert "unquantised base" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "other")
+
+
+def test_storing_the_base_in_4_bits_touches_no_other_folder(made, tmp_path, monkeypatch):
+    card, own = SqlCard.read(made["checkpoint"]), tmp_path / "stored" / "nf4.new" / "own.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("the user's")
+    share, stored = quantized_base.share_files, tmp_path / "stored" / "nf4"
+
+    def be_late(folder):
+        share(folder)
+        stored.mkdir()
+        (stored / "of another process").touch()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(quantized_base, "share_files", be_late)
+        with pytest.raises(InputError, match="another process has stored the base meanwhile"):
+            quantized_base.store_quantized(card, stored)
+    (stored / "of another process").unlink()  # An empty folder may be taken.
+    assert quantized_base.store_quantized(card, stored) == stored
+    assert own.read_text() == "the user's"
+    assert sorted(path.name for path in stored.parent.iterdir()) == ["nf4", "nf4.new"]
 
 
 @pytest.mark.parametrize("flag", [("--persist",), ("--quantized-base", "nf4")])
