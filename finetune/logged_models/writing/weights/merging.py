@@ -144,7 +144,9 @@ def prepare_merge(checkpoint: Path) -> Merge:
     folder = base_folder(card)
     config = load_config(str(folder), None, card.base_kind)
     if getattr(config, "quantization_config", None):
-        raise InputError(f"--mode merged: the base in {folder} is stored quantised; only a full one is merged into.")
+        raise InputError(
+            f"the adapter cannot be merged: the base in {folder} is stored quantised; only a full one is merged into."
+        )
     # What is not quantised is in float32 in the other two tasks: see `load_encoder`.
     dtype = recorded_dtype(card) if isinstance(card, SqlCard) else torch.float32
     base = make_base(config, card.base_kind, dtype)
@@ -157,8 +159,8 @@ def prepare_merge(checkpoint: Path) -> Merge:
     quantized = {f"{name}.weight" for name in quantized}
     if missing := sorted((layers.keys() | quantized) - set(names.values())):
         raise InputError(
-            f"--mode merged: {folder} has no weights of its own for {missing[0]} (tied to others, or under another"
-            " name), so the adapter cannot be merged file by file; log it as an adapter."
+            f"the adapter cannot be merged file by file: {folder} has no weights of its own for {missing[0]} (tied to"
+            " others, or under another name); log or export it as an adapter."
         )
     return Merge(checkpoint, card, folder, config, dtype, places, names, layers, quantization, quantized)
 
