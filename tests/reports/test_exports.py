@@ -155,7 +155,7 @@ def test_an_export_that_the_disk_has_no_room_for_is_refused_first(run, tmp_path,
     size = prepare_merge(checkpoint_of(run)).size
     free = int((copies - 0.5) * size)
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10 * size, 0, free))
-    with pytest.raises(InputError, match="the export takes .* --output"):
+    with pytest.raises(InputError, match=r"the export takes .* --output"):
         write_merged(checkpoint_of(run), tmp_path, copies)
     assert list(tmp_path.iterdir()) == []
 
