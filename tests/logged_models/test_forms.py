@@ -11,10 +11,12 @@ import predict
 from finetune import InputError
 from finetune.logged_models.opening import open_model
 from finetune.logged_models.uris import find_files
-from finetune.logged_models.writing.weights import disk_space, merging, quantized_base
+from finetune.logged_models.writing.code_models import copy_package
+from finetune.logged_models.writing.weights import disk_space, merging, persisting, quantized_base
 from finetune.models.bases.quantization import to_record
 from finetune.models.card import SqlCard
 from finetune.models.files.adapter_files import WEIGHTS
+from finetune.models.files.digests import digests_of
 from finetune.models.private_apis import keep_trainable_on_cpu
 from finetune.models.restoring import Loading
 
@@ -194,6 +196,15 @@ def test_a_persisted_classifier_and_summarizer_need_no_base(classifier_run, summ
         finally:
             (tmp_path / "moved").rename(base)
         assert after.equals(before)
+
+
+def test_code_of_an_older_version_gets_no_base_that_it_would_not_find(tmp_path):
+    package = copy_package(tmp_path / "code" / "finetune")
+    persisting.check_code("m-1", digests_of(tmp_path))
+    (package / "models" / "files" / "own_base.py").unlink()
+    for digests in (digests_of(tmp_path), {}):
+        with pytest.raises(InputError, match="was logged by an older version"):
+            persisting.check_code("m-1", digests)
 
 
 def test_an_interrupted_persist_leaves_the_model_as_it_was_and_goes_on(made, capsys, monkeypatch, caplog):
