@@ -13,6 +13,7 @@ from finetune.logged_models.opening import open_model
 from finetune.logged_models.uris import find_files
 from finetune.logged_models.writing.code_models import copy_package
 from finetune.logged_models.writing.weights import disk_space, merging, persisting, quantized_base
+from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import to_record
 from finetune.models.card import SqlCard
 from finetune.models.files.adapter_files import WEIGHTS
@@ -20,23 +21,27 @@ from finetune.models.files.digests import digests_of
 from finetune.models.private_apis import keep_trainable_on_cpu
 from finetune.models.restoring import Loading
 
+import bitsandbytes as bnb
 import huggingface_hub.constants
 import mlflow
 import pytest
 import torch
 from conftest import byte_level_tokenizer, call, demo_rows, logged_models, make_base
 from fastapi.testclient import TestClient
-from made_runs import PROMPT, make_run
+from made_runs import PROMPT, make_checkpoint, make_run
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROW = {key: demo_rows("test")[0][key] for key in ("question", "context")}
 ASKED = ("--question", ROW["question"], "--context", ROW["context"], "--json", "--token-ids",
          "--compute-dtype", "recorded", "--param", "max_new_tokens=12")  # fmt: skip
 LOGGED = ("--no-reload-check",)
+NF4 = BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
+)
 
 
 @pytest.fixture
@@ -48,10 +53,7 @@ def made(tmp_path, monkeypatch):
     torch.manual_seed(1)
     weights = load_file(checkpoint / WEIGHTS)
     save_file({name: 0.05 * torch.randn_like(tensor) for name, tensor in weights.items()}, checkpoint / WEIGHTS)
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
-    )
-    replace(SqlCard.read(checkpoint), quantization=to_record(nf4), compute_dtype="fp32").write(checkpoint)
+    replace(SqlCard.read(checkpoint), quantization=to_record(NF4), compute_dtype="fp32").write(checkpoint)
     return {"id": run.info.run_id, "run": run, "checkpoint": checkpoint, "base": base}
 
 
@@ -136,6 +138,29 @@ def test_a_merge_of_dora_has_the_lengths_that_were_learned(made):
     assert len(found) == len(ups)
     for name, weight in found.items():
         torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=0)
+
+
+def test_a_base_whose_layers_are_turned_is_merged_as_it_was_in_4_bits(tmp_path):
+    tokenizer, base, checkpoint = byte_level_tokenizer(), tmp_path / "base", tmp_path / "checkpoint-1"
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=len(tokenizer), n_embd=64, n_layer=1, n_head=2, n_positions=1024)
+    GPT2LMHeadModel(shape).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    card = make_checkpoint(checkpoint, base)
+    config = json.loads((checkpoint / "adapter_config.json").read_text())
+    del config["fan_in_fan_out"]  # In 4 bits training knows no turned layers.
+    (checkpoint / "adapter_config.json").write_text(json.dumps(config))
+    replace(card, quantization=to_record(NF4), compute_dtype="fp32").write(checkpoint)
+    weights = load_file(checkpoint / WEIGHTS)
+    save_file({name: 0.05 * torch.randn_like(tensor) for name, tensor in weights.items()}, checkpoint / WEIGHTS)
+    merge, packed = merging.prepare_merge(checkpoint), load_decoder(str(base), None, NF4, torch.float32)
+    assert len(merge.layers) == len(merge.turned) == 4
+    for name, layer in merge.layers.items():
+        found = packed.get_parameter(name)
+        unpacked = bnb.functional.dequantize_4bit(found.data, found.quant_state).T
+        key = next(key for key, known in merge.names.items() if known == name)
+        expected = unpacked + layer.get_delta_weight("default")
+        torch.testing.assert_close(merge.tensor(key), expected, atol=1e-6, rtol=0)
 
 
 def test_without_room_nothing_is_merged(made, monkeypatch):

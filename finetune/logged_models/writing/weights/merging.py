@@ -32,6 +32,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import BitsAndBytesConfig, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 SHARD = 2 * 10**9  # bytes of a file that is written, which is in memory until it is
 
@@ -45,6 +46,7 @@ class Merge:
         names: name in the model of each tensor of the base.
         layers: of the model, with their adapter, by the name of their weight.
         quantized: names of the weights that training had in 4 bits.
+        turned: names of the weights whose file has inputs before outputs, as GPT-2's; in 4 bits they are as all others.
     """
 
     checkpoint: Path
@@ -57,6 +59,7 @@ class Merge:
     layers: dict[str, LoraLayer]
     quantization: BitsAndBytesConfig | None
     quantized: set[str]
+    turned: set[str]
 
     @property
     def shapes(self) -> dict[str, torch.Tensor]:
@@ -96,7 +99,8 @@ class Merge:
             return found.clone()
         weight, name = found.to(self.dtype), self.names.get(key)
         if name in self.quantized:
-            weight = self._as_in_4_bits(weight)
+            is_turned = name in self.turned
+            weight = self._as_in_4_bits(weight.T).T if is_turned else self._as_in_4_bits(weight)
         if name in self.layers:
             weight = _with_adapter(weight.float(), self.layers[name])
         return weight.to(self.dtype).clone(memory_format=torch.contiguous_format)
@@ -153,6 +157,7 @@ def prepare_merge(checkpoint: Path) -> Merge:
     known, prefix = set(base.state_dict()), base.base_model_prefix
     places = {key: path for path in weight_files(folder) for key in _keys(path)}
     names = {key: name for key in places if (name := _name_of(key, known, prefix))}
+    turned = {f"{name}.weight" for name, module in base.named_modules() if isinstance(module, Conv1D)}
     layers = _layers(attach_weightless(base, card, checkpoint), isinstance(card, ClassifierCard))
     quantization = restored_quantization(card, None, recorded_dtype(card))
     quantized = quantized_layers(card, str(folder), None, quantization) if quantization else set()
@@ -162,7 +167,7 @@ def prepare_merge(checkpoint: Path) -> Merge:
             f"the adapter cannot be merged file by file: {folder} has no weights of its own for {missing[0]} (tied to"
             " others, or under another name); log or export it as an adapter."
         )
-    return Merge(checkpoint, card, folder, config, dtype, places, names, layers, quantization, quantized)
+    return Merge(checkpoint, card, folder, config, dtype, places, names, layers, quantization, quantized, turned)
 
 
 def _layers(model: PeftModel, is_classifier: bool) -> dict[str, LoraLayer]:
