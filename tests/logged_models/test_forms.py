@@ -193,7 +193,7 @@ def test_a_merged_classifier_has_the_scores_of_the_trained_one(classifier_run, c
     assert "float32" in call(predict.main, uri, "--text", "x", "--compute-dtype", "bf16")
 
 
-def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monkeypatch):
+def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monkeypatch, caplog):
     log(made["id"])
     uri = f"runs:/{made['id']}/model"
     before = answer(uri, capsys), plain(uri)
@@ -205,6 +205,10 @@ def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monke
     assert answer(uri, capsys, "--base-model", made["base"].with_name("elsewhere")) == before[0]
     monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifact", None)
     log(made["id"], "--persist")  # It needs neither the base nor anything to be sent.
+    monkeypatch.setattr(log_model, "reload_check", lambda *_: False)
+    with pytest.raises(SystemExit):
+        log_model.main([made["id"], "--persist"])
+    assert "has its base in itself since an earlier --persist, and stays so" in caplog.text
 
 
 def test_a_persisted_classifier_and_summarizer_need_no_base(classifier_run, summarizer_run, tmp_path, monkeypatch):
