@@ -1,17 +1,22 @@
 """Versions of registered models in MLflow: found, made once for each logged model, and the alias of one moved."""
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 
 from finetune import InputError
 from finetune.logged_models.refusals import why_refused
+from finetune.logged_models.writing.weights.persisting import fetch
+from finetune.models.files.digests import read_digests
 
 import mlflow
 from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 WEIGHTS = (".safetensors", ".onnx", ".bin")
@@ -114,13 +119,22 @@ def move_alias(name: str, alias: str, version: ModelVersion) -> None:
         client.set_registered_model_alias(name, alias, version.version)
 
 
-def has_own_weights(model_id: str, folder: str | None = None) -> bool:
-    """Say whether a logged model holds more weights than an adapter's: those of its base, or of both in one."""
-    client = mlflow.MlflowClient()
-    for file in client.list_logged_model_artifacts(model_id, folder):
-        name = PurePosixPath(file.path)
-        if file.is_dir and has_own_weights(model_id, file.path):
-            return True
-        if name.suffix in WEIGHTS and not name.name.startswith("adapter_model"):
-            return True
-    return False
+def has_own_weights(model_id: str) -> bool:
+    """Say whether a logged model holds more weights than an adapter's: those of its base, or of both in one.
+
+    What counts is what MLmodel names: a --persist that was cut off, or taken back, leaves files that nothing loads.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        file = fetch(model_id, MLMODEL_FILE_NAME, scratch)
+        names = read_digests(Model.load(str(file)), file) or _files(model_id)  # An older version has no digests.
+    paths = map(PurePosixPath, names)
+    return any(path.suffix in WEIGHTS and not path.name.startswith("adapter_model") for path in paths)
+
+
+def _files(model_id: str, folder: str | None = None) -> Iterator[str]:
+    """Yield the files of a logged model."""
+    for file in mlflow.MlflowClient().list_logged_model_artifacts(model_id, folder):
+        if file.is_dir:
+            yield from _files(model_id, file.path)
+        else:
+            yield file.path

@@ -8,32 +8,40 @@ from pathlib import Path
 import evaluate_model
 import log_model
 import predict
+from finetune import InputError
 from finetune.logged_models.opening import open_model
 from finetune.logged_models.uris import find_files
-from finetune.logged_models.writing.weights import disk_space, merging
+from finetune.logged_models.writing.code_models import copy_package
+from finetune.logged_models.writing.weights import disk_space, merging, persisting, quantized_base
+from finetune.models.bases.loading import load_decoder
 from finetune.models.bases.quantization import to_record
 from finetune.models.card import SqlCard
 from finetune.models.files.adapter_files import WEIGHTS
+from finetune.models.files.digests import digests_of
 from finetune.models.private_apis import keep_trainable_on_cpu
 from finetune.models.restoring import Loading
 
+import bitsandbytes as bnb
 import huggingface_hub.constants
 import mlflow
 import pytest
 import torch
 from conftest import byte_level_tokenizer, call, demo_rows, logged_models, make_base
 from fastapi.testclient import TestClient
-from made_runs import PROMPT, make_run
+from made_runs import PROMPT, make_checkpoint, make_run
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import scoring_server
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROW = {key: demo_rows("test")[0][key] for key in ("question", "context")}
 ASKED = ("--question", ROW["question"], "--context", ROW["context"], "--json", "--token-ids",
          "--compute-dtype", "recorded", "--param", "max_new_tokens=12")  # fmt: skip
 LOGGED = ("--no-reload-check",)
+NF4 = BitsAndBytesConfig(
+    load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
+)
 
 
 @pytest.fixture
@@ -45,10 +53,7 @@ def made(tmp_path, monkeypatch):
     torch.manual_seed(1)
     weights = load_file(checkpoint / WEIGHTS)
     save_file({name: 0.05 * torch.randn_like(tensor) for name, tensor in weights.items()}, checkpoint / WEIGHTS)
-    nf4 = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
-    )
-    replace(SqlCard.read(checkpoint), quantization=to_record(nf4), compute_dtype="fp32").write(checkpoint)
+    replace(SqlCard.read(checkpoint), quantization=to_record(NF4), compute_dtype="fp32").write(checkpoint)
     return {"id": run.info.run_id, "run": run, "checkpoint": checkpoint, "base": base}
 
 
@@ -117,6 +122,47 @@ def test_a_merge_in_several_files_is_the_same_model(made, monkeypatch, tmp_path)
     assert again.size == sum(tensor.nbytes for tensor in load_file(tmp_path / "one" / "model.safetensors").values())
 
 
+def test_a_merge_of_dora_has_the_lengths_that_were_learned(made):
+    config = made["checkpoint"] / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"use_dora": True}))
+    weights = load_file(made["checkpoint"] / WEIGHTS)
+    ups = {name: tensor for name, tensor in weights.items() if ".lora_B." in name}
+    for name, tensor in ups.items():
+        learned = 1 + torch.rand(len(tensor))  # other than the base's own
+        weights[name.replace("lora_B.weight", "lora_magnitude_vector")] = learned
+    save_file(weights, made["checkpoint"] / WEIGHTS)
+    merge = merging.prepare_merge(made["checkpoint"])
+    assert len(merge.layers) == len(ups)
+    expected = open_model(str(made["checkpoint"])).load(Loading(merged=True)).model.state_dict()
+    found = {name: merge.tensor(name) for name in merge.names if name in merge.layers}
+    assert len(found) == len(ups)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=0)
+
+
+def test_a_base_whose_layers_are_turned_is_merged_as_it_was_in_4_bits(tmp_path):
+    tokenizer, base, checkpoint = byte_level_tokenizer(), tmp_path / "base", tmp_path / "checkpoint-1"
+    torch.manual_seed(0)
+    shape = GPT2Config(vocab_size=len(tokenizer), n_embd=64, n_layer=1, n_head=2, n_positions=1024)
+    GPT2LMHeadModel(shape).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    card = make_checkpoint(checkpoint, base)
+    config = json.loads((checkpoint / "adapter_config.json").read_text())
+    del config["fan_in_fan_out"]  # In 4 bits training knows no turned layers.
+    (checkpoint / "adapter_config.json").write_text(json.dumps(config))
+    replace(card, quantization=to_record(NF4), compute_dtype="fp32").write(checkpoint)
+    weights = load_file(checkpoint / WEIGHTS)
+    save_file({name: 0.05 * torch.randn_like(tensor) for name, tensor in weights.items()}, checkpoint / WEIGHTS)
+    merge, packed = merging.prepare_merge(checkpoint), load_decoder(str(base), None, NF4, torch.float32)
+    assert len(merge.layers) == len(merge.turned) == 4
+    for name, layer in merge.layers.items():
+        found = packed.get_parameter(name)
+        unpacked = bnb.functional.dequantize_4bit(found.data, found.quant_state).T
+        key = next(key for key, known in merge.names.items() if known == name)
+        expected = unpacked + layer.get_delta_weight("default")
+        torch.testing.assert_close(merge.tensor(key), expected, atol=1e-6, rtol=0)
+
+
 def test_without_room_nothing_is_merged(made, monkeypatch):
     monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     refused = call(log_model.main, made["id"], "--mode", "merged", *LOGGED)
@@ -147,7 +193,7 @@ def test_a_merged_classifier_has_the_scores_of_the_trained_one(classifier_run, c
     assert "float32" in call(predict.main, uri, "--text", "x", "--compute-dtype", "bf16")
 
 
-def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monkeypatch):
+def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monkeypatch, caplog):
     log(made["id"])
     uri = f"runs:/{made['id']}/model"
     before = answer(uri, capsys), plain(uri)
@@ -159,6 +205,10 @@ def test_a_persisted_model_answers_the_same_without_its_base(made, capsys, monke
     assert answer(uri, capsys, "--base-model", made["base"].with_name("elsewhere")) == before[0]
     monkeypatch.setattr(mlflow.MlflowClient, "log_model_artifact", None)
     log(made["id"], "--persist")  # It needs neither the base nor anything to be sent.
+    monkeypatch.setattr(log_model, "reload_check", lambda *_: False)
+    with pytest.raises(SystemExit):
+        log_model.main([made["id"], "--persist"])
+    assert "has its base in itself since an earlier --persist, and stays so" in caplog.text
 
 
 def test_a_persisted_classifier_and_summarizer_need_no_base(classifier_run, summarizer_run, tmp_path, monkeypatch):
@@ -175,6 +225,15 @@ def test_a_persisted_classifier_and_summarizer_need_no_base(classifier_run, summ
         finally:
             (tmp_path / "moved").rename(base)
         assert after.equals(before)
+
+
+def test_code_of_an_older_version_gets_no_base_that_it_would_not_find(tmp_path):
+    package = copy_package(tmp_path / "code" / "finetune")
+    persisting.check_code("m-1", digests_of(tmp_path))
+    (package / "models" / "files" / "own_base.py").unlink()
+    for digests in (digests_of(tmp_path), {}):
+        with pytest.raises(InputError, match="was logged by an older version"):
+            persisting.check_code("m-1", digests)
 
 
 def test_an_interrupted_persist_leaves_the_model_as_it_was_and_goes_on(made, capsys, monkeypatch, caplog):
@@ -268,6 +327,27 @@ def test_another_folder_is_not_taken_for_the_base_in_4_bits(made, tmp_path):
     assert "quantised otherwise" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "nf4")
     replace(card, quantization=None).write(made["checkpoint"])
     assert "unquantised base" in call(log_model.main, made["id"], *LOGGED, "--quantized-base", tmp_path / "other")
+
+
+def test_storing_the_base_in_4_bits_touches_no_other_folder(made, tmp_path, monkeypatch):
+    card, own = SqlCard.read(made["checkpoint"]), tmp_path / "stored" / "nf4.new" / "own.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("the user's")
+    share, stored = quantized_base.share_files, tmp_path / "stored" / "nf4"
+
+    def be_late(folder):
+        share(folder)
+        stored.mkdir()
+        (stored / "of another process").touch()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(quantized_base, "share_files", be_late)
+        with pytest.raises(InputError, match="another process has stored the base meanwhile"):
+            quantized_base.store_quantized(card, stored)
+    (stored / "of another process").unlink()  # An empty folder may be taken.
+    assert quantized_base.store_quantized(card, stored) == stored
+    assert own.read_text() == "the user's"
+    assert sorted(path.name for path in stored.parent.iterdir()) == ["nf4", "nf4.new"]
 
 
 @pytest.mark.parametrize("flag", [("--persist",), ("--quantized-base", "nf4")])

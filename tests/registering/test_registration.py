@@ -4,8 +4,9 @@ import logging
 from pathlib import Path
 
 import log_model
-from finetune.logged_models.entries import ready_models
+from finetune.logged_models.entries import ready_models, write_digests
 from finetune.logged_models.opening import open_model
+from finetune.logged_models.uris import find_files
 from finetune.models.card import Card
 from finetune.registering import registration
 from finetune.registering.versions import find_holder, has_own_weights
@@ -67,5 +68,20 @@ def test_a_model_that_needs_its_base_is_said(made, caplog):
     assert f"version 1 of based needs its base, which is not in it: {base}. Who loads it needs that too" in caplog.text
     (model, *_) = ready_models(made, "model")
     assert not has_own_weights(model.model_id)
-    mlflow.MlflowClient().log_model_artifact(model.model_id, str(Path(base) / "model.safetensors"))
+    client = mlflow.MlflowClient()
+    client.log_model_artifact(model.model_id, str(Path(base) / "model.safetensors"), "model")  # and then killed
+    assert not has_own_weights(model.model_id)
+    caplog.clear()
+    assert call(log_model.main, made.info.run_id, UNCHECKED, "--persist", "--register", "whole") is None
+    assert has_own_weights(model.model_id)
+    assert "needs its base" not in caplog.text
+
+
+def test_a_model_of_an_older_version_is_known_by_its_files(made, tmp_path):
+    assert call(log_model.main, made.info.run_id, UNCHECKED, "--name", "older") is None
+    (model, *_) = ready_models(made, "older")
+    write_digests(find_files(f"models:/{model.model_id}"), {})
+    assert not has_own_weights(model.model_id)
+    (tmp_path / "model.onnx").touch()
+    mlflow.MlflowClient().log_model_artifact(model.model_id, str(tmp_path / "model.onnx"), "artifacts/checkpoint")
     assert has_own_weights(model.model_id)

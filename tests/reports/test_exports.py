@@ -1,12 +1,16 @@
 """log_model.py --export: folders that other programs load, and answers that are compared with the trained model's."""
 
 import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 
 import log_model
 from finetune import InputError
-from finetune.logged_models.exports import replay, replaying
+from finetune.logged_models.exports import folders, replay, replaying
+from finetune.logged_models.exports.merged_folder import write_merged
+from finetune.logged_models.writing.weights import disk_space
+from finetune.logged_models.writing.weights.merging import prepare_merge
 from finetune.models.card import Card, ClassifierCard, SummarizerCard
 from finetune.models.classifier.labels import Labels
 from finetune.reports.exports.exporting import refuse_form
@@ -120,6 +124,51 @@ def test_an_export_that_its_library_cannot_load_leaves_nothing(run, in_process, 
     monkeypatch.setattr(replaying, "run_in_process", lambda *_: None)
     assert "peft could not load the export" in export(run, "peft", tmp_path / "adapter")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_replaced_is_left_as_it_was(tmp_path, monkeypatch):
+    target = tmp_path / "adapter"
+    with folders.new_folder(target, False) as made:
+        (made / "README.md").write_text(f"{folders.MARK}: the first")
+    monkeypatch.setattr(folders, "share_files", shutil.rmtree)  # Nothing is there to take its place.
+    with pytest.raises(FileNotFoundError), folders.new_folder(target, True) as made:
+        (made / "README.md").write_text(f"{folders.MARK}: the second")
+    assert (target / "README.md").read_text().endswith("the first")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_export_has_left_is_named(tmp_path, caplog):
+    cut, swapped, own = (tmp_path / name for name in (".adapter-a1b2_3d4", ".adapter-swapped1", ".adapter-mine"))
+    for path in (cut / "adapter", swapped / "replaced", own / "adapter"):
+        path.mkdir(parents=True)
+    with folders.new_folder(tmp_path / "adapter", False):
+        pass
+    assert f"{cut} is left of an export that was cut off, if none is running" in caplog.text
+    assert f"{swapped / 'replaced'} was {tmp_path / 'adapter'} before" in caplog.text
+    assert str(own) not in caplog.text
+    assert cut.is_dir()
+    assert swapped.is_dir()
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_an_export_that_the_disk_has_no_room_for_is_refused_first(run, tmp_path, monkeypatch, copies):
+    size = prepare_merge(checkpoint_of(run)).size
+    free = int((copies - 0.5) * size)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10 * size, 0, free))
+    with pytest.raises(InputError, match=r"the export takes .* --output"):
+        write_merged(checkpoint_of(run), tmp_path, copies)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_modules_of_this_package_shadow_no_library(tmp_path, monkeypatch):
+    script = tmp_path / "exports" / "replay.py"
+    script.parent.mkdir()
+    (script.parent / "gguf.py").write_text("raise SystemExit('not the package')")
+    script.write_text("import pathlib, sys\ntry:\n    import gguf\nexcept ImportError:\n    pass\n"
+                      "pathlib.Path(sys.argv[2]).touch()\n")  # fmt: skip
+    monkeypatch.setattr(replay, "__file__", str(script))
+    replaying.run_in_process(tmp_path / "questions.json", tmp_path / "answers.json")
+    assert (tmp_path / "answers.json").is_file()
 
 
 def test_a_folder_that_is_there_is_left(run, in_process, tmp_path):

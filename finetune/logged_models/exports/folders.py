@@ -1,6 +1,8 @@
 """The folder of an export: whole when it is there, and no other folder is written over."""
 
+import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,8 +12,10 @@ from pathlib import Path
 from finetune import InputError
 from finetune.permissions import share_files
 
+logger = logging.getLogger(__name__)
 MODEL_CARD = "README.md"
 MARK = "log_model.py --export"  # in the card of each export
+REPLACED = "replaced"
 
 
 def check_free(target: Path, overwrite: bool) -> None:
@@ -34,11 +38,14 @@ def check_free(target: Path, overwrite: bool) -> None:
 def new_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a folder beside `target` that takes its place at the end, and is gone after an error.
 
+    What it replaces is deleted last, and stays where that fails.
+
     Raises:
         InputError: as `check_free`.
     """
     check_free(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _name_left(target)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         made = beside / target.name
@@ -46,10 +53,23 @@ def new_folder(target: Path, overwrite: bool) -> Iterator[Path]:
         yield made
         share_files(made)
         if target.exists():
-            target.rename(beside / "replaced")
+            target.rename(beside / REPLACED)
         made.rename(target)
     finally:
+        if (beside / REPLACED).exists() and not target.exists():
+            (beside / REPLACED).rename(target)
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _name_left(target: Path) -> None:
+    """Warn of what exports to a folder have left beside it that were killed; they may be running, so it stays."""
+    for path in target.parent.glob(".*"):
+        if not re.fullmatch(rf"\.{re.escape(target.name)}-[a-z0-9_]{{8}}", path.name):
+            continue
+        if (path / REPLACED).exists():
+            logger.warning(f"{path} is left of an export that was cut off; {path / REPLACED} was {target} before.")
+        elif (path / target.name).exists():
+            logger.warning(f"{path} is left of an export that was cut off, if none is running; delete it then.")
 
 
 def _is_export(folder: Path) -> bool:

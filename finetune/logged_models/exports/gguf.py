@@ -81,7 +81,7 @@ def write_gguf(checkpoint: Path, folder: Path, converters: dict[str, list[str]])
         merged, adapter = Path(scratch) / "merged", Path(scratch) / "adapter"
         merged.mkdir()
         adapter.mkdir()
-        write_merged(checkpoint, merged)
+        write_merged(checkpoint, merged, copies=2)  # and the converted one
         convert([*converters[MODEL], str(merged), "--outfile", str(folder / f"model-{kind}.gguf"), "--outtype", kind])
         if why := no_adapter(checkpoint):
             logger.warning(f"--export gguf: the adapter alone is not written: {why}.")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from finetune.logged_models.writing.weights.disk_space import check_places
 from finetune.logged_models.writing.weights.merging import prepare_merge
 from finetune.models.bases.loading import load_tokenizer
 from finetune.models.card import Card
@@ -10,11 +11,19 @@ from finetune.models.generation import DEFAULTS
 from transformers import GenerationConfig
 
 
-def write_merged(checkpoint: Path, folder: Path) -> None:
-    """Write the merged model of a checkpoint into a folder that is there and empty."""
-    card = Card.read(checkpoint)
+def write_merged(checkpoint: Path, folder: Path, copies: int = 1) -> None:
+    """Write the merged model of a checkpoint into a folder that is there and empty.
+
+    Args:
+        copies: of its weights that the disk is to have room for.
+
+    Raises:
+        InputError: it has none, or the adapter cannot be merged.
+    """
+    card, merge = Card.read(checkpoint), prepare_merge(checkpoint)
+    check_places(copies * merge.size, [folder], "the export")
     folder.rmdir()
-    prepare_merge(checkpoint).write(folder)
+    merge.write(folder)
     generation_of(card, load_tokenizer(str(checkpoint), kind=card.base_kind), folder).save_pretrained(folder)
 
 

@@ -1,6 +1,5 @@
 """The same prompts answered by a trained model, and by its export in the library that the export is for."""
 
-import gc
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.logged_models.exports import replay
+from finetune.models.bases.memory import clear_memory
 from finetune.models.card import Card, SummarizerCard
 from finetune.models.generation import BATCH_SIZE, DEFAULTS, generate_all
 from finetune.models.prompts import Prompt
@@ -52,7 +52,7 @@ def ask_trained(checkpoint: Path, rows: list[dict]) -> Questions:
     found = generate_all(model.model, model.tokenizer, asked.prompt_ids, **DEFAULTS | card.generation)
     asked.answers = [one.text for one in found]
     del model
-    gc.collect()
+    clear_memory()  # The export gets it, in another process.
     return asked
 
 
@@ -97,7 +97,8 @@ def ask_exported(library: str, folder: Path, card: Card, asked: Questions, **oth
 
 def run_in_process(questions: Path, answers: Path) -> None:
     """Run `replay.py` in a process of its own, from another folder; what it says goes to stderr."""
-    command = [sys.executable, "-W", "ignore", replay.__file__, str(questions), str(answers)]
+    # -P: not the folder of `replay.py` first, where `gguf.py` would be taken for the package of that name.
+    command = [sys.executable, "-P", "-W", "ignore", replay.__file__, str(questions), str(answers)]
     quiet = os.environ | {"TQDM_DISABLE": "1"}  # Bars of loading.
     subprocess.run(command, stdout=subprocess.DEVNULL, cwd=questions.parent, env=quiet, check=False)
 

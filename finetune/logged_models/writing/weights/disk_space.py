@@ -47,7 +47,7 @@ def check_places(size: int, places: list[Path], what: str) -> None:
         if needed > free:
             raise InputError(
                 f"{what} takes {shown(needed)} on the disk of {where}, which has {shown(free)} free; make room there,"
-                f" or set TMPDIR to a folder of another disk."
+                f" or set TMPDIR (of an export: --output) to a folder of another disk."
             )
         logger.info(f"{what} takes {shown(needed)} on the disk of {where}; {shown(free)} are free")
 

@@ -32,6 +32,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors import safe_open
 from transformers import BitsAndBytesConfig, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 SHARD = 2 * 10**9  # bytes of a file that is written, which is in memory until it is
 
@@ -45,6 +46,7 @@ class Merge:
         names: name in the model of each tensor of the base.
         layers: of the model, with their adapter, by the name of their weight.
         quantized: names of the weights that training had in 4 bits.
+        turned: names of the weights whose file has inputs before outputs, as GPT-2's; in 4 bits they are as all others.
     """
 
     checkpoint: Path
@@ -57,6 +59,7 @@ class Merge:
     layers: dict[str, LoraLayer]
     quantization: BitsAndBytesConfig | None
     quantized: set[str]
+    turned: set[str]
 
     @property
     def shapes(self) -> dict[str, torch.Tensor]:
@@ -96,9 +99,10 @@ class Merge:
             return found.clone()
         weight, name = found.to(self.dtype), self.names.get(key)
         if name in self.quantized:
-            weight = self._as_in_4_bits(weight)
+            is_turned = name in self.turned
+            weight = self._as_in_4_bits(weight.T).T if is_turned else self._as_in_4_bits(weight)
         if name in self.layers:
-            weight = weight.float() + self.layers[name].get_delta_weight("default").float()
+            weight = _with_adapter(weight.float(), self.layers[name])
         return weight.to(self.dtype).clone(memory_format=torch.contiguous_format)
 
     def _as_in_4_bits(self, weight: torch.Tensor) -> torch.Tensor:
@@ -144,23 +148,26 @@ def prepare_merge(checkpoint: Path) -> Merge:
     folder = base_folder(card)
     config = load_config(str(folder), None, card.base_kind)
     if getattr(config, "quantization_config", None):
-        raise InputError(f"--mode merged: the base in {folder} is stored quantised; only a full one is merged into.")
+        raise InputError(
+            f"the adapter cannot be merged: the base in {folder} is stored quantised; only a full one is merged into."
+        )
     # What is not quantised is in float32 in the other two tasks: see `load_encoder`.
     dtype = recorded_dtype(card) if isinstance(card, SqlCard) else torch.float32
     base = make_base(config, card.base_kind, dtype)
     known, prefix = set(base.state_dict()), base.base_model_prefix
     places = {key: path for path in weight_files(folder) for key in _keys(path)}
     names = {key: name for key in places if (name := _name_of(key, known, prefix))}
+    turned = {f"{name}.weight" for name, module in base.named_modules() if isinstance(module, Conv1D)}
     layers = _layers(attach_weightless(base, card, checkpoint), isinstance(card, ClassifierCard))
     quantization = restored_quantization(card, None, recorded_dtype(card))
     quantized = quantized_layers(card, str(folder), None, quantization) if quantization else set()
     quantized = {f"{name}.weight" for name in quantized}
     if missing := sorted((layers.keys() | quantized) - set(names.values())):
         raise InputError(
-            f"--mode merged: {folder} has no weights of its own for {missing[0]} (tied to others, or under another"
-            " name), so the adapter cannot be merged file by file; log it as an adapter."
+            f"the adapter cannot be merged file by file: {folder} has no weights of its own for {missing[0]} (tied to"
+            " others, or under another name); log or export it as an adapter."
         )
-    return Merge(checkpoint, card, folder, config, dtype, places, names, layers, quantization, quantized)
+    return Merge(checkpoint, card, folder, config, dtype, places, names, layers, quantization, quantized, turned)
 
 
 def _layers(model: PeftModel, is_classifier: bool) -> dict[str, LoraLayer]:
@@ -168,6 +175,19 @@ def _layers(model: PeftModel, is_classifier: bool) -> dict[str, LoraLayer]:
     prefix = "base_model.model.encoder." if is_classifier else "base_model.model."
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     return {f"{name.removeprefix(prefix)}.weight": module for name, module in found.items()}
+
+
+def _with_adapter(weight: torch.Tensor, layer: LoraLayer) -> torch.Tensor:
+    """Return a weight in float32 with what an adapter adds to it; DoRA gives each output a length that it has learned.
+
+    `get_delta_weight` knows nothing of those lengths.
+    """
+    found = weight + layer.get_delta_weight("default").float()
+    if "default" not in layer.lora_magnitude_vector:
+        return found
+    dora = layer.lora_magnitude_vector["default"]
+    lengths = found.norm(dim=0 if dora.fan_in_fan_out else 1, keepdim=True)
+    return found * (dora.weight.float().view_as(lengths) / lengths)
 
 
 def _keys(path: Path) -> list[str]:

@@ -17,6 +17,7 @@ from finetune.logged_models.writing.code_models import METADATA_KEY
 from finetune.logged_models.writing.sql_models import refer_to_own
 from finetune.logged_models.writing.weights.base_files import base_folder, files_of, tokenizer_files
 from finetune.logged_models.writing.weights.disk_space import check_places, shown
+from finetune.models.files import own_base
 from finetune.models.files.digests import digest_file, read_digests
 from finetune.models.files.own_base import IN_CODE, IN_FLAVOR, with_own_base
 
@@ -28,6 +29,7 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 logger = logging.getLogger(__name__)
+KNOWS_OWN_BASE = Path(own_base.__file__).name
 TOKENIZER = "components/tokenizer"
 
 
@@ -40,16 +42,18 @@ def persist(model_id: str, checkpoint: Path, check: Callable[[], bool]) -> bool:
         checkpoint: what was logged; its tokenizer goes with a base of the Hub.
 
     Raises:
-        InputError: the base is gone or another one, or there is no room for it.
+        InputError: the base is gone or another one, there is no room for it, or the model's code would not look there.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        file = _fetch(model_id, MLMODEL_FILE_NAME, scratch)
+        file = fetch(model_id, MLMODEL_FILE_NAME, scratch)
         before, (model, card, _) = file.read_bytes(), read_model(file.parent, METADATA_KEY, f"models:/{model_id}")
         digests = read_digests(model, file)
+        is_plain = FLAVOR_NAME in model.flavors
+        if not is_plain:
+            check_code(model_id, digests)
         if with_own_base(card, file.parent, digests) is not card:
             logger.info(f"model {model_id} has its base in itself already; nothing is sent again")
-            return check()
-        is_plain = FLAVOR_NAME in model.flavors
+            return _check_again(model_id, check)
         sent = {f"{IN_FLAVOR if is_plain else IN_CODE}/{path.name}": path for path in files_of(base_folder(card))}
         if is_plain:
             sent |= {f"{TOKENIZER}/{path.name}": path for path in tokenizer_files(checkpoint)}
@@ -66,6 +70,29 @@ def persist(model_id: str, checkpoint: Path, check: Callable[[], bool]) -> bool:
             _put_back(model_id, before)
     if passed:
         logger.info(f"model {model_id} has its base in itself now: it needs no other folder and no Hub")
+    return passed
+
+
+def check_code(model_id: str, digests: dict[str, str]) -> None:
+    """Raise InputError where the code that travels with a model knows no base in it, as that of older versions.
+
+    The reload check, which runs the code that is here, would pass all the same.
+    """
+    if not any(name.startswith("code/") and name.endswith(f"/{KNOWS_OWN_BASE}") for name in digests):
+        raise InputError(
+            f"--persist: model {model_id} was logged by an older version, whose code goes with it and would look for"
+            " the base outside as before. Log it anew with --persist under another --name."
+        )
+
+
+def _check_again(model_id: str, check: Callable[[], bool]) -> bool:
+    """Return what a check says of a model that has its base; a --persist that was killed may have left it unchecked."""
+    passed = check()
+    if not passed:
+        logger.warning(
+            f"model {model_id} has its base in itself since an earlier --persist, and stays so; where that was cut off,"
+            " the model was never checked. Log it anew under another --name."
+        )
     return passed
 
 
@@ -122,10 +149,10 @@ def _digest_there(model_id: str, name: str, local: Path | None) -> str:
     if local:
         return digest_file(local / name)
     with tempfile.TemporaryDirectory() as scratch:
-        return digest_file(_fetch(model_id, name, scratch))
+        return digest_file(fetch(model_id, name, scratch))
 
 
-def _fetch(model_id: str, name: str, folder: str) -> Path:
+def fetch(model_id: str, name: str, folder: str) -> Path:
     """Return a copy of a file of a logged model."""
     place = mlflow.MlflowClient().get_logged_model(model_id).artifact_location
     return Path(mlflow.artifacts.download_artifacts(f"{place}/{name}", dst_path=folder))

@@ -5,8 +5,7 @@ The folder is whole or not there: it is written beside its place and renamed.
 
 import json
 import logging
-import os
-import shutil
+import tempfile
 from pathlib import Path
 
 from finetune import InputError
@@ -54,13 +53,24 @@ def _make(card: Card, folder: Path, made_of: dict) -> None:
     base = load_decoder(source, revision, restored_quantization(card, None, dtype), dtype)
     base.set_attn_implementation("sdpa")  # Ours has a name that plain MLflow does not know.
     check_places(base.get_memory_footprint(), [folder], "the base in 4 bits")
-    new = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    base.save_pretrained(new, max_shard_size="2GB")
-    load_tokenizer(source, revision).save_pretrained(new)
-    (new / RECORD).write_text(json.dumps(made_of | {"fingerprint": fingerprint(new)}, indent=2))
-    share_files(new)
-    if folder.exists():
-        folder.rmdir()
-    os.replace(new, folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: FOLDER.new may be the user's, or another process's.
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+        new = Path(beside) / folder.name
+        base.save_pretrained(new, max_shard_size="2GB")
+        load_tokenizer(source, revision).save_pretrained(new)
+        (new / RECORD).write_text(json.dumps(made_of | {"fingerprint": fingerprint(new)}, indent=2))
+        share_files(new)
+        _take_place(new, folder)
     logger.info(f"the base is stored in 4 bits in {folder}")
+
+
+def _take_place(new: Path, folder: Path) -> None:
+    """Rename a folder to one that is not there or empty."""
+    try:
+        new.replace(folder)
+    except OSError as error:
+        raise InputError(
+            f"--quantized-base {folder}: what was stored cannot be put there ({error.strerror}); where another process"
+            " has stored the base meanwhile, run the same command again, otherwise give another folder."
+        ) from error
