@@ -63,7 +63,10 @@ def _check_gate(flags: Namespace) -> None:
         names = ["column", "max_rows", "database", "tables", "values", "trust_role"]
         names += [] if flags.source else ["dataset"]  # Which an adapter of --from is scored on.
         if given := [name for name in names if getattr(flags, name) not in (None, False)]:
-            raise InputError(f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC; give both.")
+            raise InputError(
+                f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC, or of those that an adapter of"
+                " --from is scored on; give one of these too."
+            )
         return
     if missing := [name for name in ("register", "alias", "dataset") if getattr(flags, name) is None]:
         raise InputError(f"--if-better {flags.if_better} needs --{missing[0]}: whom to be better than, on which rows.")

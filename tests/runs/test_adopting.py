@@ -220,7 +220,7 @@ def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
         ((), "no run is named"),
         (("0" * 32, "--from", "x"), "not both"),
         (("--from", "x"), "--from needs --task text-to-sql and --prompt FILE"),
-        (("0" * 32, "--dataset", "x"), "--dataset goes with --from"),
+        (("0" * 32, "--dataset", "x"), "or of those that an adapter of --from is scored on"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, sentence):
