@@ -220,6 +220,8 @@ def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
         ((), "no run is named"),
         (("0" * 32, "--from", "x"), "not both"),
         (("--from", "x"), "--from needs --task text-to-sql and --prompt FILE"),
+        (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--sync", "y"), "without --from"),
+        (("--from", "x", "--mode", "reference", "--sync", "y"), "without --from"),
         (("0" * 32, "--dataset", "x"), "or of those that an adapter of --from is scored on"),
     ],
 )

@@ -100,8 +100,10 @@ def check_source(flags) -> None:
         return
     if flags.run is not None:
         raise InputError(f"give a run ({flags.run}) or --from {flags.source}, not both.")
+    if flags.sync:
+        raise InputError("--sync sends what a training here has logged; give it with the run, without --from.")
     if flags.mode in FULL_FORMS:
-        names += ["export", "register", "dataset", "quantized_base", "sync"]
+        names += ["export", "register", "dataset", "quantized_base"]
         if given := [name for name in names if getattr(flags, name)]:
             raise InputError(f"--{given[0].replace('_', '-')} does not go with --mode {flags.mode}.")
         return
