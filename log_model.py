@@ -50,7 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         return console.print_result(lifecycle.sync(flags.run, flags.sync))
-    run = find_run(flags)
+    if not log_run(flags, find_run(flags)):
+        sys.exit(1)
+
+
+def log_run(flags, run: Run) -> bool:
+    """Log the checkpoint of a run, check it, export and register it; print the URIs; say whether all of it passed."""
     check_rights(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = Card.read(checkpoint)
@@ -63,14 +68,14 @@ def main(arguments: list[str] | None = None) -> None:
     exported = prepare_export(flags, run, checkpoint)
     wanted = registration.begin(flags, run, checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
+    registered = f"{flags.name}-onnx" if flags.export == "onnx" else flags.name
     if flags.quantized_base:
         flags.quantized_base = store_quantized(card, flags.quantized_base.absolute())
     with logging_into(run):
-        parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
+        reloaded = {flags.name: log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)}
         if flags.export == "onnx":
-            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
-        elif exported:
-            parity &= exported.make(why)
+            reloaded[registered] = log_and_check(flags, run, checkpoint, why, registered, ONNX)
+        is_exported = exported.make(why) if exported else True
         describe(run.info.run_id)
         tracking.log_messages(run.info.run_id)
     if flags.source and flags.dataset:
@@ -78,10 +83,8 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.export:
         console.print_result(str(exported.target) if exported else f"{uri}-onnx")
     console.print_result(uri)
-    if wanted:
-        parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export == "onnx" else flags.name, parity)
-    if not parity:
-        sys.exit(1)
+    is_registered = wanted.carry_out(registered, reloaded[registered]) if wanted else True
+    return all(reloaded.values()) and is_exported and is_registered
 
 
 def parse(arguments: list[str] | None):
