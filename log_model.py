@@ -5,7 +5,6 @@ The model's URI is the last line on stdout; with --register, that in the registr
 """
 
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from finetune.reports.explaining.description import describe
 from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
 from finetune.runs import lifecycle, tracking
 from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
+from finetune.runs.adopting.scoring import score_adopted
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
 from finetune.runs.reload_check import EXACT, MERGED, recorded_answers, reload_check
@@ -78,13 +78,12 @@ def log_run(flags, run: Run) -> bool:
         is_exported = exported.make(why) if exported else True
         describe(run.info.run_id)
         tracking.log_messages(run.info.run_id)
-    if flags.source and flags.dataset:
-        score_adopted(uri, flags.dataset)
+    is_scored = score_adopted(uri, flags) if flags.source and flags.dataset else True
     if flags.export:
         console.print_result(str(exported.target) if exported else f"{uri}-onnx")
     console.print_result(uri)
     is_registered = wanted.carry_out(registered, reloaded[registered]) if wanted else True
-    return all(reloaded.values()) and is_exported and is_registered
+    return all(reloaded.values()) and is_exported and is_scored and is_registered
 
 
 def parse(arguments: list[str] | None):
@@ -222,17 +221,6 @@ def link_scorecard(run: Run, checkpoint: Path, model_id: str) -> None:
     scores = {name: value for name, value in run.data.metrics.items() if name.startswith("validation_")}
     if scores:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
-
-
-def score_adopted(uri: str, dataset: Path) -> None:
-    """Score the model of --from on rows, as evaluate_model.py does, in a process of its own.
-
-    Raises:
-        InputError: it cannot; the model is logged by then.
-    """
-    script = str(Path(__file__).parent / "evaluate_model.py")
-    if subprocess.run([sys.executable, script, uri, "--dataset", str(dataset)], check=False).returncode == 2:
-        raise InputError(f"{uri} is logged, and was not scored on --dataset {dataset} (see above).")
 
 
 if __name__ == "__main__":

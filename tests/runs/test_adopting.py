@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import evaluate_model
 import log_model
 from finetune.logged_models.opening import open_model
 from finetune.models.card import Card
+from finetune.runs.adopting import scoring
 from finetune.runs.adopting.foreign import fit_to_base, read_foreign
 
 import mlflow
@@ -81,6 +84,27 @@ def test_without_rows_it_says_how_to_score_it(trl, in_process, tmp_path, caplog,
     assert "python evaluate_model.py runs:/" in caplog.text
     (checkpoint,) = (tmp_path / "outputs").glob("*/checkpoint-0")
     assert Card.read(checkpoint).quantization["bnb_4bit_quant_type"] == "nf4"
+
+
+def test_what_scores_it_gets_the_flags_of_rows_and_its_status_counts(trl, in_process, tmp_path, monkeypatch, caplog):
+    rows = tmp_path / "rows.jsonl"
+    made = [{"asked": row["question"], "context": row["context"], "answer": row["answer"]} for row in demo_rows("test")]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made[:4]), encoding="utf-16")
+    given, commands = ("--column", "question=asked", "--encoding", "utf-16", "--max-rows", 2), []
+
+    def die(command, **options):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, -9)
+
+    monkeypatch.setattr(scoring, "subprocess", SimpleNamespace(run=die))
+    with pytest.raises(SystemExit, match="1"):
+        adopt(trl, tmp_path, "--no-reload-check", "--dataset", rows, *given, "--register", "unscored")
+    expected = ["--dataset", rows, "--column", "question=asked", "--encoding", "utf-16", "--split", "test"]
+    assert commands[-1][3:] == [str(one) for one in (*expected, "--max-rows", 2)]
+    assert "ended with status -9" in caplog.text
+    assert mlflow.MlflowClient().get_registered_model("unscored")
+    (checkpoint,) = (tmp_path / "outputs").glob("*/checkpoint-0")
+    assert Card.read(checkpoint).sample[0]["question"] == made[0]["asked"]
 
 
 def llama_factory(folder: Path) -> None:
@@ -222,6 +246,7 @@ def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
         (("--from", "x"), "--from needs --task text-to-sql and --prompt FILE"),
         (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--sync", "y"), "without --from"),
         (("--from", "x", "--mode", "reference", "--sync", "y"), "without --from"),
+        (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--max-rows", "3"), "is scored on (--dataset)"),
         (("0" * 32, "--dataset", "x"), "or of those that an adapter of --from is scored on"),
     ],
 )
