@@ -32,7 +32,7 @@ from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
 from finetune.runs.adopting.scoring import score_adopted
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
-from finetune.runs.reload_check import EXACT, MERGED, recorded_answers, reload_check
+from finetune.runs.reload_check import recorded_answers, reload_check, tolerance_of
 from finetune.screen import DETAIL
 
 import mlflow
@@ -182,8 +182,9 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     clear_left(run, name)
     quantized = flags.quantized_base if form == flags.mode else None
     model_id = log_once(run, checkpoint, why, name, form, quantized)
-    record_prompt(run, Card.read(checkpoint), model_id)
-    tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
+    card = Card.read(checkpoint)
+    record_prompt(run, card, model_id)
+    tolerance, shown = tolerance_of(card, form != "adapter"), f" of model {model_id} ({why})"
 
     def check() -> bool:
         return not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
