@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import evaluate_model
 import log_model
+from finetune import InputError
 from finetune.logged_models.opening import open_model
 from finetune.models.card import Card
 from finetune.runs.adopting import scoring
@@ -229,6 +230,33 @@ def test_a_base_or_a_prompt_that_is_not_the_one(trl, tmp_path):
         json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
     )
     assert "is stored quantised" in adopt(trl, tmp_path, "--base-model", quantised)
+
+
+def of_no_dimension(weights):
+    first = next(iter(weights))
+    return weights | {first: torch.tensor(1.0)}
+
+
+def of_one_dimension(weights):
+    return {name: weight[0].contiguous() if ".lora_A." in name else weight for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize("make", [of_no_dimension, of_one_dimension])
+def test_weights_of_another_number_of_dimensions_are_refused(trl, make):
+    rewrite(trl, make)
+    with pytest.raises(InputError, match="which no adapter's weight has"):
+        fit_to_base(read_foreign(trl), str(DEMO_BASE), None)
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens", "lm_head", "model.norm"])
+def test_full_weights_beside_the_adapter_are_the_bases_own_or_refused(trl, name):
+    stored = safetensors.torch.load_file(DEMO_BASE / "model.safetensors")
+    own = stored.get(f"{name}.weight", stored["model.embed_tokens.weight"])
+    rewrite(trl, lambda weights: weights | {f"base_model.model.{name}.weight": own.clone()})
+    assert fit_to_base(read_foreign(trl), str(DEMO_BASE), None) == ["q_proj", "v_proj"]
+    rewrite(trl, lambda weights: weights | {f"base_model.model.{name}.weight": own * 1.01})
+    with pytest.raises(InputError, match="trained in full beside the LoRA layers"):
+        fit_to_base(read_foreign(trl), str(DEMO_BASE), None)
 
 
 def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
