@@ -5,7 +5,6 @@ The model's URI is the last line on stdout; with --register, that in the registr
 """
 
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -30,9 +29,10 @@ from finetune.reports.explaining.description import describe
 from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
 from finetune.runs import lifecycle, tracking
 from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
+from finetune.runs.adopting.scoring import score_adopted
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
-from finetune.runs.reload_check import EXACT, MERGED, recorded_answers, reload_check
+from finetune.runs.reload_check import recorded_answers, reload_check, tolerance_of
 from finetune.screen import DETAIL
 
 import mlflow
@@ -50,7 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         return console.print_result(lifecycle.sync(flags.run, flags.sync))
-    run = find_run(flags)
+    if not log_run(flags, find_run(flags)):
+        sys.exit(1)
+
+
+def log_run(flags, run: Run) -> bool:
+    """Log the checkpoint of a run, check it, export and register it; print the URIs; say whether all of it passed."""
     check_rights(run)
     checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = Card.read(checkpoint)
@@ -63,25 +68,22 @@ def main(arguments: list[str] | None = None) -> None:
     exported = prepare_export(flags, run, checkpoint)
     wanted = registration.begin(flags, run, checkpoint)
     uri = f"runs:/{run.info.run_id}/{flags.name}"
+    registered = f"{flags.name}-onnx" if flags.export == "onnx" else flags.name
     if flags.quantized_base:
         flags.quantized_base = store_quantized(card, flags.quantized_base.absolute())
     with logging_into(run):
-        parity = log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)
+        reloaded = {flags.name: log_and_check(flags, run, checkpoint, why, flags.name, flags.mode)}
         if flags.export == "onnx":
-            parity &= log_and_check(flags, run, checkpoint, why, f"{flags.name}-onnx", ONNX)
-        elif exported:
-            parity &= exported.make(why)
+            reloaded[registered] = log_and_check(flags, run, checkpoint, why, registered, ONNX)
+        is_exported = exported.make(why) if exported else True
         describe(run.info.run_id)
         tracking.log_messages(run.info.run_id)
-    if flags.source and flags.dataset:
-        score_adopted(uri, flags.dataset)
+    is_scored = score_adopted(uri, flags) if flags.source and flags.dataset else True
     if flags.export:
         console.print_result(str(exported.target) if exported else f"{uri}-onnx")
     console.print_result(uri)
-    if wanted:
-        parity = wanted.carry_out(f"{flags.name}-onnx" if flags.export == "onnx" else flags.name, parity)
-    if not parity:
-        sys.exit(1)
+    is_registered = wanted.carry_out(registered, reloaded[registered]) if wanted else True
+    return all(reloaded.values()) and is_exported and is_scored and is_registered
 
 
 def parse(arguments: list[str] | None):
@@ -180,8 +182,9 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     clear_left(run, name)
     quantized = flags.quantized_base if form == flags.mode else None
     model_id = log_once(run, checkpoint, why, name, form, quantized)
-    record_prompt(run, Card.read(checkpoint), model_id)
-    tolerance, shown = MERGED if form == ONNX else EXACT, f" of model {model_id} ({why})"
+    card = Card.read(checkpoint)
+    record_prompt(run, card, model_id)
+    tolerance, shown = tolerance_of(card, form != "adapter"), f" of model {model_id} ({why})"
 
     def check() -> bool:
         return not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
@@ -219,17 +222,6 @@ def link_scorecard(run: Run, checkpoint: Path, model_id: str) -> None:
     scores = {name: value for name, value in run.data.metrics.items() if name.startswith("validation_")}
     if scores:
         mlflow.log_metrics(scores, step=recorded["step"], run_id=run.info.run_id, model_id=model_id)
-
-
-def score_adopted(uri: str, dataset: Path) -> None:
-    """Score the model of --from on rows, as evaluate_model.py does, in a process of its own.
-
-    Raises:
-        InputError: it cannot; the model is logged by then.
-    """
-    script = str(Path(__file__).parent / "evaluate_model.py")
-    if subprocess.run([sys.executable, script, uri, "--dataset", str(dataset)], check=False).returncode == 2:
-        raise InputError(f"{uri} is logged, and was not scored on --dataset {dataset} (see above).")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def add_flags(parser) -> None:
         metavar="METRIC",
         help="only if better than the alias's by exec_accuracy, macro_f1, rougeL, ... (p < 0.05), else exit status 1",
     )
-    add_row_flags(parser.add_argument_group("rows of --if-better"), required=False)
+    add_row_flags(parser.add_argument_group("rows of --if-better, and of --from"), required=False)
 
 
 def check_flags(flags: Namespace) -> None:
@@ -56,11 +56,17 @@ def check_flags(flags: Namespace) -> None:
 
 def _check_gate(flags: Namespace) -> None:
     """Raise InputError where --if-better and the flags that are about it do not go together."""
+    if flags.max_rows is not None and flags.max_rows < 1:
+        raise InputError(f"--max-rows {flags.max_rows} must be at least 1.")
     if flags.if_better is None:
-        names = ["column", "max_rows", "database", "tables", "values", "trust_role"]
-        names += [] if flags.source else ["dataset"]  # Which an adapter of --from is scored on.
+        if flags.source and flags.dataset:  # On which its adapter is scored.
+            return
+        names = ["column", "max_rows", "database", "tables", "values", "trust_role", "dataset"]
         if given := [name for name in names if getattr(flags, name) not in (None, False)]:
-            raise InputError(f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC; give both.")
+            raise InputError(
+                f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC, or of those that an adapter of"
+                " --from is scored on (--dataset); give one of these too."
+            )
         return
     if missing := [name for name in ("register", "alias", "dataset") if getattr(flags, name) is None]:
         raise InputError(f"--if-better {flags.if_better} needs --{missing[0]}: whom to be better than, on which rows.")

@@ -17,6 +17,7 @@ from finetune.runs import tracking
 
 import mlflow
 import numpy as np
+import torch
 
 logger = logging.getLogger(__name__)
 RECORD = "reload_check.json"
@@ -40,6 +41,16 @@ def recorded_answers(run_id: str) -> dict | None:
     if not answers or ("margins" in found and list(map(len, found["margins"])) != [len(row) + 1 for row in answers]):
         raise InputError(f"{where} is damaged: its answers and their margins do not go together; {mend}.")
     return found
+
+
+def tolerance_of(card: Card, is_merged: bool) -> float:
+    """Return by how much scores may differ: of a merged model, by the rounding of what training computed in.
+
+    A base in 4 bits computes in the type of training; merged, or as ONNX, the classifier is in float32.
+    """
+    if not is_merged:
+        return EXACT
+    return max(MERGED, 4 * torch.finfo(recorded_dtype(card)).eps) if card.quantization else MERGED
 
 
 def reload_check(run_id: str, checkpoint: Path, uri: str, tolerance: float, shown: str = "") -> bool:

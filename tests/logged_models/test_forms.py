@@ -423,10 +423,10 @@ def test_a_model_of_the_hub_is_logged_by_reference_and_persisted(hub, capsys):
     [
         (("--from", "acme/tiny@main", "--mode", "reference"), "40 digits"),
         (("--from", "nowhere", "--mode", "checkpoint"), "there is no such folder"),
-        (("--from", "x"), "go with --from"),
-        (("last", "--from", "x", "--mode", "checkpoint"), "one of the two"),
-        (("last", "--mode", "reference"), "go with --from"),
-        ((), "one of the two"),
+        (("--from", "x"), "--from needs --task text-to-sql"),
+        (("last", "--from", "x", "--mode", "checkpoint"), "give a run (last) or --from x, not both"),
+        (("last", "--mode", "reference"), "name it with --from"),
+        ((), "no run is named"),
         (("--from", "demo", "--mode", "checkpoint"), "no config.json"),
     ],
 )

@@ -215,7 +215,7 @@ def test_a_changed_checkpoint_is_another_one(run, logged):
 
 def test_the_reload_check_says_which_model_and_why(run, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(log_model, "replay", lambda model, card: [[1, 2]])
+    monkeypatch.setattr("finetune.runs.reload_check.replay", lambda model, card: [[1, 2]])
     assert call(log_model.main, run.info.run_id, "--checkpoint", "last", "--name", "checked") is None
     (model,) = logged_models(run, "checked")
     assert f"reload check of model {model.model_id} (last, step 30): 1 of 1" in caplog.text

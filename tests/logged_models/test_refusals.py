@@ -178,8 +178,8 @@ def test_a_damaged_record_of_the_trained_models_answers_is_said_before_anything_
 def test_answers_of_another_number_than_the_sample_has_are_said(made, monkeypatch):
     run, checkpoint = made
     record = {"step": 10, "token_ids": [[7]]}
-    monkeypatch.setattr(log_model, "recorded_answers", lambda *_: record)
-    monkeypatch.setattr(log_model, "replay", lambda *_: [[7], [8]])
+    monkeypatch.setattr("finetune.runs.reload_check.recorded_answers", lambda *_: record)
+    monkeypatch.setattr("finetune.runs.reload_check.replay", lambda *_: [[7], [8]])
     with pytest.raises(InputError, match="1 answers, and the card 2 rows"):
         log_model.reload_check(run.info.run_id, checkpoint, "runs:/x/model", 0.1)
 

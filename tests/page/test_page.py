@@ -4,16 +4,20 @@ import json
 import sqlite3
 import threading
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import try_model
+from finetune.logged_models.opening import LoggedModel
 from finetune.page.server import make_app, make_server, open_socket
+from finetune.page.views.questions import Questions
 from finetune.rows.corrections import corrected_rows
 
 import mlflow
 import pytest
 from browser import chromium
-from conftest import call
+from conftest import byte_level_tokenizer, call, make_base
+from made_runs import make_checkpoint
 from starlette.testclient import TestClient
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
@@ -310,3 +314,10 @@ def test_one_request_at_a_time_and_the_next_one_sees_its_place(logged_model):
             thread.join()
     assert [event["place"] for event in found[2] if "place" in event] == [1, 0]
     assert any("answer" in event for event in found[2])
+
+
+def test_a_model_with_its_base_in_it_is_asked_without_the_one_of_training(tmp_path):
+    card = make_checkpoint(tmp_path / "checkpoint-1", make_base(tmp_path / "base", byte_level_tokenizer()))
+    gone = replace(card, base_model=str(tmp_path / "gone"))
+    logged = LoggedModel(gone, tmp_path / "checkpoint-1", {}, own=card)
+    assert Questions(SimpleNamespace(base_model=None, execute=False), logged, {}, None).limit is not None

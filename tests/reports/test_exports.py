@@ -14,6 +14,7 @@ from finetune.logged_models.writing.weights.merging import prepare_merge
 from finetune.models.card import Card, ClassifierCard, SummarizerCard
 from finetune.models.classifier.labels import Labels
 from finetune.reports.exports.exporting import refuse_form
+from finetune.registering.versions import find_holder
 
 import mlflow
 import pytest
@@ -113,7 +114,8 @@ def test_more_answers_that_differ_than_may_end_with_status_1(run, in_process, tm
 
     monkeypatch.setattr(replaying, "run_in_process", another)
     with pytest.raises(SystemExit, match="1"):
-        export(run, "peft", tmp_path / "adapter")
+        export(run, "peft", tmp_path / "adapter", "--register", "past", "--alias", "champion")
+    assert find_holder("past", "champion") is not None  # It is the model's own answers that count there.
     assert "25% of the answers differ, more than --tolerance 0.1" in caplog.text
     assert "3 of 4 held-out answers" in (tmp_path / "adapter" / "README.md").read_text()
     assert mlflow.get_run(run.info.run_id).data.tags["export_peft_parity"] == "fail"

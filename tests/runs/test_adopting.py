@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import evaluate_model
 import log_model
+from finetune import InputError
 from finetune.logged_models.opening import open_model
 from finetune.models.card import Card
+from finetune.runs.adopting import scoring
 from finetune.runs.adopting.foreign import fit_to_base, read_foreign
 
 import mlflow
@@ -81,6 +85,27 @@ def test_without_rows_it_says_how_to_score_it(trl, in_process, tmp_path, caplog,
     assert "python evaluate_model.py runs:/" in caplog.text
     (checkpoint,) = (tmp_path / "outputs").glob("*/checkpoint-0")
     assert Card.read(checkpoint).quantization["bnb_4bit_quant_type"] == "nf4"
+
+
+def test_what_scores_it_gets_the_flags_of_rows_and_its_status_counts(trl, in_process, tmp_path, monkeypatch, caplog):
+    rows = tmp_path / "rows.jsonl"
+    made = [{"asked": row["question"], "context": row["context"], "answer": row["answer"]} for row in demo_rows("test")]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in made[:4]), encoding="utf-16")
+    given, commands = ("--column", "question=asked", "--encoding", "utf-16", "--max-rows", 2), []
+
+    def die(command, **options):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, -9)
+
+    monkeypatch.setattr(scoring, "subprocess", SimpleNamespace(run=die))
+    with pytest.raises(SystemExit, match="1"):
+        adopt(trl, tmp_path, "--no-reload-check", "--dataset", rows, *given, "--register", "unscored")
+    expected = ["--dataset", rows, "--column", "question=asked", "--encoding", "utf-16", "--split", "test"]
+    assert commands[-1][3:] == [str(one) for one in (*expected, "--max-rows", 2)]
+    assert "ended with status -9" in caplog.text
+    assert mlflow.MlflowClient().get_registered_model("unscored")
+    (checkpoint,) = (tmp_path / "outputs").glob("*/checkpoint-0")
+    assert Card.read(checkpoint).sample[0]["question"] == made[0]["asked"]
 
 
 def llama_factory(folder: Path) -> None:
@@ -207,6 +232,33 @@ def test_a_base_or_a_prompt_that_is_not_the_one(trl, tmp_path):
     assert "is stored quantised" in adopt(trl, tmp_path, "--base-model", quantised)
 
 
+def of_no_dimension(weights):
+    first = next(iter(weights))
+    return weights | {first: torch.tensor(1.0)}
+
+
+def of_one_dimension(weights):
+    return {name: weight[0].contiguous() if ".lora_A." in name else weight for name, weight in weights.items()}
+
+
+@pytest.mark.parametrize("make", [of_no_dimension, of_one_dimension])
+def test_weights_of_another_number_of_dimensions_are_refused(trl, make):
+    rewrite(trl, make)
+    with pytest.raises(InputError, match="which no adapter's weight has"):
+        fit_to_base(read_foreign(trl), str(DEMO_BASE), None)
+
+
+@pytest.mark.parametrize("name", ["model.embed_tokens", "lm_head", "model.norm"])
+def test_full_weights_beside_the_adapter_are_the_bases_own_or_refused(trl, name):
+    stored = safetensors.torch.load_file(DEMO_BASE / "model.safetensors")
+    own = stored.get(f"{name}.weight", stored["model.embed_tokens.weight"])
+    rewrite(trl, lambda weights: weights | {f"base_model.model.{name}.weight": own.clone()})
+    assert fit_to_base(read_foreign(trl), str(DEMO_BASE), None) == ["q_proj", "v_proj"]
+    rewrite(trl, lambda weights: weights | {f"base_model.model.{name}.weight": own * 1.01})
+    with pytest.raises(InputError, match="trained in full beside the LoRA layers"):
+        fit_to_base(read_foreign(trl), str(DEMO_BASE), None)
+
+
 def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
     rewrite(trl, lambda weights: {name: weight for name, weight in weights.items() if ".layers.0." in name})
     adapter = read_foreign(trl)
@@ -220,7 +272,10 @@ def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
         ((), "no run is named"),
         (("0" * 32, "--from", "x"), "not both"),
         (("--from", "x"), "--from needs --task text-to-sql and --prompt FILE"),
-        (("0" * 32, "--dataset", "x"), "--dataset goes with --from"),
+        (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--sync", "y"), "without --from"),
+        (("--from", "x", "--mode", "reference", "--sync", "y"), "without --from"),
+        (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--max-rows", "3"), "is scored on (--dataset)"),
+        (("0" * 32, "--dataset", "x"), "or of those that an adapter of --from is scored on"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, sentence):

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import log_model
 import predict
 import train_classifier
 from finetune.models.bases.loading import load_tokenizer
-from finetune.models.card import Card
+from finetune.models.card import Card, ClassifierCard
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import Labels
@@ -23,6 +24,7 @@ from finetune.reports.classifier_trainer import ClassifierTrainer
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_of, find_checkpoint
+from finetune.runs.reload_check import EXACT, MERGED, reload_check, tolerance_of
 from finetune.runs.sending import delivery
 from finetune.training.weighting import Weighting
 
@@ -152,9 +154,20 @@ def test_the_reload_check_fails_where_scores_differ(logged_classifier, classifie
     checkpoint = folder / f"checkpoint-{recorded['step']}"
     for shift, parity in ((2e-5, "fail"), (5e-6, "pass")):
         replayed = (np.array(recorded["scores"]) + shift).tolist()
-        monkeypatch.setattr(log_model, "replay", lambda model, card, found=replayed: found)
-        found = log_model.reload_check(run.info.run_id, checkpoint, logged_classifier["uri"], log_model.EXACT)
+        monkeypatch.setattr("finetune.runs.reload_check.replay", lambda model, card, found=replayed: found)
+        found = reload_check(run.info.run_id, checkpoint, logged_classifier["uri"], EXACT)
         assert (found, mlflow.get_run(run.info.run_id).data.tags["reload_parity"]) == (parity == "pass", parity)
+
+
+def test_merged_scores_may_differ_by_the_rounding_of_training():
+    """On a GPU a base in 4 bits computes in bfloat16; merged, it is in float32."""
+    card = ClassifierCard(base_model="x", base_revision=None, compute_dtype="bf16", quantization={"load_in_4bit": True},
+                          max_length=9, labels=Labels("multilabel", LABELS), pooling="mean", long_texts="truncate",
+                          thresholds=None)  # fmt: skip
+    assert tolerance_of(card, False) == EXACT
+    assert tolerance_of(card, True) == 2**-5
+    assert tolerance_of(replace(card, quantization=None), True) == MERGED
+    assert tolerance_of(replace(card, compute_dtype="fp32"), True) == MERGED
 
 
 def test_under_autocast_it_is_scored_as_the_logged_model_scores(tiny_roberta, terms, tmp_path):

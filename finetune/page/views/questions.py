@@ -26,7 +26,7 @@ class Questions:
         assert isinstance(logged.card, SqlCard)
         self.card, self.parameters, self.database = logged.card, parameters, database
         self.prompt = Prompt(self.card.prompt)
-        self.tokenizer, self.limit = open_tokenizer(logged.adapter, self.card, flags.base_model)
+        self.tokenizer, self.limit = open_tokenizer(logged.adapter, logged.restored_by, flags.base_model)
         self.execute = bool(database and flags.execute)
         if database:
             database.dialect = self.card.dialect

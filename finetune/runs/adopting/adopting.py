@@ -20,7 +20,7 @@ from finetune.models.files.adapter_files import CONFIG, WEIGHTS, check_adapter, 
 from finetune.models.prompts import Prompt
 from finetune.models.sql_writer import prompt_token_ids
 from finetune.permissions import share_files
-from finetune.rows.files.columns import QUESTIONS, read_columns
+from finetune.rows.files.columns import QUESTIONS, parse_columns, read_columns
 from finetune.rows.files.reading import read_rows
 from finetune.rows.loading import check_writable
 from finetune.rows.sql.cleaning import check_dialect
@@ -100,8 +100,10 @@ def check_source(flags) -> None:
         return
     if flags.run is not None:
         raise InputError(f"give a run ({flags.run}) or --from {flags.source}, not both.")
+    if flags.sync:
+        raise InputError("--sync sends what a training here has logged; give it with the run, without --from.")
     if flags.mode in FULL_FORMS:
-        names += ["export", "register", "dataset", "quantized_base", "sync"]
+        names += ["export", "register", "dataset", "quantized_base"]
         if given := [name for name in names if getattr(flags, name)]:
             raise InputError(f"--{given[0].replace('_', '-')} does not go with --mode {flags.mode}.")
         return
@@ -216,7 +218,8 @@ def make_card(flags, prompt: Prompt, tokenizer, base: str, revision: str | None)
         )
     longest = min(longest_input(config, tokenizer) or LONGEST, LONGEST)
     fields = start_card(AdoptedFlags(base, revision, dtype, longest), revision, quantization)
-    rows = held_out(flags.dataset) if flags.dataset else SAMPLE
+    # With --database the schema of the rows is not in them.
+    rows = held_out(flags) if flags.dataset and not flags.database else SAMPLE
     sample = [{name: row[name] for name in prompt.variables} for row in rows[:SAMPLE_ROWS]]
     encoded = [prompt_token_ids(tokenizer, prompt, row) for row in sample]
     bos = tokenizer.bos_token_id
@@ -229,9 +232,10 @@ def make_card(flags, prompt: Prompt, tokenizer, base: str, revision: str | None)
     return SqlCard(**fields, prompt=prompt.text, dialect=flags.dialect, sample=sample)
 
 
-def held_out(file: Path) -> list[dict]:
-    """Return rows of a file to check a model with: where they are marked, those that it was not trained on."""
-    rows, _ = read_columns(read_rows(file, "utf-8"), QUESTIONS, {}, f"the rows of {file}")
+def held_out(flags) -> list[dict]:
+    """Return rows of --dataset to check a model with: where they are marked, those that it was not trained on."""
+    given, what = parse_columns(flags.column, QUESTIONS), f"the rows of {flags.dataset}"
+    rows, _ = read_columns(read_rows(flags.dataset, flags.encoding), QUESTIONS, given, what)
     return [row for row in rows if row.get("split") not in ("train", "training")] or rows
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import InputError
+from finetune.logged_models.writing.weights.base_files import DOWNLOADED, weight_files
 from finetune.models.bases.loading import load_config
 from finetune.models.files.adapter_files import CONFIG, PICKLES, WEIGHTS, is_default
 from finetune.models.files.inside import is_numbered
 from finetune.models.files.schemas import read_json, reason, shown
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM
 
@@ -167,6 +169,7 @@ def fit_to_base(adapter: Foreign, base: str, revision: str | None) -> list[str]:
     modules = dict(model.named_modules())
     for name, shape in sorted(adapter.shapes.items()):
         _check_place(adapter, name, shape, modules, base)
+    _refuse_trained_in_full(adapter, model, base, revision)
     return _targets(adapter.layers, modules)
 
 
@@ -182,6 +185,8 @@ def _check_place(adapter: Foreign, name: str, shape: list[int], modules: dict, b
             f"{where}: the base {base} has no place for {name[:80]}; give the base that it was trained on with"
             " --base-model."
         )
+    if len(shape) != (1 if part == "magnitude_vector" else 2 if is_lora else weight.dim()):
+        raise InputError(f"{where}: its {name[:80]} has the shape {shape}, which no adapter's weight has; {MEND}.")
     rows, columns = weight.shape if weight.dim() == 2 else (weight.shape[0], None)
     if not is_lora and shape != list(weight.shape):
         raise InputError(
@@ -195,6 +200,42 @@ def _check_place(adapter: Foreign, name: str, shape: list[int], modules: dict, b
             f"{where}: its {name[:80]} has the shape {shape}, and {layer} of the base {base} {list(weight.shape)}; give"
             " the base that it was trained on with --base-model."
         )
+
+
+def _refuse_trained_in_full(adapter: Foreign, model: torch.nn.Module, base: str, revision: str | None) -> None:
+    """Raise InputError where weights beside the LoRA layers are not the base's: a merge takes the base's own."""
+    names = [name for name in adapter.shapes if ".lora_" not in name]
+    if not names:
+        return
+    files, parameters = stored_weights(base, revision), dict(model.named_parameters(remove_duplicate=False))
+    with safe_open(adapter.folder / WEIGHTS, "pt") as file:
+        for name in names:
+            own = name.removeprefix(PREFIX).replace(".base_layer.", ".")
+            tied = [other for other, weight in parameters.items() if weight is parameters.get(own)]
+            place = next(((files[other], other) for other in tied if other in files), None)
+            if place is None or not torch.equal(_read(*place).float(), file.get_tensor(name).float()):
+                raise InputError(
+                    f"--from {adapter.folder}: its {name[:80]} is not the base's: it was trained in full beside the"
+                    " LoRA layers, which is not taken; merge it with the program that trained it and log the whole"
+                    " model."
+                )
+
+
+def stored_weights(base: str, revision: str | None) -> dict[str, Path]:
+    """Return the file of each weight of a base by its name."""
+    folder = Path(base)
+    if not folder.is_dir():
+        folder = Path(snapshot_download(base, revision=revision, allow_patterns=DOWNLOADED))
+    found = {}
+    for path in weight_files(folder):
+        with safe_open(path, "pt") as file:
+            found |= dict.fromkeys(file.keys(), path)
+    return found
+
+
+def _read(path: Path, name: str) -> torch.Tensor:
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(name)
 
 
 def _targets(layers: set[str], modules: dict) -> list[str]:
