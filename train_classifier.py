@@ -276,7 +276,7 @@ def log_setup(flags, args, lora, rows, splits, weighting, leaks, card: Classifie
     """Log what the run is made of: parameters, data sets, labels; return the data sets."""
     columns = ("text", "labels" if "labels" in rows.parts["train"][0] else "label")
     data = {f"{name}_rows": len(split.texts) for name, split in splits.items()}
-    data["leak_share"] = leaks["share"]
+    data |= {"leak_share": leaks["share"], "source": rows.origin}
     tracking.log_dict(leaks, "leak_report.json")
     data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, rows.parts, columns, data)

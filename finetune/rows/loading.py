@@ -30,7 +30,8 @@ class Rows:
     """The rows of a run: its parts, where they came from, and how they were split.
 
     `test` is None where the data has no test part; `label_names` are the Hub's names of the classes; `columns` is
-    what the data calls the task's columns; `sets` are the data sets that its training rows are mixed of, if several.
+    what the data calls the task's columns; `sets` are the data sets that its training rows are mixed of, if several;
+    `corrections` are corrected answers that stand behind its training rows.
     """
 
     train: list[dict]
@@ -42,12 +43,18 @@ class Rows:
     label_names: list[str] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     sets: list["Rows"] = field(default_factory=list)
+    corrections: list["Rows"] = field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, list[dict]]:
         """The parts that there are, by name."""
         parts = {name: getattr(self, name) for name in PARTS}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def origin(self) -> str:
+        """Where its rows and the corrected answers behind them came from, in words; `source` is what can be opened."""
+        return " + ".join([self.source, *(one.source for one in self.corrections)])
 
 
 def load_rows(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from finetune import InputError
 from finetune.rows.corrections import is_experiment
@@ -43,7 +44,7 @@ def load_with_corrections(
         if len(apart) < len(more.train):
             logger.info(f"{name}: {len(more.train) - len(apart)} of its rows are held out, and are left out.")
         rows.train += apart
-        rows.source = f"{rows.source} + {more.source}"
+        rows.corrections.append(replace(more, train=apart))
     return rows
 
 

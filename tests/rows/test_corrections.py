@@ -82,6 +82,8 @@ def test_corrected_texts_stand_behind_the_training_rows(tmp_path):
     names = [str(path), "mlflow:corrected-articles"]
     found = load_with_corrections(names, columns, None, 1, "utf-8", given, hold_out_by_text)
     assert [row["summary"] for row in found.train] == ["0", "1", "2", "Rain."]
+    assert found.source == str(path)  # Which the gate compares with the file of --if-better.
+    assert found.origin == f"{path} + corrected answers of corrected-articles"
     with pytest.raises(InputError, match="one data set"):
         load_with_corrections([str(path), str(path)], columns, None, 1, "utf-8", given, hold_out_by_text)
 
