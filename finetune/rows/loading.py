@@ -144,7 +144,7 @@ def _open(
     path = Path(dataset)
     files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
     if os.path.isdir(path):
-        parts = {p: _read_part(path, p, encoding) for p in PARTS if p not in optional or _files_of(path, p)}
+        parts = {p: _read_part(path, p, encoding) for p in PARTS if p not in optional or files_of(path, p)}
         validation, test = parts.get("validation"), parts.get("test")
         return Rows(parts["train"], validation, str(path.resolve()), "folder", test=test)
     if files or kind_of(path) or os.path.exists(path):
@@ -190,7 +190,7 @@ def check_columns(rows: list[dict], columns: tuple[str, ...], what: str) -> None
         )
 
 
-def _files_of(folder: Path, part: str) -> list[Path]:
+def files_of(folder: Path, part: str) -> list[Path]:
     """Return a part's files in a folder: train.csv, or train-00000-of-00002.parquet and its like."""
     names = "|".join(SPELLINGS[part])
     pattern = re.compile(rf"({names})(-\d+-of-\d+)?(\.\w+)+", re.IGNORECASE)
@@ -198,7 +198,7 @@ def _files_of(folder: Path, part: str) -> list[Path]:
 
 
 def _read_part(folder: Path, part: str, encoding: str) -> list[dict]:
-    files = _files_of(folder, part)
+    files = files_of(folder, part)
     if len(files) != 1 and not (files and all("-of-" in path.name for path in files)):
         found = ", ".join(path.name for path in files) or "none"
         raise InputError(
