@@ -68,6 +68,22 @@ def test_corrections_are_cleaned_and_kept_apart_from_held_out_rows(few_rows):
     assert held_out["question"] in [row["question"] for row in loaded.validation]
 
 
+def test_a_corrected_question_of_the_test_part_does_not_train(tmp_path):
+    rows = [row | {"split": part} for part in ("train", "validation", "test") for row in demo_rows(part)[:20]]
+    path, tested = tmp_path / "rows.jsonl", rows[-1]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    bird = {"question": "How many birds fly?", "context": "CREATE TABLE bird (name TEXT, flies INTEGER)"}
+    correct(
+        "corrected-tests",
+        (bird, {"answer": "SELECT COUNT(*) FROM bird"}),
+        ({name: tested[name] for name in ("question", "context")}, {"answer": tested["answer"]}),
+    )
+    loaded, _ = load_questions(flags([str(path), "mlflow:corrected-tests"]), 1)
+    questions = [row["question"] for row in loaded.train]
+    assert bird["question"] in questions
+    assert tested["question"] not in questions
+
+
 def test_corrected_texts_stand_behind_the_training_rows(tmp_path):
     correct(
         "corrected-articles",
