@@ -93,6 +93,8 @@ def test_a_question_by_keyboard_alone_corrected_and_found_as_a_row(logged_model,
         ]  # fmt: skip
         tab_to(browser, "correct")
         browser.press("Enter")
+        (record,) = tried.kept.values()
+        assert browser.run("document.activeElement.value") == record.outputs["sql"]  # Not as it is laid out.
         browser.run("document.activeElement.select()")
         browser.press("SELECT name FROM head")
         tab_to(browser, "try")
