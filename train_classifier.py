@@ -18,7 +18,7 @@ from finetune.reports.classifier_scores import MAIN_METRIC, METRICS
 from finetune.reports.classifier_trainer import ClassifierTrainer, finish
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
-from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out
+from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_parts
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
@@ -200,8 +200,10 @@ def build_model(
 def load_data(flags: Flags, seed: int) -> Rows:
     """Return the rows of the data under the task's names, those for validation apart."""
     given = parse_columns(flags.column, TEXTS, text=flags.text_column, label=flags.label_column)
-    hold_out = partial(hold_out_by_label, names=read_names(flags.labels), columns=flags.label_columns)
-    return load_with_corrections(flags.dataset, TEXTS, flags.validation_fraction, seed, flags.encoding, given, hold_out)
+    spelling = {"names": read_names(flags.labels), "columns": flags.label_columns}
+    hold_out, spell = partial(hold_out_by_label, **spelling), partial(spell_parts, **spelling)
+    split = flags.validation_fraction, seed
+    return load_with_corrections(flags.dataset, TEXTS, *split, flags.encoding, given, hold_out, spell)
 
 
 def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:
@@ -211,11 +213,8 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
         InputError: no texts, labels that do not fit, or a metric that the task does not have.
     """
     names = read_names(flags.labels) or rows.label_names
-    is_multi_hot = None
-    for name, part in rows.parts.items():
-        part, is_multi_hot = spell_out(part, names, flags.label_columns, f"{name} rows", is_multi_hot)
-        setattr(rows, name, part)
-    labels = find_labels(rows.train, flags.task, flags.label_columns or names)
+    own = len(rows.train) - sum(len(one.train) for one in rows.corrections)  # Those may name what the data numbers.
+    labels = find_labels(rows.train[:own], flags.task, flags.label_columns or names)
     logger.info(count_labels(rows.train, labels))
     check_metric(args, labels)
     splits = {}
@@ -276,7 +275,7 @@ def log_setup(flags, args, lora, rows, splits, weighting, leaks, card: Classifie
     """Log what the run is made of: parameters, data sets, labels; return the data sets."""
     columns = ("text", "labels" if "labels" in rows.parts["train"][0] else "label")
     data = {f"{name}_rows": len(split.texts) for name, split in splits.items()}
-    data["leak_share"] = leaks["share"]
+    data |= {"leak_share": leaks["share"], "source": rows.origin}
     tracking.log_dict(leaks, "leak_report.json")
     data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, rows.parts, columns, data)

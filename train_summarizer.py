@@ -209,6 +209,7 @@ def encode(rows: Rows, leaks: dict, flags: Flags, prompt: Prompt, tokenizer) -> 
     limits = {"train": flags.max_train_rows, "validation": flags.max_validation_rows}
     splits = {}
     data = {"columns": {name: rows.columns[name] for name in SUMMARIES}, "leak_share": leaks["share"]}
+    data["source"] = rows.origin
     for name, limit in limits.items():
         what, part = f"{name} rows", rows.parts[name][:limit]
         lengths = (flags.max_length, flags.max_target_length)

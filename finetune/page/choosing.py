@@ -1,5 +1,6 @@
 """The models of the tracking store, to choose from, and where a run is seen in MLflow."""
 
+import math
 import shlex
 from datetime import UTC, datetime
 
@@ -7,6 +8,7 @@ from finetune import InputError
 from finetune.logged_models.checkpoint_files import TASK_TAG
 from finetune.models.files.schemas import reason
 from finetune.redaction import redact
+from finetune.reports.scorecards.on_database import NAME as DATABASE
 from finetune.runs.stores import is_server
 
 import mlflow
@@ -59,8 +61,10 @@ def _run(run_id: str) -> Run | None:
 
 def scores(run: Run) -> dict[str, float]:
     """Return the metrics of a run that say how good it is."""
-    wanted = ("exec_accuracy", "database_accuracy", "macro_f1", "micro_f1", "rougeL", "accuracy", "eval_loss")
-    found = {n: v for n, v in sorted(run.data.metrics.items()) if n.endswith(wanted)}
+    wanted = ("exec_accuracy", DATABASE, "macro_f1", "micro_f1", "rougeL", "accuracy", "eval_loss")
+    others = tuple(f"_against_{measure}" for measure in wanted)  # Of the models that it was compared with.
+    metrics = sorted((n, v) for n, v in run.data.metrics.items() if math.isfinite(v))
+    found = {n: v for n, v in metrics if n.endswith(wanted) and not n.endswith(others)}
     return dict(list(found.items())[:6])
 
 

@@ -339,7 +339,7 @@ async function ask(event) {
   document.querySelectorAll(".writing").forEach((box) => box.classList.remove("writing"));
   if (answers.base && answers.adapter) markDifference("base", "adapter");
   if (answers.adapter && state.key) {
-    state.text = answers.adapter.formatted || answers.adapter.text || "";
+    state.text = answers.adapter.text || ""; // Not as it is shown: a correction would teach lines of its own.
     if (!answers.adapter.sentences || answers.adapter.sentences.length === 1) {
       if (answers.adapter.sentences) state.part = 0;
       showJudge(answers.adapter.sentences ? answers.adapter.sentences[0].labels : null);

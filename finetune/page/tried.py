@@ -134,7 +134,7 @@ class Tried:
         self.open(str(uri))
 
     def ask(self, given: dict, emit: Emit) -> None:
-        """Answer what the page asks, and keep the answer to be judged."""
+        """Answer what the page asks; keep the answer, to be judged though the base is stopped that is asked behind."""
         self.load()
         if self.view is None or self.view.model is None:
             raise InputError(self.problem or "choose a model first.")
@@ -145,6 +145,8 @@ class Tried:
         if self.traces:
             self.traces.keep(record)
         emit(key=record.key, is_traced=self.traces is not None)
+        if given.get("base"):
+            self.view.ask_base(record, emit)
 
     def try_out(self, given: dict) -> dict:
         """Return what a corrected answer does."""

@@ -156,14 +156,15 @@ class Traces:
             experiment_id=self.experiment,
             start_time_ns=first,
         )
+        errors = [] if self.with_rows else _errors(record)
         for one in record.steps:
-            inputs = self._with_prompt(record.inputs, one)
+            inputs = _with_kinds(self._with_prompt(record.inputs, one), errors)
             span = mlflow.start_span_no_context(
                 one.name, parent_span=root, inputs=redact_values(inputs), start_time_ns=one.began
             )
             outputs = one.outputs if self.with_rows else {n: v for n, v in one.outputs.items() if n != "rows"}
-            span.end(outputs=redact_values(outputs), end_time_ns=one.ended)
-        root.end(outputs=redact_values(record.outputs), end_time_ns=last)
+            span.end(outputs=redact_values(_with_kinds(outputs, errors)), end_time_ns=one.ended)
+        root.end(outputs=redact_values(_with_kinds(record.outputs, errors)), end_time_ns=last)
         mlflow.MlflowClient().get_trace(root.trace_id, display=False)  # What sends it says nothing where it fails.
         return root.trace_id
 
@@ -180,6 +181,23 @@ class Traces:
         if self.logged.model_id:
             return mlflow.get_logged_model(self.logged.model_id).experiment_id
         return mlflow.get_run(self.logged.card.run_id).info.experiment_id
+
+
+def _errors(record: Record) -> list[str]:
+    """Return what the database said of an answer's queries: an engine may quote the values it met."""
+    ran = (one.outputs for one in record.steps if one.outputs.get("verdict") == "passed")
+    return [outputs["error"] for outputs in ran if "error" in outputs]
+
+
+def _with_kinds(value, errors: list[str]):
+    """Return a value with the kinds of errors in their place, wherever it repeats them: asking again does."""
+    if isinstance(value, dict):
+        return {name: _with_kinds(each, errors) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_with_kinds(each, errors) for each in value]
+    for error in errors if isinstance(value, str) else ():
+        value = value.replace(error, ":".join(error.split(":", 2)[:2]))  # the database says: KIND: words
+    return value
 
 
 def save_corrections(left: list[Record], path: Path) -> bool:

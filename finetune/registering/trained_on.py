@@ -1,12 +1,15 @@
 """What a run trained on, where a score on it would measure memory."""
 
+import glob
 import json
 import logging
+import os
 from argparse import Namespace
 from pathlib import Path
 
 from finetune import InputError
 from finetune.models.files.schemas import NUMBER, check
+from finetune.rows.loading import files_of, part_of
 from finetune.rows.splits.leaks import LIMIT
 from finetune.runs import tracking
 
@@ -36,17 +39,22 @@ def leaks_of(run_id: str) -> str | None:
 
 
 def refuse_rows_of_training(flags: Namespace, rows: list[dict], run: Run) -> None:
-    """Raise InputError where --dataset is the file of the training, and nothing says that its rows were held out."""
-    is_marked = any("split" in row for row in rows) and flags.split != "train"
-    if not is_marked and str(flags.dataset.resolve()) in _sources(run):
+    """Raise InputError where --dataset is a file of the training, and nothing says that its rows were held out."""
+    is_marked = any("split" in row for row in rows) and part_of({"split": flags.split}, "--split") != "train"
+    if not is_marked and flags.dataset.resolve() in _files(run):
         raise InputError(
             f"--dataset {flags.dataset} is the file that the run trained on; give rows that it never saw: a file of"
             " their own, or rows with a column `split` that says test."
         )
 
 
-def _sources(run: Run) -> set[str]:
-    """Return the files that a run's rows came from."""
+def _files(run: Run) -> set[Path]:
+    """Return the files that a run's training rows came from: of a folder those for training, of a pattern all."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
     found = [json.loads(one.dataset.source).get("uri", "") for one in inputs if one.dataset.name.startswith("train")]
-    return {str(Path(uri.removeprefix("file://")).resolve()) for uri in found if uri}
+    # Of equal rows an experiment has one data set, with the file that was first: the parameter has the run's own.
+    found += [source for source in run.data.params.get("data.source", "").split(" + ") if os.path.isabs(source)]
+    sources = {Path(uri.removeprefix("file://")) for uri in found if uri}
+    files = {file for one in sources for file in (files_of(one, "train") if one.is_dir() else [one])}
+    files |= {Path(name) for one in sources if not os.path.exists(one) for name in glob.glob(str(one), recursive=True)}
+    return {file.resolve() for file in files}

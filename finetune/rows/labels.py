@@ -5,7 +5,7 @@ from pathlib import Path
 
 from finetune import InputError
 from finetune.models.classifier.labels import NUMBER, Labels, as_name, labels_of
-from finetune.rows.loading import check_columns
+from finetune.rows.loading import Rows, check_columns
 
 import numpy as np
 
@@ -52,6 +52,18 @@ def spell_out(
         row | {"labels": [name for name, value in zip(names, values, strict=True) if value]}
         for row, values in zip(rows, found, strict=True)
     ], True
+
+
+def spell_parts(rows: Rows, names: list[str] | None, columns: list[str] | None) -> None:
+    """Spell out the labels of all parts of a data set, in place; see `spell_out`.
+
+    Args:
+        names: of the labels; without them those of the Hub.
+    """
+    is_multi_hot = None
+    for name, part in rows.parts.items():
+        part, is_multi_hot = spell_out(part, names or rows.label_names, columns, f"{name} rows", is_multi_hot)
+        setattr(rows, name, part)
 
 
 def _are_multi_hot(found: list[list]) -> bool:

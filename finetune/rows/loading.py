@@ -30,7 +30,8 @@ class Rows:
     """The rows of a run: its parts, where they came from, and how they were split.
 
     `test` is None where the data has no test part; `label_names` are the Hub's names of the classes; `columns` is
-    what the data calls the task's columns; `sets` are the data sets that its training rows are mixed of, if several.
+    what the data calls the task's columns; `sets` are the data sets that its training rows are mixed of, if several;
+    `corrections` are corrected answers that stand behind its training rows.
     """
 
     train: list[dict]
@@ -42,12 +43,18 @@ class Rows:
     label_names: list[str] | None = None
     columns: dict[str, str] = field(default_factory=dict)
     sets: list["Rows"] = field(default_factory=list)
+    corrections: list["Rows"] = field(default_factory=list)
 
     @property
     def parts(self) -> dict[str, list[dict]]:
         """The parts that there are, by name."""
         parts = {name: getattr(self, name) for name in PARTS}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def origin(self) -> str:
+        """Where its rows and the corrected answers behind them came from, in words; `source` is what can be opened."""
+        return " + ".join([self.source, *(one.source for one in self.corrections)])
 
 
 def load_rows(
@@ -137,7 +144,7 @@ def _open(
     path = Path(dataset)
     files = [] if os.path.exists(path) else sorted(map(Path, glob.glob(dataset, recursive=True)))
     if os.path.isdir(path):
-        parts = {p: _read_part(path, p, encoding) for p in PARTS if p not in optional or _files_of(path, p)}
+        parts = {p: _read_part(path, p, encoding) for p in PARTS if p not in optional or files_of(path, p)}
         validation, test = parts.get("validation"), parts.get("test")
         return Rows(parts["train"], validation, str(path.resolve()), "folder", test=test)
     if files or kind_of(path) or os.path.exists(path):
@@ -183,7 +190,7 @@ def check_columns(rows: list[dict], columns: tuple[str, ...], what: str) -> None
         )
 
 
-def _files_of(folder: Path, part: str) -> list[Path]:
+def files_of(folder: Path, part: str) -> list[Path]:
     """Return a part's files in a folder: train.csv, or train-00000-of-00002.parquet and its like."""
     names = "|".join(SPELLINGS[part])
     pattern = re.compile(rf"({names})(-\d+-of-\d+)?(\.\w+)+", re.IGNORECASE)
@@ -191,7 +198,7 @@ def _files_of(folder: Path, part: str) -> list[Path]:
 
 
 def _read_part(folder: Path, part: str, encoding: str) -> list[dict]:
-    files = _files_of(folder, part)
+    files = files_of(folder, part)
     if len(files) != 1 and not (files and all("-of-" in path.name for path in files)):
         found = ", ".join(path.name for path in files) or "none"
         raise InputError(

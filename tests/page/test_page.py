@@ -9,8 +9,11 @@ from types import SimpleNamespace
 
 import try_model
 from finetune.logged_models.opening import LoggedModel
+from finetune.page.desk import Stopped
 from finetune.page.server import make_app, make_server, open_socket
+from finetune.page.tried import Tried
 from finetune.page.views.questions import Questions
+from finetune.predicting.traces import Record
 from finetune.rows.corrections import corrected_rows
 
 import mlflow
@@ -97,6 +100,8 @@ def test_a_question_by_keyboard_alone_corrected_and_found_as_a_row(logged_model,
         ]  # fmt: skip
         tab_to(browser, "correct")
         browser.press("Enter")
+        (record,) = tried.kept.values()
+        assert browser.run("document.activeElement.value") == record.outputs["sql"]  # Not as it is laid out.
         browser.run("document.activeElement.select()")
         browser.press("SELECT name FROM head")
         tab_to(browser, "try")
@@ -280,6 +285,21 @@ def test_neither_database_nor_execute_nor_another_model_come_from_the_page(logge
         tried.ask({"question": "q", "schema": "CREATE TABLE a (b INT)", "execute": True, "database": "x.db"},
                   lambda **event: found.append(event))  # fmt: skip
         assert not any("columns" in event.get("answer", {}) for event in found)
+
+
+def test_an_answer_can_be_judged_though_the_base_behind_it_was_stopped():
+    record, told, traced = Record({"article": "a"}, {}, []), [], []
+
+    def stop(record, emit):
+        raise Stopped
+
+    view = SimpleNamespace(model=object(), ask=lambda given, emit: record, ask_base=stop)
+    traces = SimpleNamespace(keep=traced.append)
+    tried = Tried(try_model.parse([]), None, view=view, traces=traces)
+    with pytest.raises(Stopped):
+        tried.ask({"article": "a", "base": True}, lambda **event: told.append(event))
+    assert told == [{"key": record.key, "is_traced": True}]
+    assert traced == list(tried.kept.values()) == [record]
 
 
 def test_one_request_at_a_time_and_the_next_one_sees_its_place(logged_model):

@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 
 import predict
-from finetune.databases.database import open_database
+from finetune.databases.database import QueryFailed, open_database
 from finetune.predicting.dialogue import Dialogue
 from finetune.predicting.traces import Record, Traces, save_corrections, step
 
@@ -86,6 +86,24 @@ def test_a_single_answer_leaves_a_trace_a_batch_none(logged_model, tmp_path, cap
         assert found[0].data.spans[0].inputs == {"question": QUESTIONS[0], "context": CONTEXT}
         printed = capsys.readouterr().out.split()
         assert found[0].data.spans[0].outputs["sql"].split() == printed
+
+
+@pytest.mark.parametrize("with_rows", [False, True])
+def test_of_an_error_of_the_database_the_kind_alone_is_kept(run_of_traces, with_rows):
+    kept = []
+    run = SimpleNamespace(
+        run=lambda *_: (_ for _ in ()).throw(QueryFailed("DataError: invalid date: 'Oslo 7'")), tables={}
+    )
+    dialogue = Dialogue(run, True, True, "none", retries=1, keep=kept.append)
+    dialogue.hold([{"question": "q", "context": "c"}], lambda context, question: f"SELECT {len(question)}")
+    traces = Traces(logged(run_of_traces), with_rows, "page")
+    traces.keep(kept[0])
+    assert traces.close(60) == [], traces.trouble
+    spans = traces_of("traces")[0].data.spans
+    assert len(spans) == 5  # The question is asked again, with the error.
+    told = str([(span.inputs, span.outputs) for span in spans])
+    assert ("Oslo" in told) == with_rows
+    assert told.count("the database says: DataError") == 5  # twice asked, twice run, once answered
 
 
 def test_a_text_leaves_a_trace_with_the_model_of_it(logged_classifier):

@@ -1,5 +1,8 @@
 """What a run says of itself: the description that MLflow shows, and report.html."""
 
+from types import SimpleNamespace
+
+from finetune.page.choosing import scores as shown
 from finetune.reports.explaining.description import describe, scores_of
 
 import mlflow
@@ -46,6 +49,20 @@ def test_scores_of_classes_and_summaries():
     assert scores_of(metrics) == [
         ("validation", "macro_f1", "0.500", "", ""), ("test", "rougeL", "0.200", "", ""),
     ]  # fmt: skip
+
+
+def test_scores_of_sql_are_its_own_and_each_stands_once():
+    parts, measures = (
+        {"test": 0.5, "final_against": 0.9, "gate_against": 0.8},
+        ("exec_accuracy", "exec_accuracy_database"),
+    )
+    scores = {f"{part}_{measure}": value for part, value in parts.items() for measure in measures}
+    bounds = {f"final_against_exec_accuracy{end}": 0.1 for end in ("_low", "_high", "_p", "_difference")}
+    assert scores_of(scores | bounds) == [
+        ("test", "exec_accuracy_database", "0.500", "", ""), ("test", "exec_accuracy", "0.500", "", ""),
+    ]  # fmt: skip
+    run = SimpleNamespace(data=SimpleNamespace(metrics=scores | bounds | {"eval_loss": float("nan"), "eval_f1": 0.1}))
+    assert shown(run) == {"test_exec_accuracy": 0.5, "test_exec_accuracy_database": 0.5}
 
 
 def test_a_trained_and_logged_run_describes_itself(logged_model):

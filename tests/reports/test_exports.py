@@ -13,8 +13,8 @@ from finetune.logged_models.writing.weights import disk_space
 from finetune.logged_models.writing.weights.merging import prepare_merge
 from finetune.models.card import Card, ClassifierCard, SummarizerCard
 from finetune.models.classifier.labels import Labels
-from finetune.reports.exports.exporting import refuse_form
 from finetune.registering.versions import find_holder
+from finetune.reports.exports.exporting import refuse_form
 
 import mlflow
 import pytest

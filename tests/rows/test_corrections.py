@@ -4,10 +4,12 @@ import json
 from types import SimpleNamespace
 
 import predict
+import train_classifier
 import train_sql_generator
 from finetune import InputError
 from finetune.predicting.traces import Record, Traces, step
 from finetune.rows.corrections import corrected_rows
+from finetune.rows.labels import find_labels
 from finetune.rows.mixing import Weighted, parse_sets
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.sql.loading import load_questions
@@ -68,6 +70,22 @@ def test_corrections_are_cleaned_and_kept_apart_from_held_out_rows(few_rows):
     assert held_out["question"] in [row["question"] for row in loaded.validation]
 
 
+def test_a_corrected_question_of_the_test_part_does_not_train(tmp_path):
+    rows = [row | {"split": part} for part in ("train", "validation", "test") for row in demo_rows(part)[:20]]
+    path, tested = tmp_path / "rows.jsonl", rows[-1]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    bird = {"question": "How many birds fly?", "context": "CREATE TABLE bird (name TEXT, flies INTEGER)"}
+    correct(
+        "corrected-tests",
+        (bird, {"answer": "SELECT COUNT(*) FROM bird"}),
+        ({name: tested[name] for name in ("question", "context")}, {"answer": tested["answer"]}),
+    )
+    loaded, _ = load_questions(flags([str(path), "mlflow:corrected-tests"]), 1)
+    questions = [row["question"] for row in loaded.train]
+    assert bird["question"] in questions
+    assert tested["question"] not in questions
+
+
 def test_corrected_texts_stand_behind_the_training_rows(tmp_path):
     correct(
         "corrected-articles",
@@ -82,8 +100,38 @@ def test_corrected_texts_stand_behind_the_training_rows(tmp_path):
     names = [str(path), "mlflow:corrected-articles"]
     found = load_with_corrections(names, columns, None, 1, "utf-8", given, hold_out_by_text)
     assert [row["summary"] for row in found.train] == ["0", "1", "2", "Rain."]
+    assert found.source == str(path)  # Which the gate compares with the file of --if-better.
+    assert found.origin == f"{path} + corrected answers of corrected-articles"
     with pytest.raises(InputError, match="one data set"):
         load_with_corrections([str(path), str(path)], columns, None, 1, "utf-8", given, hold_out_by_text)
+
+
+@pytest.mark.parametrize(
+    ("own", "corrected", "given", "expected"),
+    [
+        ([{"x": 1, "y": 0}, {"x": 0, "y": 0}], {"labels": ["y"]}, {"label_columns": ["x", "y"]},
+         [[1, 0], [0, 0], [0, 1]]),
+        ([{"labels": [1, 1, 0]}, {"labels": [0, 0, 1]}], {"labels": ["z"]}, {"labels": ["x", "y", "z"]},
+         [[1, 1, 0], [0, 0, 1], [0, 0, 1]]),
+        ([{"label": 1}, {"label": 0}], {"label": "yes"}, {}, [[1], [0], [1]]),
+        ([{"label": 1}, {"label": 0}], {"label": "ham"}, {"labels": ["ham", "spam"]}, [[1], [0], [0]]),
+        ([{"label": "a"}, {"label": "b"}], {"label": "b"}, {}, [[0], [1], [1]]),
+    ],
+)  # fmt: skip
+def test_corrected_labels_are_read_beside_rows_that_write_theirs_otherwise(
+    tmp_path, request, own, corrected, given, expected
+):
+    experiment, path = f"labels-{request.node.callspec.id}", tmp_path / "rows.jsonl"
+    correct(experiment, ({"text": "a new one"}, corrected), ({"article": "of another task"}, {"summary": "s"}),
+            ({"text": "of other labels"}, {"label" if "labels" in corrected else "labels": "b"}))  # fmt: skip
+    rows = [{"text": f"{split} {n}", "split": split} | row for split in ("train", "validation")
+            for n, row in enumerate(own)]  # fmt: skip
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    asked = train_classifier.Flags(base_model="b", dataset=[str(path), f"mlflow:{experiment}"], **given)
+    loaded = train_classifier.load_data(asked, 1)
+    assert [row["text"] for row in loaded.train] == ["train 0", "train 1", "a new one"]
+    labels = find_labels(loaded.train[:2], asked.task, asked.label_columns or asked.labels)
+    assert labels.encode(loaded.train, "").tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ class View(Protocol):
     def ask(self, given: dict, emit: Emit) -> Record:
         """Answer, and tell the answer's parts by `side`; return what the trained model answered."""
 
+    def ask_base(self, record: Record, emit: Emit) -> None:
+        """Let the base answer the same, where there is one."""
+
     def expected(self, record: Record, given: object) -> dict:
         """Return a corrected answer by its column in rows of training."""
 

@@ -23,15 +23,18 @@ class Articles:
         return {"kind": "article"}
 
     def ask(self, given: dict, emit: Emit) -> Record:
-        """Let the adapter answer, then the base where there is one and that is wanted."""
-        assert self.model is not None  # The desk has loaded it first.
+        """Let the adapter answer."""
         article, steps = text_of(given, "article"), []  # type: ignore[var-annotated]
         article = visible_text(article) if given.get("html") else article
         outputs = self._answer("adapter", article, emit, steps)
-        if given.get("base") and hasattr(self.model.model, "disable_adapter"):
-            with self.model.model.disable_adapter():
-                self._answer("base", article, emit, [])
         return Record({"article": article}, outputs, steps)
+
+    def ask_base(self, record: Record, emit: Emit) -> None:
+        """Let the base answer, where there is one."""
+        assert self.model is not None  # It has answered.
+        if hasattr(self.model.model, "disable_adapter"):
+            with self.model.model.disable_adapter():
+                self._answer("base", record.inputs["article"], emit, [])
 
     def _answer(self, side: str, article: str, emit: Emit, steps: list[Step]) -> dict:
         assert self.model is not None  # The desk has loaded it first.

@@ -53,17 +53,19 @@ class Questions:
         return str(self.card.inputs[0].get("context", "")) if self.card.sample else ""
 
     def ask(self, given: dict, emit: Emit) -> Record:
-        """Let the adapter answer, then the base where that is wanted."""
+        """Let the adapter answer."""
         question = text_of(given, "question")
         context = self.database.context_of(question) if self.database else text_of(given, "schema")
         row = {"question": question, "context": context}
         check_question(row, self.prompt.variables, "the page")
         check_length(self.tokenizer, self.limit, self.prompt, row, "the question")
-        record = as_record(row, self._answer("adapter", row, emit))
-        if given.get("base") and self.model is not None:
-            with self.model.model.disable_adapter():
-                self._answer("base", row, emit)
-        return record
+        return as_record(row, self._answer("adapter", row, emit))
+
+    def ask_base(self, record: Record, emit: Emit) -> None:
+        """Let the base answer."""
+        assert self.model is not None  # It has answered.
+        with self.model.model.disable_adapter():
+            self._answer("base", record.inputs, emit)
 
     def _answer(self, side: str, row: dict, emit: Emit) -> Answer:
         began = time.perf_counter()

@@ -47,6 +47,9 @@ class Texts:
         self.sentences = found
         return Record({"document" if document else "text": text}, outputs, steps, parts=found if document else [])
 
+    def ask_base(self, record: Record, emit: Emit) -> None:
+        """Leave it: a base has no labels."""
+
     def expected(self, record: Record, given: object) -> dict:
         """Return corrected labels; raise InputError for others than the model has."""
         names = given if isinstance(given, list) else [given]

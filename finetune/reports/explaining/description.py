@@ -115,10 +115,15 @@ def page_of(run: Run) -> Page:
 def scores_of(metrics: dict[str, float]) -> list[tuple[str, ...]]:
     """Return the main scores as rows: of what, measure, score, its interval, the base's."""
     found: list[tuple[str, ...]] = []
+    taken: set[str] = set()
     for measure in MEASURES:
-        for name in sorted(metrics):
+        for name in sorted(set(metrics) - taken):
             part = name.removesuffix(f"_{measure}")
-            if part == name or part.startswith("eval") or part.endswith(("labels", "macro", "micro", "binary", "exec")):
+            if part == name:
+                continue
+            taken.add(name)  # Not to be read as a shorter measure's: exec_accuracy ends in accuracy.
+            # The score of the model that it was compared with, and bounds of the difference, are not its own.
+            if part.startswith("eval") or part.endswith(("labels", "binary", "_against")):
                 continue
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""

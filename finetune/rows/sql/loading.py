@@ -76,10 +76,11 @@ def _training_rows(dataset: str, measured: Rows, hold_out: QuestionSplit, flags,
     )
     if left_out:
         logger.info(f"{dataset}: {left_out} of its rows are marked validation or test, and are left out.")
-    apart = hold_out.apart(rows.train, measured.validation or [])
+    held_out = [*(measured.validation or []), *(measured.test or [])]
+    apart = hold_out.apart(rows.train, held_out)
     if is_experiment(dataset):  # What people ask is often what is held out.
-        held_out = {plain(row["question"]) for row in measured.validation or []}
-        apart = [row for row in apart if plain(row["question"]) not in held_out]
+        asked = {plain(row["question"]) for row in held_out}
+        apart = [row for row in apart if plain(row["question"]) not in asked]
     if len(apart) < len(rows.train):
         logger.info(
             f"{dataset}: {len(rows.train) - len(apart)} of its rows are held-out questions in other words or"
