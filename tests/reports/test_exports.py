@@ -9,8 +9,8 @@ from finetune import InputError
 from finetune.logged_models.exports import replay, replaying
 from finetune.models.card import Card, ClassifierCard, SummarizerCard
 from finetune.models.classifier.labels import Labels
-from finetune.reports.exports.exporting import refuse_form
 from finetune.registering.versions import find_holder
+from finetune.reports.exports.exporting import refuse_form
 
 import mlflow
 import pytest
