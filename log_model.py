@@ -167,8 +167,10 @@ def check_adopted(flags, checkpoint: Path) -> None:
     """Raise InputError for what flags ask of the adapter of --from that it cannot have, before there is a run."""
     card = Card.read(checkpoint)
     check_flags_of_task(flags, card.task)
-    again = shlex.join(["--from", str(flags.source), "--task", flags.task, "--prompt", str(flags.prompt)])
-    check_export(flags, again, card)
+    given = {"--from": flags.source, "--task": flags.task, "--prompt": flags.prompt}
+    given |= {"--base-model": flags.base_model, "--trained-in": flags.trained_in, "--dialect": flags.dialect}
+    again = [part for name, value in given.items() if value for part in (name, str(value))]
+    check_export(flags, shlex.join(again), card)
     registration.check_rows(flags, checkpoint)
 
 

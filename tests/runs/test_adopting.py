@@ -57,11 +57,11 @@ def rewrite(folder: Path, make) -> None:
     safetensors.torch.save_file(make(safetensors.torch.load_file(path)), path, {"format": "pt"})
 
 
-def test_an_adapter_of_trl_is_logged_and_scored(trl, in_process, tmp_path, capsys):
+def test_an_adapter_of_trl_is_logged_and_scored(trl, in_process, tmp_path, capfd):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in demo_rows("test")[:6]))
     assert adopt(trl, tmp_path, "--dataset", rows, "--experiment", "sql-generator") is None
-    *scorecard, uri = capsys.readouterr().out.splitlines()
+    *scorecard, uri = capfd.readouterr().out.splitlines()
     assert scorecard[0].startswith("test: 6 rows")
     run = mlflow.get_run(uri.split("/")[1])
     assert (run.info.status, run.data.tags["finetune.adopted_from"]) == ("FINISHED", str(trl))
@@ -341,7 +341,7 @@ def test_a_full_model_gets_its_experiment_and_dialect(tmp_path, capsys):
 
 @pytest.mark.parametrize("error", [MlflowException("the store says no"), OSError(28, "No space left on device")])
 def test_a_full_model_that_a_store_refuses_is_a_sentence_and_no_run(tmp_path, monkeypatch, error):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise error
 
     base = make_base(tmp_path / "base", byte_level_tokenizer())
