@@ -5,6 +5,7 @@ The model's URI is the last line on stdout; with --register, that in the registr
 """
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from finetune.registering import registration
 from finetune.registering.flags import add_flags, check_flags
 from finetune.registering.prompts import record_prompt
 from finetune.reports.explaining.description import describe
-from finetune.reports.exports.exporting import FOLDERS, add_export_flags, prepare_export
+from finetune.reports.exports.exporting import FOLDERS, add_export_flags, check_export, prepare_export
 from finetune.runs import lifecycle, tracking
 from finetune.runs.adopting.adopting import add_adopt_flags, adopt, check_source
-from finetune.runs.adopting.scoring import score_adopted
+from finetune.runs.adopting.scoring import naming_run, score_adopted
 from finetune.runs.checkpoints import find_checkpoint, has_checkpoint
 from finetune.runs.full_models import log_full
 from finetune.runs.reload_check import recorded_answers, reload_check, tolerance_of
@@ -46,18 +47,21 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parse(arguments)
     tracking.connect()
     if flags.mode in FULL_FORMS:
-        return console.print_result(log_full(str(flags.source), flags.mode, flags.name, flags.persist))
+        return console.print_result(log_full(flags))
     if flags.sync:
         refuse_deleted(flags.run.removeprefix("runs:/").split("/")[0])
         return console.print_result(lifecycle.sync(flags.run, flags.sync))
-    if not log_run(flags, find_run(flags)):
+    run = find_run(flags)
+    with naming_run(flags, run):
+        is_well = log_run(flags, run)
+    if not is_well:
         sys.exit(1)
 
 
 def log_run(flags, run: Run) -> bool:
     """Log the checkpoint of a run, check it, export and register it; print the URIs; say whether all of it passed."""
     check_rights(run)
-    checkpoint, why = find_checkpoint(run, flags.checkpoint)
+    checkpoint, why = find_checkpoint(run, flags.checkpoint or "best")
     card = Card.read(checkpoint)
     check_flags_of_task(flags, card.task)
     if not card.sample:
@@ -94,7 +98,7 @@ def parse(arguments: list[str] | None):
     check = parser.add_argument_group("reload check")
     offline = parser.add_argument_group("run")
     model.add_argument(
-        "--checkpoint", default="best", help="which checkpoint: best, last, or its step (of a classifier, its epoch)"
+        "--checkpoint", help="which checkpoint: best, last, or its step (of a classifier, its epoch) [best]"
     )
     model.add_argument("--name", default="model", help="name of the model in the run")
     model.add_argument(
@@ -155,8 +159,19 @@ def parse(arguments: list[str] | None):
 def find_run(flags) -> Run:
     """Return the run to log, made for the adapter of --from where there is one."""
     if flags.source:
-        return adopt(flags)
+        return adopt(flags, lambda checkpoint: check_adopted(flags, checkpoint))
     return find_last(has_checkpoint, "has a checkpoint") if is_last(flags.run) else tracking.find_run(flags.run)
+
+
+def check_adopted(flags, checkpoint: Path) -> None:
+    """Raise InputError for what flags ask of the adapter of --from that it cannot have, before there is a run."""
+    card = Card.read(checkpoint)
+    check_flags_of_task(flags, card.task)
+    given = {"--from": flags.source, "--task": flags.task, "--prompt": flags.prompt}
+    given |= {"--base-model": flags.base_model, "--trained-in": flags.trained_in, "--dialect": flags.dialect}
+    again = [part for name, value in given.items() if value for part in (name, str(value))]
+    check_export(flags, shlex.join(again), card)
+    registration.check_rows(flags, checkpoint)
 
 
 def check_flags_of_task(flags, task: str) -> None:

@@ -6,6 +6,7 @@ from argparse import Namespace
 from finetune import InputError
 from finetune.redaction import redact
 from finetune.reports.scorecards.flags import add_row_flags
+from finetune.runs.adopting.adopting import was_given
 
 from mlflow.utils.validation import MAX_MODEL_REGISTRY_TAG_KEY_LENGTH, MAX_MODEL_REGISTRY_TAG_VALUE_LENGTH
 
@@ -62,10 +63,10 @@ def _check_gate(flags: Namespace) -> None:
         if flags.source and flags.dataset:  # On which its adapter is scored.
             return
         names = ["column", "max_rows", "database", "tables", "values", "trust_role", "dataset"]
-        if given := [name for name in names if getattr(flags, name) not in (None, False)]:
+        if given := [name for name in names if was_given(flags, name)]:
             raise InputError(
-                f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC, or of those that an adapter of"
-                " --from is scored on (--dataset); give one of these too."
+                f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC, or of those that an adapter"
+                " of --from is scored on (--dataset); give one of these too."
             )
         return
     if missing := [name for name in ("register", "alias", "dataset") if getattr(flags, name) is None]:

@@ -84,18 +84,30 @@ def set_up(flags: Namespace, run: Run, checkpoint: Path, uri: str | None) -> Gat
         InputError: the rows, the metric or the holder are not good for it.
     """
     scoring = scoring_flags(flags, run)
-    rows, logged = load(scoring), open_model(str(checkpoint))
-    kind = evaluation_of(logged.card.task)
-    evaluation = kind(scoring, logged)
-    if flags.if_better not in evaluation.scores:
-        raise InputError(
-            f"--if-better {flags.if_better}: models for {logged.card.task} are compared by"
-            f" {', '.join(evaluation.scores)}; expected one of these."
-        )
+    rows, logged, evaluation = _read(scoring, checkpoint, flags.if_better)
     refuse_rows_of_training(scoring, rows, run)
-    rows = evaluation.prepare(name_columns(rows, kind.columns, scoring, logged))
+    rows = evaluation.prepare(name_columns(rows, evaluation.columns, scoring, logged))
     holder = _open_holder(evaluation, logged, uri) if uri else None
     return Gate(flags.if_better, scoring, evaluation, rows, run, uri, holder)
+
+
+def check_rows(flags: Namespace, checkpoint: Path) -> None:
+    """Raise InputError where rows, metric or database are not good for a checkpoint that has no run yet."""
+    scoring = scoring_flags(flags, None)
+    rows, logged, evaluation = _read(scoring, checkpoint, flags.if_better)
+    name_columns(rows, evaluation.columns, scoring, logged)
+
+
+def _read(scoring: Namespace, checkpoint: Path, metric: str | None) -> tuple[list[dict], LoggedModel, Evaluation]:
+    """Return the rows, the checkpoint and what scores it, which has the metric."""
+    rows, logged = load(scoring), open_model(str(checkpoint))
+    evaluation = evaluation_of(logged.card.task)(scoring, logged)
+    if metric is not None and metric not in evaluation.scores:
+        raise InputError(
+            f"--if-better {metric}: models for {logged.card.task} are compared by {', '.join(evaluation.scores)};"
+            " expected one of these."
+        )
+    return rows, logged, evaluation
 
 
 def _open_holder(evaluation: Evaluation, logged: LoggedModel, uri: str) -> LoggedModel:
@@ -108,7 +120,7 @@ def _open_holder(evaluation: Evaluation, logged: LoggedModel, uri: str) -> Logge
     return holder
 
 
-def scoring_flags(flags: Namespace, run: Run) -> Namespace:
+def scoring_flags(flags: Namespace, run: Run | None) -> Namespace:
     """Return flags as evaluate_model.py has them, with the rows of log_model.py's."""
     rows, parser = ArgumentParser(), ArgumentParser()
     add_row_flags(rows, required=False)

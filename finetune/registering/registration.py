@@ -118,3 +118,11 @@ def begin(flags: Namespace, run: Run, checkpoint: Path) -> Registration | None:
         gate = set_up(flags, run, checkpoint, uri)
     base = f"{card.base_model}@{card.base_revision}" if card.base_revision else card.base_model
     return Registration(flags.register, flags.alias, tags, base, run, holder, gate)
+
+
+def check_rows(flags: Namespace, checkpoint: Path) -> None:
+    """Raise InputError for rows of --dataset that an adapter of --from cannot be scored on, before it has a run."""
+    if flags.dataset is not None:
+        from finetune.registering import gate
+
+        gate.check_rows(flags, checkpoint)

@@ -12,6 +12,7 @@ import log_model
 from finetune import InputError
 from finetune.logged_models.opening import open_model
 from finetune.models.card import Card
+from finetune.runs import full_models
 from finetune.runs.adopting import scoring
 from finetune.runs.adopting.foreign import fit_to_base, read_foreign
 
@@ -19,7 +20,8 @@ import mlflow
 import pytest
 import safetensors.torch
 import torch
-from conftest import DEMO_BASE, ROOT, call, demo_rows
+from conftest import DEMO_BASE, ROOT, byte_level_tokenizer, call, demo_rows, make_base
+from mlflow.exceptions import MlflowException
 
 PROMPT = ROOT / "prompts" / "text_to_sql.txt"
 
@@ -55,11 +57,11 @@ def rewrite(folder: Path, make) -> None:
     safetensors.torch.save_file(make(safetensors.torch.load_file(path)), path, {"format": "pt"})
 
 
-def test_an_adapter_of_trl_is_logged_and_scored(trl, in_process, tmp_path, capsys):
+def test_an_adapter_of_trl_is_logged_and_scored(trl, in_process, tmp_path, capfd):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in demo_rows("test")[:6]))
     assert adopt(trl, tmp_path, "--dataset", rows, "--experiment", "sql-generator") is None
-    *scorecard, uri = capsys.readouterr().out.splitlines()
+    *scorecard, uri = capfd.readouterr().out.splitlines()
     assert scorecard[0].startswith("test: 6 rows")
     run = mlflow.get_run(uri.split("/")[1])
     assert (run.info.status, run.data.tags["finetune.adopted_from"]) == ("FINISHED", str(trl))
@@ -106,6 +108,33 @@ def test_what_scores_it_gets_the_flags_of_rows_and_its_status_counts(trl, in_pro
     assert mlflow.MlflowClient().get_registered_model("unscored")
     (checkpoint,) = (tmp_path / "outputs").glob("*/checkpoint-0")
     assert Card.read(checkpoint).sample[0]["question"] == made[0]["asked"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--mode", "merged", "--persist"), "--persist: a model of --mode merged has no base"),
+        (("--export", "onnx"), "only a classifier"),
+        (("--export", "gguf"), "--prompt"),
+        (("--export", "peft", "--tolerance", 2), "--tolerance 2 is a share"),
+        (("--export", "peft", "--output", "."), "is there already"),
+        (("--dataset", "rows.jsonl", "--split", "validation"), "has no rows of --split validation"),
+        (("--register", "m", "--alias", "a", "--if-better", "f1", "--dataset", "rows.jsonl"), "--if-better f1: models"),
+    ],
+)
+def test_what_it_cannot_have_is_refused_before_it_has_a_run(trl, flags, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = [row | {"split": "test"} for row in demo_rows("test")[:4]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert sentence in adopt(trl, tmp_path, *flags)
+    assert not list((tmp_path / "outputs").glob("*"))
+
+
+def test_what_is_refused_later_names_its_run(trl, tmp_path):
+    refused = adopt(trl, tmp_path, "--quantized-base", tmp_path / "nf4")
+    (folder,) = (tmp_path / "outputs").iterdir()
+    assert f"go on with: python log_model.py {folder.name}" in refused
 
 
 def llama_factory(folder: Path) -> None:
@@ -275,8 +304,52 @@ def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
         (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--sync", "y"), "without --from"),
         (("--from", "x", "--mode", "reference", "--sync", "y"), "without --from"),
         (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--max-rows", "3"), "is scored on (--dataset)"),
+        (("0" * 32, "--dialect", "postgres"), "--dialect goes with --from"),
+        (("0" * 32, "--experiment", "x"), "--experiment goes with --from"),
+        (("0" * 32, "--output-dir", "x"), "--output-dir goes with --from"),
+        (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--checkpoint", "last"), "--checkpoint is for"),
+        *(
+            (("--from", "x", "--mode", "checkpoint", *given), f"{given[0]} does not go with --mode checkpoint")
+            for given in (
+                ("--output-dir", "y"),
+                ("--replace",),
+                ("--output", "y"),
+                ("--overwrite",),
+                ("--llama-cpp", "y"),
+                ("--tolerance", "0"),
+                ("--export", "peft"),
+            )
+        ),
         (("0" * 32, "--dataset", "x"), "or of those that an adapter of --from is scored on"),
     ],
 )
 def test_flags_that_do_not_go_together(flags, sentence):
     assert sentence in call(log_model.main, *flags)
+
+
+def test_a_full_model_gets_its_experiment_and_dialect(tmp_path, capsys):
+    base = make_base(tmp_path / "base", byte_level_tokenizer())
+    flags = ("--from", base, "--mode", "checkpoint", "--experiment", "whole models", "--dialect")
+    assert "none of sqlglot's dialects" in call(log_model.main, *flags, "klingon")
+    assert mlflow.get_experiment_by_name("whole models") is None
+    assert call(log_model.main, *flags, "postgres") is None
+    uri = capsys.readouterr().out.strip()
+    assert open_model(uri).card.dialect == "postgres"
+    experiment = mlflow.get_run(uri.split("/")[1]).info.experiment_id
+    assert experiment == mlflow.get_experiment_by_name("whole models").experiment_id
+
+
+@pytest.mark.parametrize("error", [MlflowException("the store says no"), OSError(28, "No space left on device")])
+def test_a_full_model_that_a_store_refuses_is_a_sentence_and_no_run(tmp_path, monkeypatch, error):
+    def refuse(*_, **__):
+        raise error
+
+    base = make_base(tmp_path / "base", byte_level_tokenizer())
+    flags = ("--from", base, "--mode", "checkpoint", "--experiment", "refused")
+    with monkeypatch.context() as patch:
+        patch.setattr(full_models, "log_full_model", refuse)
+        assert "cannot be written: " in call(log_model.main, *flags)
+    assert mlflow.search_runs(experiment_names=["refused"]).empty
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", refuse)
+    if isinstance(error, MlflowException):
+        assert "no run can be made in" in call(log_model.main, *flags)

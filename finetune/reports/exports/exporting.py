@@ -35,9 +35,9 @@ def add_export_flags(group) -> None:
     group.add_argument(
         "--tolerance",
         type=float,
-        default=TOLERANCE,
         metavar="SHARE",
-        help="of --export: share of held-out answers that may differ from the trained model's; more end with status 1",
+        help="of --export: share of held-out answers that may differ from the trained model's; more end with status 1"
+        f" [{TOLERANCE}]",
     )
     group.add_argument(
         "--llama-cpp", type=Path, metavar="DIR", help="of --export gguf: folder of llama.cpp with its converters"
@@ -121,24 +121,46 @@ def prepare_export(flags, run: Run, checkpoint: Path) -> Export | None:
     """Return the export that flags ask for, None for none of a folder.
 
     Raises:
-        InputError: it cannot be made: of this task, in this place, or without a package or llama.cpp.
+        InputError: as `check_export`; or the folder is there.
     """
-    form, card = flags.export, Card.read(checkpoint)
-    if not 0 <= flags.tolerance <= 1:
-        raise InputError(f"--tolerance {flags.tolerance:g} is a share of the answers; expected 0 to 1.")
+    form, run_id = flags.export, run.info.run_id
+    converters = check_export(flags, run_id, Card.read(checkpoint))
     if form not in FOLDERS:
-        given = [name for name in ("output", "overwrite", "llama_cpp") if getattr(flags, name)]
-        if given:
-            raise InputError(f"--{given[0].replace('_', '-')} is for --export {', '.join(FOLDERS)}.")
         return None
-    refuse_form(form, card)
-    run_id = run.info.run_id
     target = flags.output or Path("exports") / f"{run_id}-{form}"
     check_free(target, flags.overwrite)
-    converters = find_converters(flags.llama_cpp, run_id, card) if form == "gguf" else {}
+    tolerance = TOLERANCE if flags.tolerance is None else flags.tolerance
+    return Export(form, checkpoint, run, target, flags.overwrite, tolerance, flags.reload_check, converters)
+
+
+def check_export(flags, named: str, card: Card) -> dict[str, list[str]]:
+    """Return the commands of the converters that an export needs.
+
+    Args:
+        named: the run, or what else log_model.py is to be given for one.
+
+    Raises:
+        InputError: it cannot be made: of this task, in the place of --output, or without a package or llama.cpp.
+    """
+    form = flags.export
+    if flags.tolerance is not None and not 0 <= flags.tolerance <= 1:
+        raise InputError(f"--tolerance {flags.tolerance:g} is a share of the answers; expected 0 to 1.")
+    if form not in FOLDERS:
+        given = [
+            name
+            for name in ("output", "overwrite", "llama_cpp", "tolerance")
+            if getattr(flags, name) not in (None, False)
+        ]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} is for --export {', '.join(FOLDERS)}.")
+        return {}
+    refuse_form(form, card)
+    if flags.output:
+        check_free(flags.output, flags.overwrite)
+    converters = find_converters(flags.llama_cpp, named, card) if form == "gguf" else {}
     if form == "gguf" and flags.reload_check:
         check_package()
-    return Export(form, checkpoint, run, target, flags.overwrite, flags.tolerance, flags.reload_check, converters)
+    return converters
 
 
 def refuse_form(form: str, card: Card) -> None:

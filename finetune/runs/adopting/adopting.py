@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
@@ -35,6 +36,13 @@ logger = logging.getLogger(__name__)
 FROM_TAG = "finetune.adopted_from"
 VARIABLES = ("question", "context")
 SAMPLE_ROWS = 8
+DIALECT, EXPERIMENT, OUTPUT_DIR = "sqlite", "sql-generator", "outputs"
+OF_MODELS = ("task", "prompt", "base_model", "trained_in", "dialect", "experiment", "output_dir")  # that go with --from
+# What a model that is logged whole, or by reference, has no use for.
+OF_ADAPTERS = (
+    "task", "prompt", "base_model", "trained_in", "output_dir", "export", "output", "overwrite", "tolerance",
+    "llama_cpp", "register", "dataset", "quantized_base", "replace",
+)  # fmt: skip
 LONGEST = 4096  # tokens of prompt and answer, where the base names no limit
 HEADS = "CREATE TABLE head (age INTEGER, name TEXT, born_in TEXT)"
 # What the reload check asks where no rows are given.
@@ -80,43 +88,52 @@ def add_adopt_flags(parser) -> None:
         choices=("nf4", *DTYPES),
         help="what its base was in: nf4 (4 bits, double quantisation), bf16, fp16, fp32; default: the base's own type",
     )
-    group.add_argument("--dialect", default="sqlite", help="SQL that it writes, such as postgres")
-    group.add_argument("--experiment", default="sql-generator", help="MLflow experiment of its run")
-    group.add_argument(
-        "--output-dir", default="outputs", help="its checkpoint goes to OUTPUT_DIR/<run id>/checkpoint-N"
-    )
+    group.add_argument("--dialect", help=f"SQL that it writes, such as postgres [{DIALECT}]")
+    group.add_argument("--experiment", help=f"MLflow experiment of its run [{EXPERIMENT}]")
+    group.add_argument("--output-dir", help=f"its checkpoint goes to OUTPUT_DIR/<run id>/checkpoint-N [{OUTPUT_DIR}]")
 
 
 def check_source(flags) -> None:
     """Raise InputError where neither a run nor a model of --from is given, or flags that do not go with it."""
-    names = ["task", "prompt", "base_model", "trained_in"]
     if flags.source is None:
         if flags.run is None:
             raise InputError("no run is named; give the id that training printed, or last; --help lists the flags.")
         if flags.mode in FULL_FORMS:
             raise InputError(f"--mode {flags.mode} is for a model that was not trained here; name it with --from.")
-        if given := [name for name in names if getattr(flags, name)]:
-            raise InputError(f"--{given[0].replace('_', '-')} goes with --from, for an adapter of another program.")
+        _refuse(flags, OF_MODELS, "goes with --from, for a model that was not trained here")
         return
     if flags.run is not None:
         raise InputError(f"give a run ({flags.run}) or --from {flags.source}, not both.")
     if flags.sync:
         raise InputError("--sync sends what a training here has logged; give it with the run, without --from.")
+    _refuse(flags, ("checkpoint",), "is for a run of several checkpoints; what --from names has one")
     if flags.mode in FULL_FORMS:
-        names += ["export", "register", "dataset", "quantized_base"]
-        if given := [name for name in names if getattr(flags, name)]:
-            raise InputError(f"--{given[0].replace('_', '-')} does not go with --mode {flags.mode}.")
+        _refuse(flags, OF_ADAPTERS, f"does not go with --mode {flags.mode}")
         return
     if flags.task is None or flags.prompt is None:
         raise InputError(
             "--from needs --task text-to-sql and --prompt FILE, the prompt that the adapter was trained with; a whole"
             " model is logged with --mode checkpoint, or reference."
         )
-    flags.source = Path(flags.source)
+    flags.source, flags.dialect = Path(flags.source), flags.dialect or DIALECT
+    flags.output_dir = flags.output_dir or OUTPUT_DIR
 
 
-def adopt(flags) -> Run:
+def _refuse(flags, names: tuple[str, ...], why: str) -> None:
+    if given := [name for name in names if was_given(flags, name)]:
+        raise InputError(f"--{given[0].replace('_', '-')} {why}.")
+
+
+def was_given(flags, name: str) -> bool:
+    """Say whether a flag that has no default was given; 0 is a value."""
+    return getattr(flags, name) is not None and getattr(flags, name) is not False
+
+
+def adopt(flags, check: Callable[[Path], None]) -> Run:
     """Return a run with one checkpoint: the adapter of --from, with the card that its own would have.
+
+    Args:
+        check: looks at the checkpoint before there is a run; raises InputError for what the flags cannot have of it.
 
     Raises:
         InputError: it is none that is taken here, or does not fit its base; no run is made then.
@@ -132,6 +149,7 @@ def adopt(flags) -> Run:
         checkpoint.mkdir()
         card = write_checkpoint(flags, adapter, prompt, targets, (base, revision), checkpoint)
         check_prompt_parity(card, build_skeleton(card, checkpoint))
+        check(checkpoint)
         return _make_run(flags, adapter, card, checkpoint)
 
 
@@ -240,8 +258,8 @@ def held_out(flags) -> list[dict]:
 
 
 def _make_run(flags, adapter: Foreign, card: SqlCard, written: Path) -> Run:
-    where = AdoptedRun(flags.experiment)
-    empty, tags = environment.place(where, flags.experiment != "sql-generator")
+    where = AdoptedRun(flags.experiment or EXPERIMENT)
+    empty, tags = environment.place(where, flags.experiment is not None)
     tags |= {FROM_TAG: str(adapter.folder.resolve())}
     with lifecycle.run(where.experiment, flags.output_dir, tags=tags, empty=empty) as run_id:
         folder = (Path(flags.output_dir) / run_id).resolve()

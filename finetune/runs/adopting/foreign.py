@@ -226,7 +226,7 @@ def stored_weights(base: str, revision: str | None) -> dict[str, Path]:
     folder = Path(base)
     if not folder.is_dir():
         folder = Path(snapshot_download(base, revision=revision, allow_patterns=DOWNLOADED))
-    found = {}
+    found: dict[str, Path] = {}
     for path in weight_files(folder):
         with safe_open(path, "pt") as file:
             found |= dict.fromkeys(file.keys(), path)

@@ -1,13 +1,33 @@
-"""What `log_model.py --from --dataset` ends with: the scores of the adopted adapter."""
+"""What becomes of an adopted adapter once it has its run: it is named where logging ends early, and scored."""
 
 import logging
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from finetune import InputError
+
+from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 VALUES = ("dataset", "column", "encoding", "split", "max_rows", "database", "tables", "values")
+
+
+@contextmanager
+def naming_run(flags: Namespace, run: Run) -> Iterator[None]:
+    """Say in an InputError which run the adapter of --from has by then."""
+    try:
+        yield
+    except InputError as error:
+        if not flags.source:
+            raise
+        run_id = run.info.run_id
+        raise InputError(
+            f"{error} The adapter is run {run_id} by now; go on with: python log_model.py {run_id}"
+        ) from error
 
 
 def score_adopted(uri: str, flags: Namespace) -> bool:
