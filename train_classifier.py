@@ -200,8 +200,9 @@ def build_model(
 def load_data(flags: Flags, seed: int) -> Rows:
     """Return the rows of the data under the task's names, those for validation apart."""
     given = parse_columns(flags.column, TEXTS, text=flags.text_column, label=flags.label_column)
-    spelling = {"names": read_names(flags.labels), "columns": flags.label_columns}
-    hold_out, spell = partial(hold_out_by_label, **spelling), partial(spell_parts, **spelling)
+    names, columns = read_names(flags.labels), flags.label_columns
+    hold_out = partial(hold_out_by_label, names=names, columns=columns)
+    spell = partial(spell_parts, names=names, columns=columns)
     split = flags.validation_fraction, seed
     return load_with_corrections(flags.dataset, TEXTS, *split, flags.encoding, given, hold_out, spell)
 

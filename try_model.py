@@ -8,8 +8,6 @@ Answers, and what you say of them, are kept as traces in MLflow; corrected ones 
 
 import logging
 import webbrowser
-from datetime import UTC, datetime
-from pathlib import Path
 from threading import Timer
 
 from finetune import InputError, console
@@ -77,8 +75,7 @@ def open_port(port: int | None):
 def close(tried: Tried) -> None:
     """Wait a little for what MLflow has not got yet, and write corrections that it cannot take into a file."""
     if tried.traces:
-        left = tried.traces.close()
-        save_corrections(left, Path(f"corrections-{datetime.now(UTC):%Y-%m-%dT%H-%M-%SZ}.jsonl"))
+        save_corrections(tried.traces.close())
 
 
 def parse(arguments: list[str] | None):

@@ -6,6 +6,7 @@ from json import loads
 from pathlib import Path
 
 from finetune import InputError
+from finetune.models.files.schemas import reason
 from finetune.page.desk import Desk, Job
 from finetune.page.tried import Tried
 from finetune.predicting.streams import as_json
@@ -13,6 +14,7 @@ from finetune.predicting.streams import as_json
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from mlflow.exceptions import MlflowException
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -41,6 +43,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, port: int):
         self.app, self.hosts = app, {f"{host}:{port}" for host in HOSTS}
+        self.hosts |= set(HOSTS) if port == 80 else set()  # Browsers leave the usual port out.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -89,6 +92,11 @@ def make_app(tried: Tried, port: int) -> FastAPI:
     @app.exception_handler(InputError)
     async def refuse(request: Request, error: InputError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
+
+    @app.exception_handler(MlflowException)
+    @app.exception_handler(OSError)  # Of a store in files.
+    async def say(request: Request, error: MlflowException | OSError) -> JSONResponse:
+        return JSONResponse({"error": f"MLflow does not give this: {reason(error)}."}, 400)
 
     def file(name: str):
         return lambda: FileResponse(FOLDER / name)

@@ -20,7 +20,7 @@ from finetune.page.views import Emit, View
 from finetune.page.views.articles import Articles
 from finetune.page.views.questions import Questions
 from finetune.page.views.texts import Texts
-from finetune.predicting.traces import Record, Traces
+from finetune.predicting.traces import Record, Traces, save_corrections
 
 logger = logging.getLogger(__name__)
 KEPT = 200  # answers that can still be judged
@@ -57,7 +57,7 @@ class Tried:
         given = parse_parameters(self.flags.param, logged.parameters)
         view = self._view(logged, {n: v for n, v in (logged.parameters | given).items() if n != "batch_size"})
         if self.traces:
-            self.traces.close(0)
+            save_corrections(self.traces.close(0))
         self.uri, self.logged, self.view, self.problem, self.began = uri, logged, view, "", time.monotonic()
         self.traces = Traces(logged, self.flags.trace_rows, "page", keeps_trying=True) if self.flags.trace else None
         self.kept.clear()

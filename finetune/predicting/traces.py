@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -200,10 +201,11 @@ def _with_kinds(value, errors: list[str]):
     return value
 
 
-def save_corrections(left: list[Record], path: Path) -> bool:
-    """Write the corrected answers among records as rows of training into a file; say whether there are any."""
+def save_corrections(left: list[Record]) -> Path | None:
+    """Write the corrected answers among records as rows of training into a file; return it where there are any."""
     rows = [record.inputs | record.expected for record in left if record.expected]
-    if rows:
+    path = Path(f"corrections-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S.%fZ}.jsonl") if rows else None
+    if path:
         path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
         logger.warning(f"{len(rows)} corrected answers are in {path}, which --dataset reads.")
-    return bool(rows)
+    return path

@@ -121,12 +121,13 @@ def _open_holder(evaluation: Evaluation, logged: LoggedModel, uri: str) -> Logge
 
 
 def scoring_flags(flags: Namespace, run: Run | None) -> Namespace:
-    """Return flags as evaluate_model.py has them, with the rows of log_model.py's."""
+    """Return flags as evaluate_model.py has them, with the rows of log_model.py's; none of --database is logged."""
     rows, parser = ArgumentParser(), ArgumentParser()
     add_row_flags(rows, required=False)
     for add in (add_score_flags, add_loading_flags, add_reading_flags):
         add(parser)
     given = {name: getattr(flags, name) for name in vars(rows.parse_args([]))}
     found = Namespace(**vars(parser.parse_args([])), **given, name=NAME, log=True, against=None, run=run)
+    found.rows = not found.database  # There is no --no-rows here, and a registry is for more eyes than a run.
     check_score_flags(found)
     return found

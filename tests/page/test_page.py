@@ -250,6 +250,28 @@ def test_a_foreign_host_origin_or_form_is_refused(nobody, headers):
         assert nobody.get("/api/state", headers=headers).status_code == 403
 
 
+def test_a_browser_leaves_the_usual_port_out(nobody):
+    for host in ("127.0.0.1", "localhost"):
+        headers = {"host": host, "origin": f"http://{host}", "content-type": "application/json"}
+        assert nobody.get("/api/state", headers={"host": host}).status_code == 200
+        assert nobody.post("/api/judge", content="{}", headers=headers).status_code == 400
+    other = TestClient(make_app(try_model.open_tried(try_model.parse([])), 81), base_url="http://127.0.0.1:81")
+    assert other.get("/api/state", headers={"host": "127.0.0.1"}).status_code == 403
+
+
+def test_a_run_that_mlflow_cannot_give_is_a_sentence():
+    tried = Tried(try_model.parse([]), None, logged=SimpleNamespace(card=SimpleNamespace(run_id="0" * 32)))
+    client = TestClient(make_app(tried, 80), base_url="http://127.0.0.1:80", headers={"host": "127.0.0.1:80"})
+    for run_id in ("0" * 32, mlflow.MlflowClient().create_run("0").info.run_id):
+        tried.logged.card.run_id = run_id
+        tried.shown.names = ["figures/gone.png"]
+        answer = client.get("/api/figures/0")
+        assert answer.status_code == 400
+        assert answer.json()["error"]
+    tried.logged.card.run_id = "0" * 32
+    assert client.get("/api/figures").status_code == 400
+
+
 def test_what_is_served_is_the_page_alone_under_a_policy_of_its_own(nobody):
     for path in ("/", "/page.css", "/page.js"):
         answer = nobody.get(path)
@@ -300,6 +322,17 @@ def test_an_answer_can_be_judged_though_the_base_behind_it_was_stopped():
         tried.ask({"article": "a", "base": True}, lambda **event: told.append(event))
     assert told == [{"key": record.key, "is_traced": True}]
     assert traced == list(tried.kept.values()) == [record]
+
+
+def test_corrections_that_were_not_sent_are_kept_when_another_model_is_chosen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("finetune.page.tried.open_model", lambda uri: SimpleNamespace(parameters={}))
+    monkeypatch.setattr(Tried, "_view", lambda *arguments: None)
+    left = [Record({"article": "a"}, {}, [], expected={"summary": "s"}), Record({"article": "b"}, {}, [])]
+    tried = Tried(try_model.parse(["--no-trace"]), None, traces=SimpleNamespace(close=lambda seconds: left))
+    tried.open("models:/m-other")
+    (path,) = tmp_path.glob("corrections-*.jsonl")
+    assert json.loads(path.read_text()) == {"article": "a", "summary": "s"}
 
 
 def test_one_request_at_a_time_and_the_next_one_sees_its_place(logged_model):

@@ -103,7 +103,7 @@ def test_of_an_error_of_the_database_the_kind_alone_is_kept(run_of_traces, with_
     assert len(spans) == 5  # The question is asked again, with the error.
     told = str([(span.inputs, span.outputs) for span in spans])
     assert ("Oslo" in told) == with_rows
-    assert told.count("the database says: DataError") == 5  # twice asked, twice run, once answered
+    assert told.count("the database says: DataError") == 5  # Run twice, asked again in question and prompt, answered.
 
 
 def test_a_text_leaves_a_trace_with_the_model_of_it(logged_classifier):
@@ -139,7 +139,8 @@ def hanging_store(monkeypatch):
 
 
 @pytest.mark.parametrize("keeps_trying", [False, True])
-def test_a_store_that_hangs_holds_up_nothing(hanging_store, caplog, tmp_path, keeps_trying):
+def test_a_store_that_hangs_holds_up_nothing(hanging_store, caplog, tmp_path, monkeypatch, keeps_trying):
+    monkeypatch.chdir(tmp_path)
     traces, record = Traces(logged("0" * 32), False, "page", keeps_trying), answered()
     began = time.monotonic()
     traces.keep(record)
@@ -149,7 +150,7 @@ def test_a_store_that_hangs_holds_up_nothing(hanging_store, caplog, tmp_path, ke
         left = traces.close(0.5)
     assert time.monotonic() - began < 5
     assert "are not in MLflow" in caplog.text
-    assert save_corrections(left, tmp_path / "rows.jsonl")
-    (row,) = {line: json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()}.values()
+    path = save_corrections(left)
+    (row,) = {line: json.loads(line) for line in path.read_text().splitlines()}.values()
     assert row == {"question": "q", "context": "c", "answer": "SELECT 2"}
     traces.thread.join(30)  # It ends before the store is the usual one again.

@@ -11,6 +11,7 @@ import predict
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.models.card import CARD
 from finetune.registering import registration
+from finetune.registering.gate import scoring_flags
 from finetune.registering.versions import find_holder
 
 import mlflow
@@ -190,6 +191,12 @@ def test_an_alias_that_moved_meanwhile_stays_where_it_is(trained_run, tmp_path, 
 )  # fmt: skip
 def test_flags_that_do_not_go_together_are_refused(flags, part):
     assert part in entering("0" * 32, *flags)
+
+
+def test_the_gate_logs_no_rows_of_the_database():
+    gate = ["0" * 32, "--register", "m", "--alias", "a", "--if-better", "exec_accuracy", "--dataset", "rows.jsonl"]
+    assert not scoring_flags(log_model.parse([*gate, "--database", "shop.db"]), None).rows
+    assert scoring_flags(log_model.parse(gate), None).rows  # Which other tasks would be refused for.
 
 
 def test_bad_rows_and_metrics_are_refused_before_the_model_is_logged(trained_run, tmp_path):

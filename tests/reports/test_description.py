@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 from finetune.page.choosing import scores as shown
-from finetune.reports.explaining.description import describe, scores_of
+from finetune.reports.explaining.description import describe, scores_of, warnings_of
 
 import mlflow
+import pytest
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 MARKUP = "<script>alert(1)</script>|`x`"
@@ -63,6 +64,17 @@ def test_scores_of_sql_are_its_own_and_each_stands_once():
     ]  # fmt: skip
     run = SimpleNamespace(data=SimpleNamespace(metrics=scores | bounds | {"eval_loss": float("nan"), "eval_f1": 0.1}))
     assert shown(run) == {"test_exec_accuracy": 0.5, "test_exec_accuracy_database": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("parts", "warned"),
+    [(["validation"], True), (["validation", "validation_distractors"], True), (["validation", "final"], False),
+     (["test"], False)],
+)  # fmt: skip
+def test_a_run_that_is_scored_on_other_rows_is_not_said_to_be_scored_on_validation_alone(parts, warned):
+    run = mlflow.MlflowClient().create_run("0")
+    found = warnings_of(run, [(part, "f1", "0.500", "", "") for part in parts], True)
+    assert any("validation rows alone" in text for text in found) == warned
 
 
 def test_a_trained_and_logged_run_describes_itself(logged_model):

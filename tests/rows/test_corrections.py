@@ -9,12 +9,12 @@ import train_sql_generator
 from finetune import InputError
 from finetune.predicting.traces import Record, Traces, step
 from finetune.rows.corrections import corrected_rows
-from finetune.rows.labels import find_labels
 from finetune.rows.mixing import Weighted, parse_sets
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.sql.loading import load_questions
 from finetune.rows.with_corrections import load_with_corrections
 
+import encoders
 import mlflow
 import pytest
 from conftest import DEMO_BASE, demo_rows
@@ -130,8 +130,9 @@ def test_corrected_labels_are_read_beside_rows_that_write_theirs_otherwise(
     asked = train_classifier.Flags(base_model="b", dataset=[str(path), f"mlflow:{experiment}"], **given)
     loaded = train_classifier.load_data(asked, 1)
     assert [row["text"] for row in loaded.train] == ["train 0", "train 1", "a new one"]
-    labels = find_labels(loaded.train[:2], asked.task, asked.label_columns or asked.labels)
-    assert labels.encode(loaded.train, "").tolist() == expected
+    args = train_classifier.ClassifierTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    _, splits = train_classifier.encode(loaded, asked, args, encoders.tokenizer())
+    assert splits["train"].actual.tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def warnings_of(run: Run, scores: list[tuple[str, ...]], has_model: bool) -> lis
         found.append(f"The base is a folder, {base}: where it is not, give it with --base-model.")
     if not scores:
         found.append("There is no score yet: evaluate_model.py makes one.")
-    elif not any(row[0].startswith("test") for row in scores):
+    elif all(row[0].startswith("validation") for row in scores):
         found.append("Scored on validation rows alone, by which the checkpoint was chosen; a test part says more.")
     if float(params.get("data.leak_share") or 0) > 0:
         found.append(f"{float(params['data.leak_share']):.1%} of the held-out rows share something with training.")
