@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import socket
 import time
 from types import SimpleNamespace
@@ -37,7 +38,8 @@ def logged(run_id: str) -> SimpleNamespace:
 
 @pytest.fixture
 def run_of_traces() -> str:
-    """A run in an experiment of its own."""
+    """A run in an experiment of its own; ids of traces are drawn at random, which a test before has perhaps seeded."""
+    random.seed()
     experiment = mlflow.get_experiment_by_name("traces") or mlflow.get_experiment(mlflow.create_experiment("traces"))
     return mlflow.MlflowClient().create_run(experiment.experiment_id).info.run_id
 

@@ -1,6 +1,7 @@
 """Corrected answers as rows of training: read, cleaned, kept apart from what is held out, and trained on."""
 
 import json
+import random
 from types import SimpleNamespace
 
 import predict
@@ -24,6 +25,7 @@ QUESTIONS = ("question", "context", "answer")
 
 def correct(experiment: str, *pairs: tuple[dict, dict]) -> None:
     """Leave answers with what is right in an experiment, as the page does."""
+    random.seed()  # Ids of traces are drawn at random, which a test before has perhaps seeded.
     found = mlflow.get_experiment_by_name(experiment)
     number = found.experiment_id if found else mlflow.create_experiment(experiment)
     run_id = mlflow.MlflowClient().create_run(number).info.run_id

@@ -165,6 +165,7 @@ def test_the_exact_files_are_written(trained_run):
     assert found - uploaded - messages - compared == {
         "arguments.json",
         "preflight.json",
+        "report.html",
         "data_cleaning.json",
         "figures/loss_curve.png",
         "figures/token_lengths.png",
