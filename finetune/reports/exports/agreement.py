@@ -12,12 +12,13 @@ class Agreement:
     """Answers to the same rows, by the trained model and by an export in a library.
 
     Attributes:
+        asked_in: the library that answered.
         prompts_equal: of the prompts, how many have the same token ids in both.
         score: name of the score, and what both have of it on the rows whose right answer is known; None without such.
         scored: how many rows these are.
     """
 
-    library: str
+    asked_in: str
     rows: list[dict]
     trained: list[str]
     exported: list[str]
@@ -52,7 +53,7 @@ class Agreement:
 
     def sentence(self) -> str:
         """Return it in words."""
-        text = f"In {self.library}, {self.equal} of {len(self.rows)} held-out answers are the trained model's"
+        text = f"In {self.asked_in}, {self.equal} of {len(self.rows)} held-out answers are the trained model's"
         if self.score:
             name, before, after = self.score
             text += f"; {name} on {self.scored} rows is {after:.3f}, the trained model's {before:.3f}"
