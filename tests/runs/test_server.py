@@ -135,7 +135,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(on_server, flags,
     assert not (output / run_id / "spool").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_what_a_server_that_stays_away_has_missed_is_synced_by_hand(on_server, flags, tmp_path, monkeypatch):
     log, output = tmp_path / "log", tmp_path / "outputs"
     process = faults.start("train_classifier", flags, log, FINETUNE_PATIENCE="3")
@@ -152,7 +152,7 @@ def test_what_a_server_that_stays_away_has_missed_is_synced_by_hand(on_server, f
     faults.finish(faults.start("log_model", command.split()[2:], log), log, status=2)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_training_without_a_server_becomes_a_run_later(on_server, flags, tmp_path):
     log, output = tmp_path / "log", tmp_path / "outputs"
     on_server.stop()

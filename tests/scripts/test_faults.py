@@ -152,7 +152,7 @@ def test_killed_at_a_random_moment_a_run_goes_on(script, phase, name, index, fla
 @pytest.mark.parametrize(
     ("script", "phase", "name", "index"),
     [
-        pytest.param("train_sql_generator", "save", "SIGKILL", 100, marks=pytest.mark.slow),
+        pytest.param("train_sql_generator", "save", "SIGKILL", 100, marks=pytest.mark.faults),
         ("train_classifier", "time", "SIGTERM", 101),
     ],
 )

@@ -212,7 +212,7 @@ def test_the_operations_of_packs_are_counted(trainer):
     assert trainer.floating_point_ops(batch) == whole > 0
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_measuring_command_walks_through_all_its_steps(tmp_path):
     results, command = tmp_path / "gpu.jsonl", [sys.executable, str(ROOT / "benchmarks" / "gpu_session.py")]
     dry = [*command, "--dry-run", "--results", str(results)]

@@ -56,7 +56,7 @@ def find_rank(process: subprocess.Popen, rank: int) -> psutil.Process | None:
     "script",
     [
         pytest.param("train_sql_generator", marks=pytest.mark.faults),
-        pytest.param("train_classifier", marks=pytest.mark.slow),
+        pytest.param("train_classifier", marks=pytest.mark.faults),
         pytest.param("train_summarizer", marks=pytest.mark.faults),
     ],
 )
