@@ -75,6 +75,13 @@ class Flags(SharedFlags):
     pooling: str = field(
         default="mean", metadata={"help": "what the labels are found from: mean of the tokens, or cls: the first token"}
     )
+    tfidf: str = field(
+        default="auto",
+        metadata={
+            "help": "auto: the model has a linear SVM on TF-IDF beside its adapter, in the share that serves validation"
+            " best; none: the adapter alone"
+        },
+    )
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.1  # A few thousand texts are learned by heart without it: benchmarks/LOG.md.
@@ -101,7 +108,7 @@ class Flags(SharedFlags):
     )
     groups = with_groups(
         data=("task", "labels", "text_column", "label_column", "label_columns", "long_texts", "debug_sample"),
-        model=("pooling",),
+        model=("pooling", "tfidf"),
         training=("imbalance_power", "early_stopping_patience", "early_stopping_threshold"),
     )
 
@@ -154,6 +161,8 @@ def main(arguments: list[str] | None = None) -> None:
         compute_loss_func=weighting.loss,
         validation=splits["validation"],
         labels=labels,
+        texts=splits["train"],
+        with_svm=flags.tfidf == "auto",
     )
     if flags.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
@@ -233,6 +242,7 @@ def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "early_stopping_patience": 0, "early_stopping_threshold": 0, "debug_sample": 2}
     choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("mean", "cls")}
+    choices["tfidf"] = ("auto", "none")
     found = problems(flags, args, least, choices)
     if is_sharded():
         found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")
