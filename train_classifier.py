@@ -76,11 +76,7 @@ class Flags(SharedFlags):
         default="mean", metadata={"help": "what the labels are found from: mean of the tokens, or cls: the first token"}
     )
     tfidf: str = field(
-        default="auto",
-        metadata={
-            "help": "auto: the model has a linear SVM on TF-IDF beside its adapter, in the share that serves validation"
-            " best; none: the adapter alone"
-        },
+        default="auto", metadata={"help": "auto: add a linear SVM on TF-IDF, in a share chosen on validation; none"}
     )
     lora_r: int = 16
     lora_alpha: int = 32
@@ -136,7 +132,6 @@ def main(arguments: list[str] | None = None) -> None:
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
     set_seed(args.seed)
-
     revision, tokenizer = open_base(flags, "encoder")
     with args.main_process_first(desc="loading the data set"):
         rows = load_data(flags, args.seed)
@@ -145,8 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     weighting = Weighting.of(splits["train"].actual, labels, flags.imbalance_power)
     classifier = partial(EncoderClassifier, outputs=labels.outputs, pooling=flags.pooling, bias=weighting.bias)
     model, lora, quantization = build_model(flags, revision, classifier)
-    collator = DataCollatorWithPadding(tokenizer)
-    dataset = splits["train"].dataset()
+    dataset, collator = splits["train"].dataset(), DataCollatorWithPadding(tokenizer)
     original = partial(load_encoder, flags.base_model, revision, None)
     init_adapter(model, flags.init_lora_weights, lambda: classifier(original()), dataset, collator)
     card = make_card(flags, revision, quantization, labels, rows.columns, splits["validation"])
@@ -155,7 +149,6 @@ def main(arguments: list[str] | None = None) -> None:
         model=model,
         args=args,
         train_dataset=dataset,
-        eval_dataset=splits["validation"].dataset(),
         data_collator=collator,
         processing_class=tokenizer,
         compute_loss_func=weighting.loss,

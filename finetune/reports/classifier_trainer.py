@@ -34,7 +34,7 @@ class ClassifierTrainer(Trainer):
     """Trainer that evaluates as the logged model predicts: whole texts, one score over the whole split.
 
     Args:
-        validation: rows with their `labels`, in place of the Trainer's `eval_dataset`.
+        validation: rows with their `labels`, which are the Trainer's `eval_dataset` too.
         texts: the training rows, for a linear SVM that the model is compared with; None for no SVM.
         with_svm: whether the SVM becomes a part of the model, in the share that serves the validation rows best.
         others: of the Trainer.
@@ -52,7 +52,7 @@ class ClassifierTrainer(Trainer):
         self, *args, validation: LabelledTexts, labels: Labels, texts: LabelledTexts | None = None,
         with_svm: bool = False, **others,
     ):  # fmt: skip
-        super().__init__(*args, **others)
+        super().__init__(*args, **{"eval_dataset": validation.dataset()} | others)
         self.validation, self.labels, self.texts, self.with_svm = validation, labels, texts, with_svm
         self.found: dict = {}
         self.svm: TfidfSvm | None = None
