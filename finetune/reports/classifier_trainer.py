@@ -132,7 +132,8 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
     scorecard.show("validation", run_id)
     beside = beside_validation(trainer, scorecard)
     if beside:
-        tracking.log_metrics(beside.metrics(), best, run_id, datasets["validation"])
+        share = {"svm_share": (cards[best].tfidf or {"share": 0.0})["share"]}
+        tracking.log_metrics(beside.metrics() | share, best, run_id, datasets["validation"])
     tell(scorecard, f"validation, step {best}, at the thresholds chosen on it", beside)
     logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
                 f" {state.best_metric}")  # fmt: skip
