@@ -76,7 +76,7 @@ def test_another_file_is_refused_in_a_sentence(svm, how, tmp_path):
     data = damaged(svm, how)
     (tmp_path / FILE).write_bytes(data)
     digest = svm.digest if how == "bytes" else TfidfSvm.digest.func(SimpleNamespace(data=data))
-    with pytest.raises(InputError, match="tfidf.safetensors is (damaged|not what was saved)") as refused:
+    with pytest.raises(InputError, match=r"tfidf.safetensors is (damaged|not what was saved)") as refused:
         TfidfSvm.read(tmp_path, digest, 3)
     assert "take another checkpoint" in str(refused.value)
 

@@ -48,8 +48,8 @@ class BesideSvm:
         """The two scores and their difference, in words."""
         pair = self.pair
         return (
-            f"{self.metric} of the SVM {pair.second:.3f}, of the model {pair.first:.3f} on {self.part}: {pair.difference:+.3f}"
-            f" ({pair.low:+.3f} to {pair.high:+.3f}, 95 % by {self.unit})"
+            f"{self.metric} of the SVM {pair.second:.3f}, of the model {pair.first:.3f} on {self.part}:"
+            f" {pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}, 95 % by {self.unit})"
         )
 
     @property
