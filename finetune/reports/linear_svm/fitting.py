@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 
 logger = logging.getLogger(__name__)
 MAX_TERMS = 50_000  # the most frequent: benchmarks/LOG.md
-MAX_CHARACTERS = 20_000_000  # of texts: more take minutes and gigabytes
+MAX_CHARACTERS = 10_000_000  # of texts: more take minutes and gigabytes
 
 
 def fit_svm(rows: LabelledTexts, seed: int = 0) -> TfidfSvm:
