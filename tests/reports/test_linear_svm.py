@@ -63,7 +63,7 @@ def test_what_is_said_where_the_model_is_better_and_where_it_is_not():
     said = {name: beside_svm("test", labels, rows, decided, distances.astype(np.float32)).sentence
             for name, decided, distances in (("better", right, poor), ("same", right, good), ("worse", 1 - right, good))
             }  # fmt: skip
-    assert said["better"].startswith("better than a linear SVM on TF-IDF")
+    assert said["better"].startswith("The model is better than a linear SVM on TF-IDF")
     assert said["same"].startswith("A linear SVM on TF-IDF, seconds of work, is as good: f1 of the SVM 1.000")
     assert said["worse"].startswith("A linear SVM on TF-IDF, seconds of work, is better")
 
@@ -99,6 +99,12 @@ def test_few_rows_labels_of_all_or_none_and_no_words_at_all(task, texts):
         distances = fit_svm(rows).distances([*texts, ""])
     assert np.isfinite(distances).all()
     assert (distances == distances[0]).all()
+    for count in (1, 3):  # rows to choose on
+        few = LabelledTexts(texts[:count], actual[:count], Encoded([], np.arange(count), 0, texts[:count]))
+        chosen = choose(distances[:count], labels, few.actual, distances[:count])
+        beside = beside_svm("validation", labels, few, chosen.decided, distances[:count])
+        assert chosen.share == 0
+        assert beside.pair.difference == 0
 
 
 def test_of_very_many_texts_some_are_read(monkeypatch):

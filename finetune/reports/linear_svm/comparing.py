@@ -56,7 +56,7 @@ class BesideSvm:
     def sentence(self) -> str:
         """What a user must know before the model is used."""
         if self.is_better:
-            return f"better than a linear SVM on TF-IDF: {self.figures}"
+            return f"The model is better than a linear SVM on TF-IDF: {self.figures}"
         how = "better" if self.pair.high < 0 else "as good"
         return f"A linear SVM on TF-IDF, seconds of work, is {how}: {self.figures}"
 
