@@ -133,6 +133,7 @@ def test_the_svm_is_a_part_of_the_model_or_nothing_of_it_is_there(tiny_roberta, 
     args = train_classifier.ClassifierTrainingArguments(
         output_dir=str(tmp_path), report_to=[], max_steps=1, eval_strategy="steps", save_strategy="steps",
         eval_steps=1, save_steps=1, disable_tqdm=True, load_best_model_at_end=False,
+        metric_for_best_model="macro_f1",
     )  # fmt: skip
     trainer = ClassifierTrainer(
         model=model, args=args, processing_class=tokenizer, validation=part, labels=labels, texts=part,
