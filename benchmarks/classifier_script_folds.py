@@ -77,7 +77,7 @@ def ask(run: Path, data: Data, rows: dict[str, np.ndarray], scored: np.ndarray) 
     last = max(checkpoints)
     best = read_state(checkpoints[last]).get("best_global_step") or last
     for name, step in (("best", best), ("last", last)):
-        if step == last and name == "last" and best == last:
+        if name == "last" and best == last:
             found |= {f"last_{part}": found[f"best_{part}"] for part in texts}
             continue
         classifier = Classifier.load(checkpoints[step])

@@ -57,7 +57,7 @@ def test_scores_and_difference_are_metrics_of_the_run(task):
 
 
 def test_what_is_said_where_the_model_is_better_and_where_it_is_not():
-    rows, labels = part("binary", 400), TASKS["binary"]
+    rows, labels = part("binary", 120), TASKS["binary"]
     right = rows.actual.astype(np.int64)
     good, poor = 4 * rows.actual - 2, np.random.default_rng(0).normal(size=rows.actual.shape)
     said = {name: beside_svm("test", labels, rows, decided, distances.astype(np.float32)).sentence
