@@ -75,6 +75,9 @@ class Flags(SharedFlags):
     pooling: str = field(
         default="mean", metadata={"help": "what the labels are found from: mean of the tokens, or cls: the first token"}
     )
+    tfidf: str = field(
+        default="auto", metadata={"help": "auto: add a linear SVM on TF-IDF, in a share chosen on validation; none"}
+    )
     lora_r: int = 16
     lora_alpha: int = 32
     lora_dropout: float = 0.1  # A few thousand texts are learned by heart without it: benchmarks/LOG.md.
@@ -101,7 +104,7 @@ class Flags(SharedFlags):
     )
     groups = with_groups(
         data=("task", "labels", "text_column", "label_column", "label_columns", "long_texts", "debug_sample"),
-        model=("pooling",),
+        model=("pooling", "tfidf"),
         training=("imbalance_power", "early_stopping_patience", "early_stopping_threshold"),
     )
 
@@ -129,7 +132,6 @@ def main(arguments: list[str] | None = None) -> None:
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
     set_seed(args.seed)
-
     revision, tokenizer = open_base(flags, "encoder")
     with args.main_process_first(desc="loading the data set"):
         rows = load_data(flags, args.seed)
@@ -138,8 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
     weighting = Weighting.of(splits["train"].actual, labels, flags.imbalance_power)
     classifier = partial(EncoderClassifier, outputs=labels.outputs, pooling=flags.pooling, bias=weighting.bias)
     model, lora, quantization = build_model(flags, revision, classifier)
-    collator = DataCollatorWithPadding(tokenizer)
-    dataset = splits["train"].dataset()
+    dataset, collator = splits["train"].dataset(), DataCollatorWithPadding(tokenizer)
     original = partial(load_encoder, flags.base_model, revision, None)
     init_adapter(model, flags.init_lora_weights, lambda: classifier(original()), dataset, collator)
     card = make_card(flags, revision, quantization, labels, rows.columns, splits["validation"])
@@ -148,12 +149,13 @@ def main(arguments: list[str] | None = None) -> None:
         model=model,
         args=args,
         train_dataset=dataset,
-        eval_dataset=splits["validation"].dataset(),
         data_collator=collator,
         processing_class=tokenizer,
         compute_loss_func=weighting.loss,
         validation=splits["validation"],
         labels=labels,
+        texts=splits["train"],
+        with_svm=flags.tfidf == "auto",
     )
     if flags.early_stopping_patience:
         trainer.add_callback(EarlyStoppingCallback(flags.early_stopping_patience, flags.early_stopping_threshold))
@@ -233,6 +235,7 @@ def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "early_stopping_patience": 0, "early_stopping_threshold": 0, "debug_sample": 2}
     choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("mean", "cls")}
+    choices["tfidf"] = ("auto", "none")
     found = problems(flags, args, least, choices)
     if is_sharded():
         found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")

@@ -134,9 +134,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     check_recorded(recorded, f"{ARTIFACT} of run {run.info.run_id}")
     check_resumable(run, task)
     given, before = absolute(without_resume(arguments)), recorded.get("settings", {})
-    if before and hasattr(flags, "packing"):
-        before = BEFORE_FLAGS | before
     if before:
+        before = {name: value for name, value in BEFORE_FLAGS.items() if hasattr(flags, name)} | before
         before["compute_dtype"] = begun_in(before, run.data.params, task)
     names = {argument.partition("=")[0].lstrip("-").replace("-", "_") for argument in given}
     if hides_database(recorded["arguments"]) and "database" not in names:

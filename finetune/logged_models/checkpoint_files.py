@@ -10,7 +10,7 @@ from finetune.models.files.inside import is_numbered
 PROGRESS = "progress.json"  # What the Trainer's own state leaves out: see progress.py.
 FOLDER_TAG, TASK_TAG = "finetune.checkpoints", "finetune.task"  # where the checkpoints are, and what they do
 STATE = "trainer_state.json"
-SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json")
+SERVED_FILES = ("adapter_*", "*token*", "vocab*", "merges.txt", "*.model", "*.json", "tfidf.*")
 STATE_FILES = (STATE, PROGRESS)
 
 

@@ -165,6 +165,8 @@ class ClassifierCard(Card):
 
     Attributes:
         thresholds: one for each output; None before the first evaluation, and where classes exclude each other.
+        tfidf: `share`, by which the distances of a linear SVM on TF-IDF are added to the logits, and `digest` of its
+            file; None for the adapter alone.
     """
 
     task = CLASSIFICATION
@@ -175,6 +177,7 @@ class ClassifierCard(Card):
     pooling: Literal["mean", "cls"]
     long_texts: Long
     thresholds: list[float] | None
+    tfidf: dict[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
         """Return the card as a JSON object."""

@@ -62,7 +62,8 @@ def _run(run_id: str) -> Run | None:
 def scores(run: Run) -> dict[str, float]:
     """Return the metrics of a run that say how good it is."""
     wanted = ("exec_accuracy", DATABASE, "macro_f1", "micro_f1", "rougeL", "accuracy", "eval_loss")
-    others = tuple(f"_against_{measure}" for measure in wanted)  # Of the models that it was compared with.
+    # Of what it was compared with.
+    others = tuple(f"_{other}_{measure}" for other in ("against", "svm") for measure in wanted)
     metrics = sorted((n, v) for n, v in run.data.metrics.items() if math.isfinite(v))
     found = {n: v for n, v in metrics if n.endswith(wanted) and not n.endswith(others)}
     return dict(list(found.items())[:6])

@@ -16,13 +16,14 @@ from mlflow.data.dataset import Dataset
 
 @dataclass
 class ClassifierScorecard:
-    """Scores and decisions for labelled texts, arrays of shape (texts, outputs)."""
+    """Scores and decisions for labelled texts, arrays of shape (texts, outputs); logits are the adapter's alone."""
 
     labels: Labels
     texts: list[str]
     scores: np.ndarray
     decided: np.ndarray
     actual: np.ndarray
+    logits: np.ndarray
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -77,5 +78,6 @@ class ClassifierScorecard:
 def classifier_scorecard(classifier: Classifier, texts: LabelledTexts, batch_size: int = 32) -> ClassifierScorecard:
     """Return the scorecard of a classifier on labelled texts, at its own thresholds."""
     with Progress("texts", len(texts.encoded.pieces), "scored"):
-        scores = classifier.score(texts.encoded, batch_size)
-    return ClassifierScorecard(classifier.labels, texts.texts, scores, classifier.decide(scores), texts.actual)
+        logits = classifier.logits(texts.encoded, batch_size)
+    scores = classifier.to_scores(logits, texts.texts)
+    return ClassifierScorecard(classifier.labels, texts.texts, scores, classifier.decide(scores), texts.actual, logits)

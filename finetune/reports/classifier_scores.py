@@ -28,6 +28,8 @@ def choose_thresholds(scores: np.ndarray, actual: np.ndarray) -> list[float]:
     best threshold of a dozen positives is mostly chance, so the best ones of `RESAMPLES` bootstrap samples
     of the rows are averaged, as log-odds (bagging: Breiman 1996).
     """
+    if not len(scores):
+        return [0.5] * scores.shape[1]
     random = np.random.default_rng(0)
     samples = [random.multinomial(len(scores), np.full(len(scores), 1 / len(scores))) for _ in range(RESAMPLES)]
     found = []

@@ -8,10 +8,14 @@ from pathlib import Path
 from finetune.models.card import ClassifierCard
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
-from finetune.models.classifier.scoring import compute_logits, join_pieces, to_scores
+from finetune.models.classifier.scoring import compute_logits, join_pieces
+from finetune.models.classifier.tfidf import FILE, TfidfSvm
 from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
-from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
+from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, score_labels
+from finetune.reports.linear_svm.comparing import BesideSvm, beside_svm
+from finetune.reports.linear_svm.fitting import fit_svm
+from finetune.reports.linear_svm.mixing import choose
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_in, final_step
@@ -19,7 +23,8 @@ from finetune.screen import in_full
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
+from mlflow.data.dataset import Dataset
 from transformers import Trainer, TrainerControl
 
 logger = logging.getLogger(__name__)
@@ -29,19 +34,43 @@ class ClassifierTrainer(Trainer):
     """Trainer that evaluates as the logged model predicts: whole texts, one score over the whole split.
 
     Args:
-        validation: rows with their `labels`, in place of the Trainer's `eval_dataset`.
+        validation: rows with their `labels`, which are the Trainer's `eval_dataset` too.
+        texts: the training rows, for a linear SVM that the model is compared with; None for no SVM.
+        with_svm: whether the SVM becomes a part of the model, in the share that serves the validation rows best.
         others: of the Trainer.
 
     Attributes:
-        found: thresholds and metrics of the last evaluation, for the card of the checkpoint that follows.
+        found: thresholds, metrics and share of the SVM of the last evaluation, for the card of the checkpoint that
+            follows.
+        svm: of the first process.
+        distances: of the validation rows from it.
     """
 
     control: TrainerControl
 
-    def __init__(self, *args, validation: LabelledTexts, labels: Labels, **others):
-        super().__init__(*args, **others)
-        self.validation, self.labels = validation, labels
+    def __init__(
+        self, *args, validation: LabelledTexts, labels: Labels, texts: LabelledTexts | None = None,
+        with_svm: bool = False, **others,
+    ):  # fmt: skip
+        super().__init__(*args, **{"eval_dataset": validation.dataset()} | others)
+        self.validation, self.labels, self.texts, self.with_svm = validation, labels, texts, with_svm
         self.found: dict = {}
+        self.svm: TfidfSvm | None = None
+        self.distances: np.ndarray | None = None
+
+    def train(self, *args, **kwargs):
+        """Fit the SVM in the first process, then train; one that goes on fits the same one again."""
+        if self.texts and self.is_world_process_zero():
+            self.svm = fit_svm(self.texts)
+            self.distances = self.svm.distances(self.validation.texts)
+        (self.distances,) = broadcast_object_list([self.distances])
+        return super().train(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, and the SVM where it is a part of it."""
+        super().save_model(output_dir, _internal_call)
+        if self.svm and self.found.get("tfidf"):
+            (Path(output_dir or str(self.args.output_dir)) / FILE).write_bytes(self.svm.data)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Return `eval_loss` and the task's metrics, with thresholds that were not chosen on the rows they decide."""
@@ -53,11 +82,12 @@ class ClassifierTrainer(Trainer):
         for rank, rows in gather_object([(self.args.process_index, part)]):
             logits[rank :: self.args.world_size] = rows
         logits = join_pieces(logits, self.validation.encoded.owners, self.labels)
-        actual, scores = self.validation.actual, to_scores(logits, self.labels)
+        actual = self.validation.actual
         loss = self.compute_loss_func({"logits": torch.from_numpy(logits)}, torch.from_numpy(actual))
-        found = score_labels(self.labels, scores, decide_crossfitted(scores, self.labels, actual), actual)
-        thresholds = None if self.labels.task == "multiclass" else choose_thresholds(scores, actual)
-        self.found = {"thresholds": thresholds, "metrics": found}
+        chosen = choose(logits, self.labels, actual, self.distances if self.with_svm else None)
+        found = score_labels(self.labels, chosen.scores, chosen.decided, actual)
+        tfidf = {"share": chosen.share, "digest": self.svm.digest} if self.svm and chosen.share else None
+        self.found = {"thresholds": chosen.thresholds, "metrics": found, "tfidf": tfidf}
         metrics = {"eval_loss": loss.item()} | {f"eval_{name}": found[name] for name in METRICS[self.labels.task]}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -91,7 +121,8 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
     best = final_step(trainer)
     cards = {step: ClassifierCard.read(checkpoints[step]) for step in (best, last)}
     model = trainer.accelerator.unwrap_model(trainer.model)
-    classifier = Classifier(model, trainer.processing_class, cards[best])
+    svm = TfidfSvm.of(checkpoints[best], cards[best])
+    classifier = Classifier(model, trainer.processing_class, cards[best], svm)
     expected = classifier.score([row["text"] for row in card.sample]).tolist()
     figures.log_reload_check(best, scores=expected)
     if thresholds := cards[best].thresholds:
@@ -99,20 +130,49 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
-    tell(scorecard, f"validation, step {best}, at the thresholds chosen on it")
+    beside = beside_validation(trainer, scorecard)
+    if beside:
+        share = {"svm_share": (cards[best].tfidf or {"share": 0.0})["share"]}
+        tracking.log_metrics(beside.metrics() | share, best, run_id, datasets["validation"])
+    tell(scorecard, f"validation, step {best}, at the thresholds chosen on it", beside)
     logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
                 f" {state.best_metric}")  # fmt: skip
-    if "test" not in splits:
-        return
-    scorecard = classifier_scorecard(classifier, splits["test"])
-    scorecard.log("test", run_id, best, datasets["test"])
-    tell(scorecard, f"test, best model (step {best})")
-    if last != best:
-        scorecard = classifier_scorecard(Classifier.load(checkpoints[last]), splits["test"])
-    scorecard.log("test_last", run_id, last, datasets["test"])
+    if "test" in splits:
+        beside = score_test(trainer, classifier, splits["test"], checkpoints, datasets["test"], run_id)
+    if beside:
+        logger.log(logging.INFO if beside.is_better else logging.WARNING, beside.sentence)
+
+
+def beside_validation(trainer: ClassifierTrainer, scorecard: ClassifierScorecard) -> BesideSvm | None:
+    """Compare the best model with the SVM on validation: what decides a row was chosen on others, for both of them."""
+    if trainer.distances is None:
+        return None
+    rows, labels = trainer.validation, trainer.labels
+    ours = choose(scorecard.logits, labels, rows.actual, trainer.distances if trainer.with_svm else None)
+    return beside_svm("validation", labels, rows, ours.decided, trainer.distances)
+
+
+def score_test(
+    trainer: ClassifierTrainer, best: Classifier, rows: LabelledTexts, checkpoints: dict, dataset: Dataset, run_id: str
+) -> BesideSvm | None:
+    """Score the best model and the last on test; return the best beside the SVM."""
+    step, last, beside = final_step(trainer), max(checkpoints), None
+    scorecard = classifier_scorecard(best, rows)
+    scorecard.log("test", run_id, step, dataset)
+    if trainer.svm is not None and trainer.distances is not None:
+        limits = choose(trainer.distances, trainer.labels, trainer.validation.actual).thresholds
+        distances = trainer.svm.distances(rows.texts)
+        beside = beside_svm("test", trainer.labels, rows, scorecard.decided, distances, limits)
+        tracking.log_metrics(beside.metrics(), step, run_id, dataset)
+    tell(scorecard, f"test, best model (step {step})", beside)
+    if last != step:
+        scorecard = classifier_scorecard(Classifier.load(checkpoints[last]), rows)
+    scorecard.log("test_last", run_id, last, dataset)
     tell(scorecard, f"test, last model (step {last})")
+    return beside
 
 
-def tell(scorecard: ClassifierScorecard, title: str) -> None:
-    """Show a scorecard in a line, and in full in the run."""
-    logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
+def tell(scorecard: ClassifierScorecard, title: str, beside: BesideSvm | None = None) -> None:
+    """Show a scorecard in a line, and in full in the run, with what an SVM has on the same rows."""
+    whole = [scorecard.format(title), *([beside.format()] if beside else [])]
+    logger.info(scorecard.headline(title), extra=in_full("\n".join(whole)))

@@ -133,13 +133,16 @@ def _interval(score: Score, rows: int, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def f1_of(decided: np.ndarray, actual: np.ndarray, average: str) -> Score:
+def f1_of(decided: np.ndarray, actual: np.ndarray, average: str, groups: np.ndarray | None = None) -> Score:
     """Return a function from how often rows count, (samples, rows), to micro or macro F1, (samples,).
 
     Args:
         decided, actual: of 0 and 1, shape (rows, labels).
+        groups: the number of the group that each row is in; groups are drawn then, in the place of rows.
     """
     hits, found, there = (np.asarray(a, dtype=float) for a in (decided * actual, decided, actual))
+    if groups is not None:
+        hits, found, there = (_summed(counts, groups) for counts in (hits, found, there))
 
     def score(weights: np.ndarray) -> np.ndarray:
         right, sums = weights @ hits, weights @ found + weights @ there
@@ -148,6 +151,12 @@ def f1_of(decided: np.ndarray, actual: np.ndarray, average: str) -> Score:
         return (2 * right / np.maximum(sums, 1e-12)).mean(axis=1)
 
     return score
+
+
+def _summed(counts: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    summed = np.zeros((int(groups.max()) + 1, counts.shape[1]))
+    np.add.at(summed, groups, counts)
+    return summed
 
 
 def rows_needed(first: float, second: float, only_one: float, power: float = 0.8) -> int | None:

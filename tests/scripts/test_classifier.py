@@ -19,6 +19,7 @@ from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.scoring import compute_logits, to_scores
+from finetune.models.classifier.tfidf import FILE
 from finetune.reports.classifier_scores import choose_thresholds
 from finetune.reports.classifier_trainer import ClassifierTrainer
 from finetune.rows.labelled_texts import LabelledTexts
@@ -34,12 +35,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, stop_after
+from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, said_in_full, stop_after
 from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
 from made_runs import best_by_the_docs
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
 from spools import make_card
+from transformers import DataCollatorWithPadding
 
 FAIR = "welcome to our site and you can change your password ."
 BOTH = f"{CLAUSES['Arbitration']} and {CLAUSES['Liability']}"
@@ -103,9 +105,54 @@ def test_the_exact_files_of_a_checkpoint(classifier_run):
     assert {path.name for path in folder.iterdir()} == {f"checkpoint-{step}" for step in STEPS}
     assert {path.name for path in (folder / "checkpoint-40").iterdir()} == {
         "README.md", "adapter_config.json", "adapter_model.safetensors", "finetune.json", "optimizer.pt",
-        "progress.json", "rng_state.pth", "scheduler.pt", "tokenizer.json", "tokenizer_config.json",
-        "trainer_state.json", "training_args.bin",
+        "progress.json", "rng_state.pth", "scheduler.pt", "tfidf.safetensors", "tokenizer.json",
+        "tokenizer_config.json", "trainer_state.json", "training_args.bin",
     }  # fmt: skip
+
+
+def test_the_last_line_says_that_a_linear_svm_is_as_good(classifier_run):
+    metrics = mlflow.get_run(classifier_run["id"]).data.metrics
+    assert metrics["test_svm_macro_f1"] > 0.9  # Words alone tell these labels.
+    for part in ("validation", "test"):
+        low, high = (metrics[f"{part}_svm_difference_{end}"] for end in ("low", "high"))
+        assert low <= metrics[f"{part}_svm_difference"] <= high
+    assert metrics["test_svm_difference"] == pytest.approx(metrics["test_macro_f1"] - metrics["test_svm_macro_f1"])
+    assert metrics["test_svm_difference_low"] <= 0
+    last = classifier_run["process"].stderr.strip().splitlines()[-1]
+    assert "A linear SVM on TF-IDF, seconds of work, is as good: macro_f1 of the SVM" in last
+    assert "a linear SVM on TF-IDF, same rows: micro_f1" in said_in_full(classifier_run["id"])
+
+
+@pytest.mark.parametrize("with_svm", [True, False])
+def test_the_svm_is_a_part_of_the_model_or_nothing_of_it_is_there(tiny_roberta, terms, tmp_path, with_svm):
+    rows = [json.loads(line) for line in (terms / "validation.jsonl").read_text(encoding="utf-8").splitlines()]
+    tokenizer, labels = load_tokenizer(str(tiny_roberta), kind="encoder"), Labels("multilabel", LABELS)
+    part = LabelledTexts.encode(rows, labels, tokenizer, 64, False, "rows")
+    flags = train_classifier.Flags(base_model=str(tiny_roberta), compute_dtype="fp32")
+    model, _, _ = train_classifier.build_model(flags, None, partial(EncoderClassifier, outputs=3, pooling="mean"))
+    args = train_classifier.ClassifierTrainingArguments(
+        output_dir=str(tmp_path), report_to=[], max_steps=1, eval_strategy="steps", save_strategy="steps",
+        eval_steps=1, save_steps=1, disable_tqdm=True, load_best_model_at_end=False,
+        metric_for_best_model="macro_f1",
+    )  # fmt: skip
+    trainer = ClassifierTrainer(
+        model=model, args=args, processing_class=tokenizer, validation=part, labels=labels, texts=part,
+        train_dataset=part.dataset(), data_collator=DataCollatorWithPadding(tokenizer), with_svm=with_svm,
+        compute_loss_func=Weighting.of(part.actual, labels, 0.2).loss,
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.svm.terms  # It is what the model is compared with, in any case.
+    assert bool(trainer.found["tfidf"]) == (tmp_path / "checkpoint-1" / FILE).is_file() == with_svm
+
+
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_a_checkpoint_without_its_own_svm_is_refused(classifier_run, tmp_path, how):
+    folder = tmp_path / "checkpoint-40"
+    shutil.copytree(classifier_run["folder"] / classifier_run["id"] / folder.name, folder)
+    file = folder / FILE
+    file.unlink() if how == "gone" else file.write_bytes(file.read_bytes()[:-1] + b"\7")
+    refused = call(predict.main, folder, "--text", BOTH)
+    assert f"{file} {'cannot be read' if how == 'gone' else 'is not what was saved'}" in refused
 
 
 def test_only_the_encoder_is_quantised_and_the_head_travels_with_the_adapter(classifier_run):
@@ -367,6 +414,12 @@ def check_resumed(classifier_run: dict, folder: Path) -> None:
     assert mlflow.get_run(folder.name).info.status == "FINISHED"
     expected = adapters(classifier_run["folder"] / classifier_run["id"])["checkpoint-40"]
     assert same_weights(adapters(folder)["checkpoint-40"], expected)
+    cards = [
+        ClassifierCard.read(path / "checkpoint-40")
+        for path in (folder, classifier_run["folder"] / classifier_run["id"])
+    ]
+    assert cards[0].tfidf == cards[1].tfidf
+    assert cards[0].thresholds == cards[1].thresholds
     models = [model.name for model in logged_models(mlflow.get_run(folder.name))]
     assert sorted(models) == sorted(f"checkpoint-{path.name.split('-')[1]}" for path in folder.glob("checkpoint-*"))
 

@@ -12,7 +12,16 @@ from finetune.models.card import Card, ClassifierCard
 from finetune.models.classifier.encoder import EncoderClassifier, load_merged
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.onnx_model import FILE, OnnxModel
-from finetune.models.classifier.scoring import Encoded, compute_logits, decide, encode_texts, join_pieces, to_scores
+from finetune.models.classifier.scoring import (
+    Encoded,
+    add_distances,
+    compute_logits,
+    decide,
+    encode_texts,
+    join_pieces,
+    to_scores,
+)
+from finetune.models.classifier.tfidf import TfidfSvm
 from finetune.models.parameters import check_parameters
 from finetune.models.restoring import (
     AS_TRAINED,
@@ -35,11 +44,13 @@ class Classifier:
     Attributes:
         model: an EncoderClassifier with its adapter, or anything that is called like one.
         card: what was recorded in training: labels, thresholds, longest text.
+        svm: whose distances are added to the logits, in the card's share; None for the adapter alone.
     """
 
     model: Any
     tokenizer: Any
     card: ClassifierCard
+    svm: TfidfSvm | None = None
 
     columns: ClassVar[tuple[str, ...]] = ("text",)
     parameters: ClassVar[dict] = {"threshold": None}
@@ -54,16 +65,17 @@ class Classifier:
         assert isinstance(card, ClassifierCard)  # `kind_of` has asked.
         card = recorded(card, loading)
         tokenizer = load_tokenizer(str(folder), kind="encoder")
+        svm = TfidfSvm.of(folder, card)
         if (folder / FILE).is_file():
             if loading.compute_dtype in DTYPES:
                 asked = f"--compute-dtype {loading.compute_dtype}"
                 raise InputError(f"{asked}: an ONNX model is in float32; leave the flag out.")
-            return cls(OnnxModel(folder / FILE), tokenizer, card)
+            return cls(OnnxModel(folder / FILE), tokenizer, card, svm)
         if (folder / MERGED).is_dir():
             refuse_base(loading)
             if loading.compute_dtype in DTYPES:
                 raise InputError("a merged classifier is in float32; leave out --compute-dtype.")
-            return cls(load_merged(folder / MERGED, card.labels.outputs, card.pooling), tokenizer, card)
+            return cls(load_merged(folder / MERGED, card.labels.outputs, card.pooling), tokenizer, card, svm)
         source, revision = find_base(card, loading.base_model)
         if loading.precision == "bf16":
             raise InputError("--precision bf16: a classifier's base is nf4 or fp32.")
@@ -71,7 +83,7 @@ class Classifier:
         encoder = load_encoder(source, revision, restored_quantization(card, loading.precision, computed))
         fit_to_vocabulary(tokenizer, encoder.config, str(folder))
         model = attach_adapter(EncoderClassifier(encoder, card.labels.outputs, card.pooling), folder, source)
-        return cls(model.eval(), tokenizer, card)
+        return cls(model.eval(), tokenizer, card, svm)
 
     @property
     def labels(self) -> Labels:
@@ -86,8 +98,18 @@ class Classifier:
     def score(self, texts: list[str] | Encoded, batch_size: int = 32) -> np.ndarray:
         """Return probabilities, shape (texts, outputs)."""
         encoded = texts if isinstance(texts, Encoded) else self.encode([{"text": text} for text in texts])
+        return self.to_scores(self.logits(encoded, batch_size), encoded.texts)
+
+    def logits(self, encoded: Encoded, batch_size: int = 32) -> np.ndarray:
+        """Return the logits of encoder and adapter alone, shape (texts, outputs)."""
         logits = compute_logits(self.model, self.tokenizer, encoded.pieces, batch_size)
-        return to_scores(join_pieces(logits, encoded.owners, self.labels), self.labels)
+        return join_pieces(logits, encoded.owners, self.labels)
+
+    def to_scores(self, logits: np.ndarray, texts: list[str]) -> np.ndarray:
+        """Return probabilities from such logits of texts, with the SVM's share where there is one."""
+        if self.svm and self.card.tfidf:
+            logits = add_distances(logits, self.svm.distances(texts), self.card.tfidf["share"])
+        return to_scores(logits, self.labels)
 
     def answer(self, encoded: Encoded, batch_size: int = 32, threshold: float | None = None) -> list[dict]:
         """Return for each text {"labels": names, "scores": {name: score}}; see `decide`."""

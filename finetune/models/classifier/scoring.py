@@ -22,11 +22,13 @@ class Encoded:
         pieces: the tokenizer's columns and `length`, one piece of at most `max_length` tokens each.
         owners: for each piece, the index of its text.
         long_texts: texts that are longer than `max_length` tokens.
+        texts: as they were given.
     """
 
     pieces: list[dict]
     owners: np.ndarray
     long_texts: int
+    texts: list[str]
 
 
 def warn_of_long_texts(count: int, texts: int, max_length: int, window: bool, what: str) -> None:
@@ -50,7 +52,7 @@ def encode_texts(tokenizer, texts: list[str], max_length: int, window: bool) -> 
     kept = np.arange(len(owners)) if window else np.flatnonzero(first)
     pieces = [{name: column[index] for name, column in encoding.items()} for index in kept]
     pieces = [piece | {"length": len(piece["input_ids"])} for piece in pieces]
-    return Encoded(pieces, owners[kept], len(set(owners[~first].tolist())))
+    return Encoded(pieces, owners[kept], len(set(owners[~first].tolist())), texts)
 
 
 def join_pieces(logits: np.ndarray, owners: np.ndarray, labels: Labels) -> np.ndarray:
@@ -64,6 +66,11 @@ def join_pieces(logits: np.ndarray, owners: np.ndarray, labels: Labels) -> np.nd
     if labels.task == "multiclass":
         return np.add.reduceat(logits, starts) / np.bincount(owners)[:, None]
     return np.maximum.reduceat(logits, starts)
+
+
+def add_distances(logits: np.ndarray, distances: np.ndarray, share: float) -> np.ndarray:
+    """Return logits with the distances of a linear SVM beside them, all of shape (texts, outputs), float32."""
+    return (logits + np.float32(share) * distances).astype(np.float32)
 
 
 @torch.inference_mode()

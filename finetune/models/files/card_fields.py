@@ -79,6 +79,7 @@ CLASSIFIER = {
     "pooling": one_of("mean", "cls"),
     "long_texts": LONG,
     "thresholds": either(NULL, listed(number(0, 1), 1)),
+    "tfidf": fields({"share": number(0, 1e3), "digest": matching(r"[0-9a-f]{64}", "a SHA-256 digest")}, strict=True),
     # A text was a row by itself, once.
     "sample": listed(either(fields({"text": text()}), text()), 1),
 }

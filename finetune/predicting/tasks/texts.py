@@ -79,7 +79,8 @@ class Texts:
         if self.document is not None:
             logger.info(f"{len(self.flagged)} of {seen} sentences flagged")
         if flags.report:
-            report = clause_report(self.page, self.flagged, seen, flags.input.name, flags.uri)
+            model = f"{flags.uri}, an adapter with a linear SVM on TF-IDF" if card.tfidf else flags.uri
+            report = clause_report(self.page, self.flagged, seen, flags.input.name, model)
             flags.report.write_text(report, encoding="utf-8")
             logger.info(f"the report is {flags.report}")
 

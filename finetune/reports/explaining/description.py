@@ -100,6 +100,8 @@ def page_of(run: Run) -> Page:
     about = f"An adapter of rank {params.get('lora.r', '?')} on {params.get('script.base_model', 'its base')}"
     rows = params.get("data.train_rows", "?")
     data = f"trained on {rows} rows of {params.get('data.source') or params.get('script.dataset', 'its data')}"
+    if share := run.data.metrics.get("svm_share"):
+        about += f" with a linear SVM on TF-IDF, {share:g} of whose distance is added to its logits"
     split = params.get("data.split_by")
     sentence = f"{about}, {data}{f' ({split})' if split else ''}."
     scores = scores_of(run.data.metrics)
@@ -123,11 +125,13 @@ def scores_of(metrics: dict[str, float]) -> list[tuple[str, ...]]:
                 continue
             taken.add(name)  # Not to be read as a shorter measure's: exec_accuracy ends in accuracy.
             # The score of the model that it was compared with, and bounds of the difference, are not its own.
-            if part.startswith("eval") or part.endswith(("labels", "binary", "_against")):
+            if part.startswith("eval") or part.endswith(("labels", "binary", "_against", "_svm")):
                 continue
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""
             base = f"{metrics[f'{name}_base']:.3f}" if f"{name}_base" in metrics else ""
+            svm = metrics.get(f"{part}_svm_{measure}")
+            base = base if svm is None else f"SVM {svm:.3f}"
             found.append((part, measure, f"{metrics[name]:.3f}", interval, base))
     return found
 

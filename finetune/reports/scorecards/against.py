@@ -174,11 +174,8 @@ def compare_classifiers(ours: ClassifierScorecard, theirs: ClassifierScorecard) 
     """Compare the F1 scores of two classifiers, resampling the texts."""
     order = [theirs.labels.scored.index(name) for name in ours.labels.scored]
     decided, other, actual = ours.decided, theirs.decided[:, order], ours.actual
-    views = VIEWS[ours.labels.task]
-    pairs = {}
-    for name, (view, average) in views.items():
-        answers = np.concatenate([view(decided), view(other)])
-        pairs[name] = paired_scores(f1_of(answers, np.concatenate([view(actual)] * 2), average), len(actual))
+    task = ours.labels.task
+    pairs = {name: compare_decisions(task, name, decided, other, actual) for name in VIEWS[task]}
     right, theirs_right = ((mine == actual).all(axis=1) for mine in (decided, other))
     table = [
         {
@@ -191,6 +188,23 @@ def compare_classifiers(ours: ClassifierScorecard, theirs: ClassifierScorecard) 
         for place in np.flatnonzero(right != theirs_right)
     ]
     return Comparison(pairs, "texts", table[:MOST_ROWS])
+
+
+def compare_decisions(
+    task: str, metric: str, ours: np.ndarray, theirs: np.ndarray, actual: np.ndarray, groups: np.ndarray | None = None
+) -> Paired:
+    """Compare an F1 score of two decisions for the same rows, all of 0 and 1, shape (rows, outputs).
+
+    Args:
+        groups: the number of the group of each row, from 0 on without a gap: groups are resampled, in place of rows.
+    """
+    view, average = VIEWS[task][metric]
+    answers, truth = np.concatenate([view(ours), view(theirs)]), np.concatenate([view(actual)] * 2)
+    if groups is None:
+        return paired_scores(f1_of(answers, truth, average), len(actual))
+    count = int(groups.max()) + 1
+    both = np.concatenate([groups, groups + count])
+    return paired_scores(f1_of(answers, truth, average, both), count)
 
 
 def _names(names: Sequence[str], row: np.ndarray) -> str:

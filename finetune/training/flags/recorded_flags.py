@@ -32,11 +32,12 @@ NOT_COMPARED = {"resume", "max_time", "offline_ok", "preflight_only", "verbose"}
 KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
-    "eval_steps", "experiment", "max_length", "distractor_columns", "split_by",
+    "eval_steps", "experiment", "max_length", "distractor_columns", "split_by", "tfidf",
 )  # fmt: skip
-# What text-to-SQL did before there was a flag for it.
+# What the scripts did before there was a flag for it.
 BEFORE_FLAGS = {
     "packing": False, "dialect": "sqlite", "values": 0, "split_by": ANY_SIZE, "rows": True, "trust_role": False,
+    "tfidf": "none",
 }  # fmt: skip
 # They would end the script, name another run, or read a file here: that of --config is spelled out in the record.
 NEVER = {"-h", "--help", "--help-all", "--help_all", "--resume", "--config", "--print-completion"}

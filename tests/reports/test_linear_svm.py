@@ -1,0 +1,118 @@
+"""A linear SVM beside each training: fitted on whatever rows there are, its share chosen, and what is said of both."""
+
+import warnings
+
+from finetune.models.classifier.labels import Labels
+from finetune.models.classifier.scoring import Encoded
+from finetune.reports.linear_svm import fitting
+from finetune.reports.linear_svm.comparing import beside_svm, groups_of
+from finetune.reports.linear_svm.fitting import fit_svm, some_of
+from finetune.reports.linear_svm.mixing import SHARES, choose
+from finetune.rows.labelled_texts import LabelledTexts
+
+import numpy as np
+import pytest
+
+TASKS = {
+    "multilabel": Labels("multilabel", ("a", "b")), "binary": Labels("binary", ("no", "yes")),
+    "multiclass": Labels("multiclass", ("a", "b", "c")),
+}  # fmt: skip
+
+
+def part(task: str, count: int = 60, documents: list[str] | None = None) -> LabelledTexts:
+    """Return rows whose last output depends on a word, the others on the number of the row."""
+    numbers = np.arange(count)
+    texts = [f"row {number % 7} says {'blue' if number % 3 == 2 else 'green'}" for number in numbers]
+    actual = np.eye(3)[numbers % 3][:, -TASKS[task].outputs :].astype(np.float32)
+    return LabelledTexts(texts, actual, Encoded([], numbers, 0, texts), documents)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_share_is_chosen_only_where_it_helps(task):
+    rows, labels = part(task), TASKS[task]
+    distances = fit_svm(rows).distances(rows.texts)
+    assert distances.shape == rows.actual.shape
+    noise = np.random.default_rng(0).normal(size=rows.actual.shape).astype(np.float32)
+    helped = choose(noise, labels, rows.actual, distances)
+    assert helped.share in SHARES[1:]
+    assert (helped.thresholds is None) == (task == "multiclass")
+    right = (8 * rows.actual - 4).astype(np.float32)
+    assert choose(right, labels, rows.actual, noise).share == 0
+    alone = choose(noise, labels, rows.actual)
+    assert alone.share == 0
+    assert (choose(noise, labels, rows.actual, 0 * noise).decided == alone.decided).all()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_scores_and_difference_are_metrics_of_the_run(task):
+    rows, labels = part(task), TASKS[task]
+    distances = fit_svm(rows).distances(rows.texts)
+    beside = beside_svm("test", labels, rows, rows.actual.astype(np.int64), distances)
+    metrics, main = beside.metrics(), "f1" if task == "binary" else "macro_f1"
+    assert metrics[f"test_svm_{main}"] == pytest.approx(beside.pair.second)
+    assert beside.pair.first == 1
+    low, high = (metrics[f"test_svm_difference_{end}"] for end in ("low", "high"))
+    assert low <= metrics["test_svm_difference"] <= high
+    assert f"test_svm_{main}" in metrics
+
+
+def test_what_is_said_where_the_model_is_better_and_where_it_is_not():
+    rows, labels = part("binary", 120), TASKS["binary"]
+    right = rows.actual.astype(np.int64)
+    good, poor = 4 * rows.actual - 2, np.random.default_rng(0).normal(size=rows.actual.shape)
+    said = {name: beside_svm("test", labels, rows, decided, distances.astype(np.float32)).sentence
+            for name, decided, distances in (("better", right, poor), ("same", right, good), ("worse", 1 - right, good))
+            }  # fmt: skip
+    assert said["better"].startswith("The model is better than a linear SVM on TF-IDF")
+    assert said["same"].startswith("A linear SVM on TF-IDF, seconds of work, is as good: f1 of the SVM 1.000")
+    assert said["worse"].startswith("A linear SVM on TF-IDF, seconds of work, is better")
+
+
+def test_documents_are_drawn_where_rows_name_enough_of_them():
+    groups, unit = groups_of(["b", "a", "b", "c", "d", "e", "f"], 7)
+    assert (groups.tolist(), unit) == ([0, 1, 0, 2, 3, 4, 5], "documents")
+    assert groups_of(["a", "b"] * 3, 6)[1] == groups_of(None, 6)[1] == "texts"
+    assert groups_of(None, 5000)[0].max() == 1999
+
+
+def test_documents_widen_the_interval_where_their_rows_are_alike():
+    rows = part("binary", 240, [str(number // 20) for number in range(240)])
+    decided = rows.actual.astype(np.int64)
+    decided[:60] = 1 - decided[:60]  # All of three documents wrong.
+    distances = (4 * rows.actual - 2).astype(np.float32)
+    by_document = beside_svm("test", TASKS["binary"], rows, decided, distances)
+    rows.documents = None
+    by_text = beside_svm("test", TASKS["binary"], rows, decided, distances)
+    assert by_document.pair.difference == by_text.pair.difference
+    assert by_document.pair.high - by_document.pair.low > by_text.pair.high - by_text.pair.low
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("texts", [["a", "b", "!"], ["one text", "one text", "two texts"]])
+def test_few_rows_labels_of_all_or_none_and_no_words_at_all(task, texts):
+    labels = TASKS[task]
+    actual = np.zeros((3, labels.outputs), dtype=np.float32)
+    actual[:, -1] = 1
+    rows = LabelledTexts(texts, actual, Encoded([], np.arange(3), 0, texts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        distances = fit_svm(rows).distances([*texts, ""])
+    assert np.isfinite(distances).all()
+    assert (distances == distances[0]).all()
+    for count in (1, 3):  # rows to choose on
+        few = LabelledTexts(texts[:count], actual[:count], Encoded([], np.arange(count), 0, texts[:count]))
+        chosen = choose(distances[:count], labels, few.actual, distances[:count])
+        beside = beside_svm("validation", labels, few, chosen.decided, distances[:count])
+        assert chosen.share == 0
+        assert beside.pair.difference == 0
+
+
+def test_of_very_many_texts_some_are_read(monkeypatch):
+    monkeypatch.setattr(fitting, "MAX_CHARACTERS", 100)
+    texts = [f"text number {number:03d}" for number in range(50)]
+    kept = some_of(texts, 0)
+    assert 100 / 15 <= len(kept) <= 100 / 15 + 1
+    assert kept.tolist() == sorted(set(kept.tolist())) == some_of(texts, 0).tolist()
+    assert len(some_of(["x" * 1000, "y" * 1000], 0)) == 1
+    monkeypatch.setattr(fitting, "MAX_TERMS", 5)
+    assert len(fit_svm(part("binary")).terms) == 5
