@@ -76,7 +76,7 @@ SQL = {
 }
 CLASSIFIER = {
     "labels": fields({"task": one_of("multilabel", "binary", "multiclass"), "names": listed(text(), 1, 10**5)}),
-    "pooling": one_of("mean", "cls"),
+    "pooling": one_of("mean", "cls", "last"),
     "long_texts": LONG,
     "thresholds": either(NULL, listed(number(0, 1), 1)),
     # A text was a row by itself, once.
