@@ -43,7 +43,7 @@ def test_a_text_has_the_same_score_alone_in_a_batch_and_with_padding_on_either_s
     alone = torch.cat([logits(model, tokenizer, [text]) for text in TEXTS])
     assert alone.std(0).min() > 0.01  # Texts are told apart.
     for side in ("left", "right"):
-        for width in (None, 60):
+        for width in (None, 100):
             torch.testing.assert_close(logits(model, tokenizer, TEXTS, side, width), alone, atol=1e-5, rtol=0)
 
 
