@@ -88,7 +88,10 @@ def padding_last(attention_mask: torch.Tensor) -> torch.Tensor:
     There a text has the positions that it has alone, whatever the base makes them of, and a decoder never sees padding.
     """
     places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    return (places + attention_mask.argmax(1, keepdim=True)) % attention_mask.shape[1]
+    moved = places + attention_mask.argmax(1, keepdim=True)
+    return torch.where(
+        moved < attention_mask.shape[1], moved, moved - attention_mask.shape[1]
+    )  # ONNX has no remainder.
 
 
 class ClassifierFlags(BaseFlags, Protocol):
