@@ -47,7 +47,7 @@ def scores(uri: str, folder, capsys) -> np.ndarray:
 def test_it_learns_with_all_linear_layers_in_4_bits_and_a_head_in_float32(decoder_run):
     card, checkpoint = Card.read(decoder_run["folder"] / "checkpoint-20"), decoder_run["folder"] / "checkpoint-20"
     run = mlflow.get_run(decoder_run["id"])
-    assert card.pooling == "last"
+    assert (card.pooling, run.data.params["script.pooling"]) == ("last", "last")
     assert run.data.metrics["test_macro_f1"] > 0.8
     model = Classifier.load(checkpoint).model
     quantised = [name for name, module in model.named_modules() if isinstance(module, bnb.nn.Linear4bit)]
