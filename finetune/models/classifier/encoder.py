@@ -87,11 +87,9 @@ def padding_last(attention_mask: torch.Tensor) -> torch.Tensor:
 
     There a text has the positions that it has alone, whatever the base makes them of, and a decoder never sees padding.
     """
-    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    moved = places + attention_mask.argmax(1, keepdim=True)
-    return torch.where(
-        moved < attention_mask.shape[1], moved, moved - attention_mask.shape[1]
-    )  # ONNX has no remainder.
+    length = attention_mask.shape[1]
+    places = torch.arange(length, device=attention_mask.device) + attention_mask.argmax(1, keepdim=True)
+    return torch.where(places < length, places, places - length)  # ONNX has no remainder by a length that varies.
 
 
 class ClassifierFlags(BaseFlags, Protocol):
