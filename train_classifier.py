@@ -1,4 +1,4 @@
-"""Fine-tune a 4-bit encoder with LoRA to find labels in texts, such as unfair clauses in terms of service.
+"""Fine-tune a 4-bit encoder or decoder with LoRA to find labels in texts, such as unfair clauses in terms of service.
 
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from finetune import InputError, console, resuming
-from finetune.models.bases.loading import load_encoder, open_base
+from finetune.models.bases.loading import load_encoder
 from finetune.models.bases.quantization import DTYPES, is_sharded
 from finetune.models.card import CLASSIFICATION, ClassifierCard
-from finetune.models.classifier.encoder import EncoderClassifier
+from finetune.models.classifier.encoder import POOLING, EncoderClassifier, check_reading, open_classifier_base
 from finetune.models.classifier.labels import TASKS, Labels
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS
 from finetune.reports.classifier_trainer import ClassifierTrainer, finish
@@ -45,7 +45,7 @@ class Flags(SharedFlags):
     """The script's own flags."""
 
     base_model: str = field(
-        default="FacebookAI/roberta-base", metadata={"help": "Hub id or folder of the encoder to fine-tune"}
+        default="FacebookAI/roberta-base", metadata={"help": "Hub id or folder of the encoder or decoder to fine-tune"}
     )
     dataset: list[str] = field(default_factory=lambda: ["coastalcph/lex_glue:unfair_tos"])
     experiment: str = "classifier"
@@ -73,8 +73,10 @@ class Flags(SharedFlags):
     )
     # The first token of an encoder that was not trained to classify is nearly the same for all texts.
     pooling: str = field(
-        default="mean", metadata={"help": "what the labels are found from: mean of the tokens, or cls: the first token"}
-    )
+        default="auto",
+        metadata={"help": "what the labels are found from: mean of the tokens, cls: the first token, of an encoder,"
+                  " last: the last token, of a decoder; auto: mean of an encoder, last of a decoder"},
+    )  # fmt: skip
     tfidf: str = field(
         default="auto", metadata={"help": "auto: add a linear SVM on TF-IDF, in a share chosen on validation; none"}
     )
@@ -132,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     check_flags(flags, args)
     origin.online = flags.preflight_only or tracking.connect(flags.offline_ok)
     set_seed(args.seed)
-    revision, tokenizer = open_base(flags, "encoder")
+    revision, tokenizer = open_classifier_base(flags)
     with args.main_process_first(desc="loading the data set"):
         rows = load_data(flags, args.seed)
     leaks = text_leaks(rows, "text")
@@ -196,6 +198,7 @@ def build_model(
         **init_settings(flags.init_lora_weights),
     )
     base = classifier(load_encoder(flags.base_model, revision, quantization))
+    check_reading(base, flags.base_model)
     return add_adapter(base, lora), lora, quantization
 
 
@@ -234,7 +237,7 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
 def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "early_stopping_patience": 0, "early_stopping_threshold": 0, "debug_sample": 2}
-    choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("mean", "cls")}
+    choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("auto", *POOLING)}
     choices["tfidf"] = ("auto", "none")
     found = problems(flags, args, least, choices)
     if is_sharded():

@@ -166,9 +166,7 @@ def run_trainer(job: dict, data: Data, flags) -> list[dict]:
     parts = [LabelledTexts.encode([data.rows[row] for row in rows], data.labels, tokenizer, MAX_LENGTH, False, "rows")
              for rows in (data.without(*pair), data.of(*pair))]  # fmt: skip
     weighting = Weighting.of(parts[0].actual, data.labels, own.imbalance_power)
-    model, _, _ = build_model(
-        own, None, partial(EncoderClassifier, outputs=8, pooling=own.pooling, bias=weighting.bias)
-    )
+    model, _, _ = build_model(own, None, partial(EncoderClassifier, outputs=8, pooling="mean", bias=weighting.bias))
     with tempfile.TemporaryDirectory() as folder:
         args = ClassifierTrainingArguments(
             output_dir=folder, report_to=[], save_strategy="no", load_best_model_at_end=False, seed=seed,

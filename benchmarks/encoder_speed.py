@@ -53,7 +53,7 @@ def run_arm(flags) -> dict:
     )  # fmt: skip
     weighting = Weighting.of(train.actual, labels, defaults.imbalance_power)
     encoder = load_encoder(flags.base_model, None, nf4 if ours else None)
-    model = EncoderClassifier(encoder, labels.outputs, defaults.pooling, weighting.bias)
+    model = EncoderClassifier(encoder, labels.outputs, "mean", weighting.bias)
     lora = LoraConfig(
         task_type="SEQ_CLS", r=defaults.lora_r, lora_alpha=defaults.lora_alpha, lora_dropout=defaults.lora_dropout,
         target_modules="all-linear",

@@ -39,7 +39,7 @@ class Settings:
     alpha: float = _FLAGS["lora_alpha"].default
     dropout: float = _FLAGS["lora_dropout"].default
     targets: tuple = ("all-linear",)
-    pooling: str = _FLAGS["pooling"].default
+    pooling: str = "mean"
     power: float = _FLAGS["imbalance_power"].default
     loss: str = "weighted"
     nf4: bool = True

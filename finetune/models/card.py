@@ -161,7 +161,7 @@ class SqlCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierCard(Card):
-    """What the card of a classifier says besides.
+    """What the card of a classifier says besides; its base may be a decoder, read without its head.
 
     Attributes:
         thresholds: one for each output; None before the first evaluation, and where classes exclude each other.
@@ -174,7 +174,7 @@ class ClassifierCard(Card):
     kinds = card_fields.EVERY | card_fields.CLASSIFIER
 
     labels: Labels
-    pooling: Literal["mean", "cls"]
+    pooling: Literal["mean", "cls", "last"]
     long_texts: Long
     thresholds: list[float] | None
     tfidf: dict[str, Any] | None = None

