@@ -16,12 +16,14 @@ from finetune.models.classifier.encoder import EncoderClassifier
 from finetune.models.classifier.labels import TASKS, Labels
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS
 from finetune.reports.classifier_trainer import ClassifierTrainer, finish
+from finetune.reports.curves.training import on_request
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_parts
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
+from finetune.rows.splits.shares import by_label, take_percent
 from finetune.rows.with_corrections import load_with_corrections
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
@@ -122,6 +124,7 @@ class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
     logging_steps: float = field(default=20, metadata={"help": "steps between logged training losses"})
 
 
+@on_request
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, test; print the run id."""
     parser = ScriptParser(Flags, ClassifierTrainingArguments, description=__doc__)
@@ -204,7 +207,8 @@ def load_data(flags: Flags, seed: int) -> Rows:
     hold_out = partial(hold_out_by_label, names=names, columns=columns)
     spell = partial(spell_parts, names=names, columns=columns)
     split = flags.validation_fraction, seed
-    return load_with_corrections(flags.dataset, TEXTS, *split, flags.encoding, given, hold_out, spell)
+    rows = load_with_corrections(flags.dataset, TEXTS, *split, flags.encoding, given, hold_out, spell)
+    return take_percent(rows, flags.train_percent, seed, by_label)
 
 
 def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:

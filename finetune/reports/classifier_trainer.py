@@ -12,6 +12,7 @@ from finetune.models.classifier.scoring import compute_logits, join_pieces, to_s
 from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, choose_thresholds, decide_crossfitted, score_labels
+from finetune.reports.curves.row_scores import RowScores
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_in, final_step
@@ -99,6 +100,8 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
+    decided = decide_crossfitted(scorecard.scores, labels, scorecard.actual)
+    RowScores.of_labels(labels, decided, scorecard.actual.astype(int)).log(run_id)
     tell(scorecard, f"validation, step {best}, at the thresholds chosen on it")
     logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
                 f" {state.best_metric}")  # fmt: skip
