@@ -1,12 +1,15 @@
 """A training on more and more of the rows: child runs of one run, and what its curve says."""
 
 import train_classifier
+import train_sql_generator
+import train_summarizer
 from finetune.runs.checkpoints import CURVE_TAG, PERCENT_TAG, STOPPED_TAG
+from finetune.training import callbacks
 
 import mlflow
 import pandas as pd
 import pytest
-from conftest import CLASSIFIER_FLAGS, call, stop_after
+from conftest import CLASSIFIER_FLAGS, call
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 SHORT = ("--num-train-epochs", 1, "--save-total-limit", 1)
@@ -30,8 +33,13 @@ def rows_of(run: mlflow.entities.Run) -> int:
 
 
 def test_a_curve_is_stopped_and_goes_on_with_what_is_not_trained(curve_flags, capsys, monkeypatch):
+    class Stopping(callbacks.TimeLimitCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            self.seconds = -1 if state.global_step == 3 else self.seconds  # in the second share
+            super().on_step_end(args, state, control, **kwargs)
+
     with monkeypatch.context() as patched:
-        stop_after(patched, 3)  # in the second share
+        patched.setattr(callbacks, "TimeLimitCallback", Stopping)
         train_classifier.main([*map(str, curve_flags), "--learning-curve", "10", "50", "100", "--max-time", "1h"])
     run_id = capsys.readouterr().out.strip()
     assert len(run_id.split()) == 1
@@ -72,3 +80,30 @@ def check_points(run_id: str, children: dict) -> None:
     digests = [{i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs} for run in children.values()]
     assert len({found["validation_rows"] for found in digests}) == 1
     assert len({found["train_rows"] for found in digests}) == len(children)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--learning-curve", 50), "at least two percentages"),
+        (("--learning-curve", 50, 25), "each above the last"),
+        (("--learning-curve", 25, 25), "each above the last"),
+        (("--learning-curve", 0, 101), "whole numbers from 1 to 100"),
+        (("--learning-curve", 25, "half"), "half"),
+        (("--learning-curve", 25, 50, "--train-percent", 50), "--learning-curve and --train-percent"),
+        (("--learning-curve", 25, 50, "--debug-sample", 10), "--learning-curve and --debug-sample"),
+        (("--train-percent", 0), "whole numbers from 1 to 100"),
+        (("--train-percent", 50, "--debug-sample", 10), "--train-percent and --debug-sample"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_there_is_a_run(flags, expected, curve_flags, monkeypatch):
+    sentence = call(train_classifier.main, *curve_flags, *flags)
+    assert expected in (sentence or "")
+    assert sentence.endswith(".")
+
+
+def test_the_other_scripts_refuse_what_has_no_points(curve_flags):
+    for script in (train_sql_generator, train_summarizer):
+        sentence = call(script.main, "--learning-curve", 25, 50, "--score-rows", 0, "--max-train-rows", 10)
+        assert "needs --score-rows of at least 1" in sentence
+        assert "--learning-curve and --max-train-rows" in sentence

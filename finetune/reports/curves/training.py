@@ -53,11 +53,14 @@ class Request:
     origin: Any
 
 
-class Requested(Exception):
-    """Flags, data and base are in order, and a curve is asked for: raised where the one training would begin."""
+class Requested(InputError):
+    """Flags, data and base are in order, and a curve is asked for: raised where the one training would begin.
+
+    A script whose main function is not `on_request` refuses with it.
+    """
 
     def __init__(self, request: Request):
-        super().__init__()
+        super().__init__("--learning-curve: this script draws none; leave it out.")
         self.request = request
 
 
@@ -125,9 +128,9 @@ def _end(run_id: str, status: str, is_whole: bool) -> None:
     """End the curve's run, and say how to go on with one that is not whole."""
     client = mlflow.MlflowClient()
     try:
-        if is_whole:
-            client.delete_tag(run_id, STOPPED_TAG) if STOPPED_TAG in client.get_run(run_id).data.tags else None
-        elif status == "FINISHED":
+        if STOPPED_TAG in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, STOPPED_TAG)
+        if not is_whole and status == "FINISHED":
             client.set_tag(run_id, STOPPED_TAG, "max-time")
         tracking.log_messages(run_id)
         client.set_terminated(run_id, status)
