@@ -33,9 +33,9 @@ def power_law(rows: float) -> float:
 
 def test_a_power_law_is_found_again_and_its_interval_holds_it():
     sizes = [250, 500, 1000]
-    curve = curve_of({percent: power_law(n) for percent, n in zip((25, 50, 100), sizes, strict=True)}, sizes, 20_000)
-    assert curve.at(2000).value == pytest.approx(power_law(2000), abs=2e-4)
-    assert curve.twice_gain.value == pytest.approx(power_law(2000) - power_law(1000), abs=2e-4)
+    curve = curve_of({percent: power_law(n) for percent, n in zip((25, 50, 100), sizes, strict=True)}, sizes, 5000)
+    assert curve.at(2000).value == pytest.approx(power_law(2000), abs=1e-3)
+    assert curve.twice_gain.value == pytest.approx(power_law(2000) - power_law(1000), abs=1e-3)
     assert curve.twice_gain.low < curve.twice_gain.value < curve.twice_gain.high
     assert curve.misfit < 1e-3
     said = " ".join(sentences(curve))
@@ -86,8 +86,8 @@ def test_scores_of_labels_are_those_of_the_task_and_come_back_from_a_run():
         assert found == scores
         value = found.score(np.ones(60, bool))(np.ones((1, 60)))[0]
         none = [np.column_stack([side[:, :columns], ~side[:, :columns].any(axis=1)]) for side in (actual, decided)]
-        sides = none if task == "multilabel" else (actual[:, :1], decided[:, :1])
-        expected = f1_score(*sides, average="macro" if task == "multilabel" else "micro")
+        sides = none if task == "multilabel" else (actual[:, 0], decided[:, 0])
+        expected = f1_score(*sides, average="macro" if task == "multilabel" else "binary")
         assert value == pytest.approx(expected)
 
 
