@@ -126,8 +126,6 @@ def main(arguments: list[str] | None = None) -> None:
         rows = load_data(flags, args.seed)
     leaks = text_leaks(rows, "article")
     splits, data = encode(rows, leaks, flags, prompt, tokenizer)
-    lead = choose_lead(splits["train"].rows)
-    data["lead_sentences"] = lead.count
     report = show_audit(splits, tokenizer)
     model, lora, quantization = build_model(flags, revision)
     collator = DataCollatorForSeq2Seq(tokenizer, model=model, label_pad_token_id=IGNORED)
@@ -160,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
-        summarizer, scorecards = score(trainer, card, parts, flags.score_rows, lead)
+        summarizer, scorecards = score(trainer, card, parts, flags.score_rows, data["lead_sentences"])
         if args.process_index == 0:
             finish(trainer, summarizer, scorecards, datasets)
     console.print_result(run_id)
@@ -220,6 +218,7 @@ def encode(rows: Rows, leaks: dict, flags: Flags, prompt: Prompt, tokenizer) -> 
         splits[name], long_articles = encode_summaries(part, prompt, tokenizer, *lengths, what)
         data[f"{name}_long_articles"] = long_articles
         warn_of_long_articles(long_articles, len(splits[name].rows), flags.max_length, False, what)
+    data["lead_sentences"] = choose_lead(splits["train"].rows).count
     return splits, data
 
 

@@ -17,15 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 def score(
-    trainer: Seq2SeqTrainer, card: SummarizerCard, parts: dict[str, list[dict]], limit: int, lead: Lead
+    trainer: Seq2SeqTrainer, card: SummarizerCard, parts: dict[str, list[dict]], limit: int, lead: int
 ) -> tuple[Summarizer, dict[str, SummaryScorecard]]:
-    """Return the trained summarizer, and scorecards of base and adapter on the first rows of each part."""
+    """Return the trained summarizer, and scorecards of base and adapter on the first rows of each part.
+
+    Args:
+        lead: first sentences of an article that they are compared with.
+    """
     trainer.model.generation_config.max_length = None  # The Trainer's evaluations leave one behind.
     summarizer = Summarizer(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, card)
     batch_size = trainer.args.per_device_eval_batch_size
     parts = {name: rows[:limit] for name, rows in parts.items() if rows[:limit]}
     return summarizer, {
-        name: summary_scorecard(summarizer, rows, batch_size, lead=lead) for name, rows in parts.items()
+        name: summary_scorecard(summarizer, rows, batch_size, lead=Lead(lead)) for name, rows in parts.items()
     }
 
 
