@@ -144,7 +144,7 @@ class SummaryScorecard:
     @property
     def not_better(self) -> list[str]:
         """A sentence for each of the base and the first sentences that the adapter is not better than."""
-        lead = f"{self.lead.name} of the article, which need no model" if self.lead else ""
+        lead = f"{self.lead.name} of the article, for which no model is needed" if self.lead else ""
         sides = (("the base", self.against_base), (lead, self.against_lead))
         return [
             f"the adapter's {MAIN_METRIC} is {'below' if pair.verdict == 'worse' else 'not better than'} that of"
