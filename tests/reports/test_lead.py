@@ -7,6 +7,7 @@ from finetune.reports.summary_scorecard import SummaryScorecard
 import pytest
 
 NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
+FIRST = Lead(1)
 ROWS = [
     {"article": f"The {name} storm hit Kelso. {name.title()} houses fell. Nobody was hurt there.",
      "summary": f"The {name} storm hit Kelso."}
@@ -14,7 +15,7 @@ ROWS = [
 ]  # fmt: skip
 
 
-def card_of(base: list[str], adapter: list[str], lead: Lead | None = Lead(1)) -> SummaryScorecard:
+def card_of(base: list[str], adapter: list[str], lead: Lead | None = FIRST) -> SummaryScorecard:
     sides = ([Generation(text, [1], True) for text in texts] for texts in (base, adapter))
     return SummaryScorecard(ROWS, *sides, lead)
 
@@ -32,7 +33,8 @@ def test_an_adapter_below_the_first_sentence_is_told_so_plainly():
     found = card.metrics
     assert found["lead_rougeL"] == pytest.approx(1)
     assert found["lead_rougeL_difference"] == pytest.approx(found["rougeL"] - 1)
-    assert found["lead_rougeL_low"] <= found["lead_rougeL_difference"] <= found["lead_rougeL_high"] < 0
+    low, high = found["lead_rougeL_low"], found["lead_rougeL_high"]
+    assert low - 1e-9 <= found["lead_rougeL_difference"] <= high + 1e-9 < 0
     assert found["lead_rougeL_p"] < 0.01
     (said,) = card.not_better  # It is better than the base.
     assert "rougeL is below that of the first sentence of the article, for which no model is needed: 0." in said
