@@ -16,12 +16,14 @@ from finetune.models.classifier.encoder import POOLING, EncoderClassifier, check
 from finetune.models.classifier.labels import TASKS, Labels
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS
 from finetune.reports.classifier_trainer import ClassifierTrainer, finish
+from finetune.reports.curves.training import on_request
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_parts
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
+from finetune.rows.splits.shares import by_label, take_percent
 from finetune.rows.with_corrections import load_with_corrections
 from finetune.runs import tracking
 from finetune.runs.checkpoints import start_card
@@ -92,15 +94,13 @@ class Flags(SharedFlags):
         default=4, metadata={"help": "evaluations without a better metric until training stops; 0: never"}
     )
     early_stopping_threshold: float = field(
-        default=0.005, metadata={"help": "by how much the metric must rise to count as better"}
+        default=0.005, metadata={"help": "rise of the metric that counts as better"}
     )
     log_checkpoints: str = field(
         default="all",
-        metadata={
-            "help": "checkpoints to log as models and to upload, so that the run can go on elsewhere: best (each that"
-            " is the best so far), all or none"
-        },
-    )
+        metadata={"help": "checkpoints to log as models and to upload, so that the run can go on elsewhere: best (each"
+                  " that is the best so far), all or none"},
+    )  # fmt: skip
     debug_sample: int | None = field(
         default=None, metadata={"help": "train on this many rows only, half of them with a label, for a quick look"}
     )
@@ -127,6 +127,7 @@ class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
     logging_steps: float = field(default=20, metadata={"help": "steps between logged training losses"})
 
 
+@on_request
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, test; print the run id."""
     parser = ScriptParser(Flags, ClassifierTrainingArguments, description=__doc__)
@@ -209,7 +210,8 @@ def load_data(flags: Flags, seed: int) -> Rows:
     hold_out = partial(hold_out_by_label, names=names, columns=columns)
     spell = partial(spell_parts, names=names, columns=columns)
     split = flags.validation_fraction, seed
-    return load_with_corrections(flags.dataset, TEXTS, *split, flags.encoding, given, hold_out, spell)
+    rows = load_with_corrections(flags.dataset, TEXTS, *split, flags.encoding, given, hold_out, spell)
+    return take_percent(rows, flags.train_percent, seed, by_label)
 
 
 def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str, LabelledTexts]]:
@@ -237,8 +239,8 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
 def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
     """Raise one InputError that names every setting that cannot work."""
     least = {"max_length": 8, "early_stopping_patience": 0, "early_stopping_threshold": 0, "debug_sample": 2}
-    choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("auto", *POOLING)}
-    choices["tfidf"] = ("auto", "none")
+    choices = {"task": (None, *TASKS), "long_texts": ("truncate", "window"), "pooling": ("auto", *POOLING),
+               "tfidf": ("auto", "none")}  # fmt: skip
     found = problems(flags, args, least, choices)
     if is_sharded():
         found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")

@@ -12,6 +12,7 @@ from finetune.models.bases.quantization import DTYPES, is_sharded, storage_dtype
 from finetune.models.card import TEXT_TO_SQL, SqlCard
 from finetune.models.prompts import Prompt
 from finetune.reports import figures
+from finetune.reports.curves.training import on_request
 from finetune.reports.scorecards.beforehand import ask_beforehand
 from finetune.reports.sql_scorecard import check_gold
 from finetune.reports.sql_trainer import SqlTrainer, finish, score
@@ -116,10 +117,8 @@ class Flags(AdapterFlags, DatabaseFlags, SharedFlags):
         },
     )
     groups = with_groups(
-        data=(
-            "database", "tables", "values", "candidates", "split_by", "max_train_rows", "max_validation_rows", "clean",
-            "dialect", "allow_leaks", "distractor_columns", "trust_role",
-        ),
+        data=("database", "tables", "values", "candidates", "split_by", "max_train_rows", "max_validation_rows",
+              "clean", "dialect", "allow_leaks", "distractor_columns", "trust_role"),
         model=("adapter",),
         training=("packing", "max_tokens_per_batch"),
         run=("score_rows", "rows"),
@@ -162,6 +161,7 @@ class SqlTrainingArguments(SharedTrainingArguments, TrainingArguments):
     )
 
 
+@on_request
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, sample; print the run id."""
     parser = ScriptParser(Flags, SqlTrainingArguments, description=__doc__)

@@ -3,7 +3,6 @@
 The run is tracked in MLflow; its id is the last line on stdout. Go on with `python log_model.py RUN`.
 """
 
-import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,19 +13,21 @@ from finetune.models.card import SUMMARIZATION, SummarizerCard
 from finetune.models.generation import DEFAULTS
 from finetune.models.prompts import Prompt
 from finetune.models.summarizer.articles import warn_of_long_articles
-from finetune.models.summarizer.summarizer import Summarizer
 from finetune.reports import figures
-from finetune.reports.summary_scorecard import MAIN_METRIC, RougeEvaluation, summary_scorecard
+from finetune.reports.curves.training import on_request
+from finetune.reports.summaries.at_end import finish, score
+from finetune.reports.summaries.lead import choose_lead
+from finetune.reports.summary_scorecard import MAIN_METRIC, RougeEvaluation
 from finetune.rows.article_rows import COLUMNS, drop_empty, encode_summaries, longest_first
 from finetune.rows.files.columns import SUMMARIES, parse_columns
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_text
 from finetune.rows.splits.leaks import text_leaks
+from finetune.rows.splits.shares import take_percent
 from finetune.rows.supervision import IGNORED, Supervision, show_audit
 from finetune.rows.with_corrections import load_with_corrections
 from finetune.runs import tracking
-from finetune.runs.checkpoints import final_step, start_card
-from finetune.screen import in_full
+from finetune.runs.checkpoints import start_card
 from finetune.training.adapters import add_adapter, init_adapter, init_settings, log_plan
 from finetune.training.callbacks import parse_duration
 from finetune.training.checks.preflight import preflight
@@ -38,7 +39,6 @@ from peft import LoraConfig, PeftModel
 from torch.utils.data import SequentialSampler
 from transformers import BitsAndBytesConfig, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments, set_seed
 
-logger = logging.getLogger(__name__)
 RELOAD_CHECK_ROWS = 8
 
 
@@ -111,6 +111,7 @@ class SummarizerTrainingArguments(SharedTrainingArguments, Seq2SeqTrainingArgume
     generation_num_beams: int | None = field(default=1, metadata={"help": "beams of the search; 1: greedy"})
 
 
+@on_request
 def main(arguments: list[str] | None = None) -> None:
     """Train, track, score; print the run id."""
     parser = ScriptParser(Flags, SummarizerTrainingArguments, description=__doc__)
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         log_plan(trainer, plan)
         trainer.train(resume_from_checkpoint=origin.checkpoint)
         parts = {"validation": splits["validation"].rows, "test": drop_empty(rows.test or [])}
-        summarizer, scorecards = score(trainer, card, parts, flags.score_rows)
+        summarizer, scorecards = score(trainer, card, parts, flags.score_rows, data["lead_sentences"])
         if args.process_index == 0:
             finish(trainer, summarizer, scorecards, datasets)
     console.print_result(run_id)
@@ -187,7 +188,8 @@ def load_data(flags: Flags, seed: int) -> Rows:
     """Return the rows of the data under the task's names, those for validation apart."""
     given = parse_columns(flags.column, SUMMARIES, article=flags.text_column, summary=flags.summary_column)
     split = flags.validation_fraction, seed
-    return load_with_corrections(flags.dataset, SUMMARIES, *split, flags.encoding, given, hold_out_by_text)
+    rows = load_with_corrections(flags.dataset, SUMMARIES, *split, flags.encoding, given, hold_out_by_text)
+    return take_percent(rows, flags.train_percent, seed)
 
 
 class SummaryTrainer(Seq2SeqTrainer):
@@ -216,6 +218,7 @@ def encode(rows: Rows, leaks: dict, flags: Flags, prompt: Prompt, tokenizer) -> 
         splits[name], long_articles = encode_summaries(part, prompt, tokenizer, *lengths, what)
         data[f"{name}_long_articles"] = long_articles
         warn_of_long_articles(long_articles, len(splits[name].rows), flags.max_length, False, what)
+    data["lead_sentences"] = choose_lead(splits["train"].rows).count
     return splits, data
 
 
@@ -268,29 +271,6 @@ def log_setup(flags, args, lora, rows: Rows, splits, report, leaks: dict, data: 
     tracking.log_dict(leaks, "leak_report.json")
     figures.log_supervision(report, splits, flags.max_length)
     return datasets
-
-
-def score(trainer: SummaryTrainer, card: SummarizerCard, parts: dict[str, list[dict]], limit: int) -> tuple:
-    """Return the trained summarizer, and scorecards of base and adapter on the first rows of each part."""
-    trainer.model.generation_config.max_length = None  # The Trainer's evaluations leave one behind.
-    summarizer = Summarizer(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, card)
-    batch_size = trainer.args.per_device_eval_batch_size
-    parts = {name: rows[:limit] for name, rows in parts.items() if rows[:limit]}
-    return summarizer, {name: summary_scorecard(summarizer, rows, batch_size) for name, rows in parts.items()}
-
-
-def finish(trainer: SummaryTrainer, summarizer: Summarizer, scorecards: dict, datasets: dict) -> None:
-    """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
-    figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
-    step, batch_size = final_step(trainer), trainer.args.per_device_eval_batch_size
-    expected = summarizer.summarize([row["article"] for row in summarizer.card.sample], batch_size)
-    figures.log_reload_check(step, token_ids=[summary.token_ids for summary in expected])
-    for name, scorecard in scorecards.items():
-        scorecard.log(name, summarizer.card.run_id, step, datasets[name])
-        title = f"{name}, step {step}"
-        logger.info(scorecard.headline(title), extra=in_full(scorecard.format(title)))
-        if not scorecard.changed:
-            logger.error("the adapter changed none of the summaries: the run was too short, or its rate too low.")
 
 
 if __name__ == "__main__":

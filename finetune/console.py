@@ -8,6 +8,8 @@ import threading
 import traceback
 import warnings
 from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter, ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from finetune import InputError, completion, config_file, screen, stopping
@@ -98,6 +100,18 @@ def print_result(text: str) -> None:
     except OSError as error:
         _drop_results()
         raise InputError(f"stdout cannot be written: {error.strerror}.") from error
+
+
+@contextmanager
+def without_results() -> Iterator[None]:
+    """Let what is meant for stdout go nowhere: it is no result of the command that was given."""
+    global _results
+    before = _results
+    with _nowhere() as _results:
+        try:
+            yield
+        finally:
+            _results = before
 
 
 def stdout_is_closed() -> bool:

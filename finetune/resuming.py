@@ -20,16 +20,18 @@ from finetune.models.bases.configs import changed_fields
 from finetune.models.card import Card
 from finetune.models.files.adapter_files import check_adapter
 from finetune.models.files.replacing import replace_file
+from finetune.reports.curves.training import Request, Requested
 from finetune.reports.explaining.description import describe
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
-from finetune.runs.checkpoints import STOPPED_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
+from finetune.runs.checkpoints import PERCENT_TAG, STOPPED_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
 from finetune.runs.sending import journal, uploads
 from finetune.runs.trackers import check_trackers
 from finetune.training import callbacks
 from finetune.training.checkpoint_state import check_state
 from finetune.training.flags.adapter_flags import Start, start_from
 from finetune.training.flags.recorded_flags import (
+    ARTIFACT,
     BEFORE_FLAGS,
     KEPT,
     absolute,
@@ -57,7 +59,6 @@ from transformers import ProgressCallback as TqdmCallback
 from transformers.integrations import MLflowCallback
 
 logger = logging.getLogger(__name__)
-ARTIFACT = "arguments.json"
 RESUMED_TAG = "finetune.resumed"
 
 
@@ -78,6 +79,8 @@ class Origin:
         empty: the run that was made for this training (MLFLOW_RUN_ID), or None.
         tags: that the run gets beside its own.
         start: the trained adapter that it starts from, or None for a fresh one.
+        task: of the script.
+        given: the arguments beside --resume.
     """
 
     arguments: list[str]
@@ -92,6 +95,8 @@ class Origin:
     empty: Run | None = None
     tags: dict[str, str] = field(default_factory=dict)
     start: Start | None = None
+    task: str = ""
+    given: list[str] = field(default_factory=list)
     trainer: Trainer | None = None
     progress: ProgressCallback | None = None
 
@@ -124,7 +129,8 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
         settings = settings_of(flags, args)
         if start:
             arguments, tags = [*arguments, f"--adapter={start.uri}"], tags | start.tags
-        return flags, args, Origin(absolute(arguments), settings, config=config, empty=empty, tags=tags, start=start)
+        origin = Origin(absolute(arguments), settings, config=config, empty=empty, tags=tags, start=start, task=task)
+        return flags, args, origin
     tracking.connect()
     run = _find_last(flags, arguments, task) if is_last(flags.resume) else tracking.find_run(flags.resume)
     environment.check_resumed(run.info.run_id)
@@ -159,7 +165,9 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
-    return flags, args, Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags, start=start)
+    origin = Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags, start=start, task=task)
+    origin.given = given
+    return flags, args, origin
 
 
 def _find_last(flags: SharedFlags, arguments: list[str], task: str) -> Run:
@@ -187,9 +195,16 @@ def training_run(flags: SharedFlags, args: TrainingArguments, origin: Origin) ->
 
     `args.output_dir` becomes the run's own folder, `origin.checkpoint` the newest complete checkpoint, which is
     downloaded where this machine does not have it.
+
+    Raises:
+        Requested: the flags ask for a learning curve; there is no run then.
     """
+    tags = origin.tags | _name(flags, args, origin)
+    if flags.learning_curve:
+        raise Requested(Request(flags, tags, origin))
+    if flags.train_percent:
+        tags[PERCENT_TAG] = str(flags.train_percent)
     if args.process_index == 0:
-        tags = origin.tags | _name(flags, args, origin)
         run: AbstractContextManager[str | None] = lifecycle.run(
             flags.experiment, args.output_dir, origin.run, args.report_to, origin.online, tags, origin.empty
         )  # fmt: skip

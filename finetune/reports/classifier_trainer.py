@@ -12,7 +12,8 @@ from finetune.models.classifier.scoring import compute_logits, join_pieces
 from finetune.models.classifier.tfidf import FILE, TfidfSvm
 from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
-from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, score_labels
+from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, decide_crossfitted, score_labels
+from finetune.reports.curves.row_scores import RowScores
 from finetune.reports.linear_svm.comparing import BesideSvm, beside_svm
 from finetune.reports.linear_svm.fitting import fit_svm
 from finetune.reports.linear_svm.mixing import choose
@@ -130,6 +131,8 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
+    decided = decide_crossfitted(scorecard.scores, labels, scorecard.actual)
+    RowScores.of_labels(labels, decided, scorecard.actual.astype(int)).log(run_id)
     beside = beside_validation(trainer, scorecard)
     if beside:
         share = {"svm_share": (cards[best].tfidf or {"share": 0.0})["share"]}

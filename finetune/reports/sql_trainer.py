@@ -9,6 +9,8 @@ from finetune.models.card import SqlCard
 from finetune.models.generation import margins
 from finetune.models.sql_writer import SqlWriter
 from finetune.reports import figures
+from finetune.reports.curves.row_scores import RowScores
+from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
 from finetune.reports.scorecards.on_database import OnDatabase
 from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
 from finetune.rows.sql.distractors import distract
@@ -92,6 +94,13 @@ def score(
     }
 
 
+def row_scores(card: Scorecard) -> RowScores:
+    """Return which rows the adapter answers right, on the database that they are about where there is one."""
+    on_database = card.adapter.on_database if card.on_database else None
+    name, verdicts = (ON_DATABASE, on_database) if on_database else ("exec_accuracy", card.adapter.verdicts)
+    return RowScores(name, [float(verdict.right) if verdict.usable else None for verdict in verdicts])
+
+
 def finish(trainer: SqlTrainer, card: SqlCard, validation: Dataset, scorecards: dict[str, Scorecard]) -> None:
     """Log the loss curve, what log_model.py checks the reloaded model with, and the scorecards."""
     figures.log_figure(figures.loss_curve(trainer.state.log_history), "loss_curve")
@@ -101,6 +110,8 @@ def finish(trainer: SqlTrainer, card: SqlCard, validation: Dataset, scorecards: 
         expected = [answer.token_ids for answer in written]
         lead = [margins(trainer.model, *pair) for pair in zip(prompts, expected, strict=True)]
         figures.log_reload_check(final_step(trainer), token_ids=expected, margins=lead)
+    if held_out := scorecards.get("validation"):
+        row_scores(held_out).log(card.run_id)
     for name, scorecard in scorecards.items():
         log_scorecard(scorecard, name, card.run_id, trainer.state.global_step, validation)
         logger.info(scorecard.headline(name), extra=in_full(scorecard.format(name)))

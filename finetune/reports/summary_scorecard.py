@@ -1,12 +1,15 @@
 """The scores of summaries: at each evaluation of a training, and of base against adapter on the same rows."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from finetune.models.generation import Generation
 from finetune.models.summarizer.summarizer import Summarizer
 from finetune.progress_line import Progress
 from finetune.reports import figures
+from finetune.reports.paired import Paired, paired_means, sentence
 from finetune.reports.sharing import own_share, share_out
+from finetune.reports.summaries.lead import Lead
 from finetune.rows.supervision import IGNORED, Supervision
 from finetune.runs import tracking
 from metrics.rouge.rouge import ROUGE, repetition_rate, score_row
@@ -74,11 +77,15 @@ class RougeEvaluation(TrainerCallback):
 
 @dataclass
 class SummaryScorecard:
-    """Base against adapter on the same rows of `article` and `summary`; no base where it is merged in."""
+    """Base against adapter on the same rows of `article` and `summary`; no base where it is merged in.
+
+    `lead` says how many first sentences are the summary that needs no model; None where that is not known.
+    """
 
     rows: list[dict]
     base: list[Generation] | None
     adapter: list[Generation]
+    lead: Lead | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -87,9 +94,7 @@ class SummaryScorecard:
         The interval is the 95 % percentile bootstrap over the rows.
         """
         found = self.scores(self.adapter)
-        values = [
-            score_row(s.text, row["summary"])[MAIN_METRIC] for s, row in zip(self.adapter, self.rows, strict=True)
-        ]
+        values = self.by_row(self.texts)
         interval = (found[MAIN_METRIC],) * 2
         if len(set(values)) > 1:
             interval = bootstrap((values,), np.mean, method="percentile", n_resamples=2000, rng=0).confidence_interval
@@ -97,7 +102,56 @@ class SummaryScorecard:
         if self.base is not None:
             found |= {f"{name}_base": value for name, value in self.scores(self.base).items()}
             found["changed_outputs"] = self.changed
+        if self.lead and self.against_lead:
+            found |= {f"lead_{name}": value for name, value in self.lead_scores.items()}
+            pair = self.against_lead
+            ends = {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p}
+            found |= {f"lead_{MAIN_METRIC}_{end}": value for end, value in ends.items()}
         return found
+
+    @property
+    def texts(self) -> list[str]:
+        """The adapter's summaries."""
+        return [summary.text for summary in self.adapter]
+
+    def by_row(self, texts: list[str]) -> list[float]:
+        """Return the main score of each row for one summary a row."""
+        return [score_row(text, row["summary"])[MAIN_METRIC] for text, row in zip(texts, self.rows, strict=True)]
+
+    @cached_property
+    def lead_texts(self) -> list[str]:
+        """The first sentences of the articles; none where their number is not known."""
+        return [self.lead.of(row["article"]) for row in self.rows] if self.lead else []
+
+    @cached_property
+    def lead_scores(self) -> dict[str, float]:
+        """ROUGE of the first sentences."""
+        rows = [score_row(text, row["summary"]) for text, row in zip(self.lead_texts, self.rows, strict=True)]
+        return {name: float(np.mean([row[name] for row in rows])) for name in ROUGE}
+
+    @cached_property
+    def against_lead(self) -> Paired | None:
+        """The adapter's main score against that of the first sentences, row by row; None without them."""
+        return paired_means(self.by_row(self.texts), self.by_row(self.lead_texts)) if self.lead else None
+
+    @cached_property
+    def against_base(self) -> Paired | None:
+        """The adapter's main score against the base's, row by row; None without a base."""
+        if self.base is None:
+            return None
+        return paired_means(self.by_row(self.texts), self.by_row([summary.text for summary in self.base]))
+
+    @property
+    def not_better(self) -> list[str]:
+        """A sentence for each of the base and the first sentences that the adapter is not better than."""
+        lead = f"{self.lead.name} of the article, for which no model is needed" if self.lead else ""
+        sides = (("the base", self.against_base), (lead, self.against_lead))
+        return [
+            f"the adapter's {MAIN_METRIC} is {'below' if pair.verdict == 'worse' else 'not better than'} that of"
+            f" {name}: {pair.first:.3f} and {pair.second:.3f}, {interval_of(pair)}."
+            for name, pair in sides
+            if pair and pair.verdict != "better"
+        ]
 
     @property
     def changed(self) -> float:
@@ -114,16 +168,21 @@ class SummaryScorecard:
     def table(self) -> list[dict]:
         """One row an article, with the reference and both summaries."""
         base = [summary.text for summary in self.base] if self.base is not None else [None] * len(self.rows)
-        return [
+        found = [
             {"article": row["article"], "reference": row["summary"], "base_summary": before, "summary": after.text}
             for row, before, after in zip(self.rows, base, self.adapter, strict=True)
         ]
+        return [row | {"lead": text} for row, text in zip(found, self.lead_texts, strict=True)] if self.lead else found
 
     def headline(self, title: str) -> str:
         """Return the scorecard in a line."""
         metrics = self.metrics
         base = f", by the base {metrics[f'{MAIN_METRIC}_base']:.3f}" if self.base is not None else ""
-        return f"{title}: {MAIN_METRIC} {metrics[MAIN_METRIC]:.3f} on {len(self.rows)} rows{base}"
+        told = ""
+        if self.lead and self.against_lead:
+            pair, name = self.against_lead, self.lead.name
+            told = f", by {name} {pair.second:.3f}: {interval_of(pair)}, {sentence(pair, name, 'rows')}"
+        return f"{title}: {MAIN_METRIC} {metrics[MAIN_METRIC]:.3f} on {len(self.rows)} rows{base}{told}"
 
     def format(self, title: str) -> str:
         """Return the scorecard as a table for the terminal."""
@@ -136,6 +195,10 @@ class SummaryScorecard:
             )
             lines.append(f"  {name:<20}{shown}")
         low, high = metrics[f"{MAIN_METRIC}_low"], metrics[f"{MAIN_METRIC}_high"]
+        if self.lead and self.against_lead:
+            scores = ", ".join(f"{name} {value:.3f}" for name, value in self.lead_scores.items())
+            lines.append(f"  {self.lead.name}: {scores}")
+            lines.append(f"  {interval_of(self.against_lead)}: {sentence(self.against_lead, self.lead.name, 'rows')}")
         changed = f"; {self.changed:.0%} of the summaries changed" if self.base is not None else ""
         lines.append(f"  {MAIN_METRIC} {low:.3f} to {high:.3f} (95 %){changed}")
         return "\n".join(lines)
@@ -153,12 +216,14 @@ class SummaryScorecard:
         if self.base is not None:
             sides = {"base": self.scores(self.base)} | sides
         bars = {side: [scores[measure] for measure in ROUGE] for side, scores in sides.items()}
+        if self.lead:
+            sides = {self.lead.name: self.lead_scores} | sides
         figure = figures.score_bars(bars, list(ROUGE), f"{name}: {len(self.rows)} summaries")
         figures.log_figure(figure, f"{name}_rouge", run_id)
 
 
 def summary_scorecard(
-    summarizer: Summarizer, rows: list[dict], batch_size: int = 16, with_base: bool = True
+    summarizer: Summarizer, rows: list[dict], batch_size: int = 16, with_base: bool = True, lead: Lead | None = None
 ) -> SummaryScorecard:
     """Summarise rows with the adapter and, the adapter disabled, with the bare base: all else the same.
 
@@ -166,6 +231,7 @@ def summary_scorecard(
 
     Args:
         with_base: also with the base; without it the scorecard is of the adapter alone.
+        lead: the first sentences, to be compared with.
     """
     articles = [row["article"] for row in rows]
     both, before = with_base and hasattr(summarizer.model, "disable_adapter"), None
@@ -176,4 +242,9 @@ def summary_scorecard(
         if both:
             with summarizer.model.disable_adapter():
                 before = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
-    return SummaryScorecard(rows, before, after)
+    return SummaryScorecard(rows, before, after, lead)
+
+
+def interval_of(pair: Paired) -> str:
+    """Return the difference of a pair with its 95 % interval."""
+    return f"difference {pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f})"

@@ -23,6 +23,8 @@ from transformers import BitsAndBytesConfig, Trainer
 
 logger = logging.getLogger(__name__)
 STOPPED_TAG = "finetune.stopped"
+# Of a learning curve: its percentages; of each training of a share of the rows: its percentage.
+CURVE_TAG, PERCENT_TAG = "finetune.learning_curve", "finetune.train_percent"
 
 
 def start_card(flags: BaseFlags, revision: str | None, quantization: BitsAndBytesConfig | None) -> dict[str, Any]:
@@ -92,6 +94,11 @@ def list_checkpoints(run: Run) -> dict[int, Path]:
     Raises:
         InputError: there is none.
     """
+    if CURVE_TAG in run.data.tags:
+        raise InputError(
+            f"run {run.info.run_id} is a learning curve, whose trainings are its child runs: its table learning_curve"
+            " names them; give the id of one."
+        )
     if FOLDER_TAG not in run.data.tags:
         raise InputError(f"run {run.info.run_id} has no checkpoint; it was not made by a training script here.")
     steps = checkpoints_of(run) or checkpoints_in(uploads.download_all(run.info.run_id))

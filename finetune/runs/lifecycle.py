@@ -133,6 +133,24 @@ def _git_tags() -> dict[str, str]:
     return {"mlflow.source.git.commit": commit, "git.modified": str(bool(git("status", "--porcelain"))).lower()}
 
 
+def open_run(experiment: str, tags: dict[str, str], empty: Run | None = None) -> str:
+    """Begin a run that holds no training of its own, and return its id.
+
+    Args:
+        tags, empty: as `run` takes them.
+
+    Raises:
+        InputError: the store refuses it.
+    """
+    values, client = redact_values(_tags_for(experiment, tags, empty)), mlflow.MlflowClient()
+    if empty is None:
+        return _create_run({"experiment": experiment, "start_time": time.time_ns() // 1_000_000, "tags": values})
+    client.update_run(empty.info.run_id, "RUNNING")
+    for name, value in values.items():
+        client.set_tag(empty.info.run_id, name, value)
+    return empty.info.run_id
+
+
 def _create_run(header: dict) -> str:
     try:
         experiment = delivery.find_experiment(header["experiment"])

@@ -100,6 +100,10 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
     # Base and adapter on the same rows, and a table of what was generated at each evaluation.
     assert run.data.metrics["validation_rougeL"] == pytest.approx(best.value)
     assert run.data.metrics["validation_rougeL"] > run.data.metrics["validation_rougeL_base"]
+    for part in ("validation", "test"):
+        ours, lead = (run.data.metrics[f"{part}_{name}"] for name in ("rougeL", "lead_rougeL"))
+        assert run.data.metrics[f"{part}_lead_rougeL_difference"] == pytest.approx(ours - lead)
+    assert int(run.data.params["data.lead_sentences"]) >= 1
     steps = {artifact.path for artifact in client.list_artifacts(run.info.run_id, "summaries")}
     assert steps == {f"summaries/step-{step}.json" for step in (4, 8, 12, 16)}
     shown, expected = table(run.info.run_id, f"summaries/step-{best.step}"), rows_of(reports, "validation")

@@ -125,7 +125,7 @@ def scores_of(metrics: dict[str, float]) -> list[tuple[str, ...]]:
                 continue
             taken.add(name)  # Not to be read as a shorter measure's: exec_accuracy ends in accuracy.
             # The score of the model that it was compared with, and bounds of the difference, are not its own.
-            if part.startswith("eval") or part.endswith(("labels", "binary", "_against", "_svm")):
+            if part.startswith("eval") or part.endswith(("labels", "binary", "_against", "_svm", "_lead")):
                 continue
             low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
             interval = f"{low:.3f} to {high:.3f}" if low is not None and high is not None else ""

@@ -12,6 +12,7 @@ from finetune.rows.mixing import join, mix, parse_sets
 from finetune.rows.splits.leaks import leak_report, plain, refuse_leaks, tell_leaks
 from finetune.rows.splits.question_split import ANY_SIZE, QuestionSplit
 from finetune.rows.splits.schema_split import schema_of_row
+from finetune.rows.splits.shares import take_percent
 from finetune.rows.sql.cleaning import clean_parts, tell_cleaning
 from finetune.rows.sql.distractors import distract
 from finetune.rows.sql.running import GoldOnDatabase
@@ -59,6 +60,7 @@ def load_questions(flags, seed: int, database: Database | None = None) -> tuple[
         refuse_leaks(findings["leaks"])
     for name, part in rows.parts.items():
         setattr(rows, name, choose_contexts(part, database, f"{name} rows", seed if name == "train" else None))
+    take_percent(rows, flags.train_percent, seed)
     if others:
         mix(rows, sets, flags.max_train_rows, seed)
     rows.train = distract(rows.train, flags.distractor_columns, seed, share=0.5, dialect=flags.dialect)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from finetune.training.flags.shared_flags import SharedFlags
 
 from transformers import TrainingArguments
 
+ARTIFACT = "arguments.json"  # in its run
 DATABASE = "--database"
 PATH_FLAGS = ("--dataset", "--base-model", "--output-dir", "--adapter", DATABASE)
 # Another value of these trains the same weights. Rows and base are compared by what they hold.
@@ -127,6 +129,21 @@ def without_resume(arguments: list[str]) -> list[str]:
         if argument == "--resume" or skip:
             skip = not skip
         elif not argument.startswith("--resume="):
+            rest.append(argument)
+    return rest
+
+
+def without_flags(arguments: list[str], flags: Sequence[str]) -> list[str]:
+    """Return the arguments without some flags and all that is given to them.
+
+    Args:
+        flags: spelled with dashes.
+    """
+    rest, leaves_out = [], False
+    for argument in arguments:
+        if argument.startswith("--"):
+            leaves_out = argument.partition("=")[0].replace("_", "-") in flags
+        if not leaves_out:
             rest.append(argument)
     return rest
 

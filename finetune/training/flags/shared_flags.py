@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from finetune.models.bases.quantization import is_sharded
 from finetune.redaction import redact_arguments
 
 import torch
@@ -46,14 +47,14 @@ class SharedFlags:
     lora_dropout: float = field(metadata={"help": "dropout before the adapter; above 0 each step takes longer"})
     target_modules: list[str] = field(metadata={"help": "layers of the base that get an adapter"})
     groups: ClassVar[dict[str, tuple[str, ...]]] = {
-        "data": ("dataset", "column", "encoding", "validation_fraction"),
+        "data": ("dataset", "column", "encoding", "validation_fraction", "train_percent"),
         "model and adapter": (
             "base_model", "base_revision", "load_in_4bit", "compute_dtype", "max_length", "lora_r", "lora_alpha",
             "lora_dropout", "target_modules", "init_lora_weights",
         ),
         "training": (
             "num_train_epochs", "max_steps", "seed", "max_time", "checkpoint_every_n_layers", "preflight",
-            "preflight_only",
+            "preflight_only", "learning_curve",
         ),
         "run and tracking": ("experiment", "output_dir", "resume", "log_checkpoints", "offline_ok"),
         "this command": ("config", "verbose", "print_completion", "help", "help_all"),
@@ -72,6 +73,10 @@ class SharedFlags:
     validation_fraction: float | None = field(
         default=None,
         metadata={"help": "share of the rows to hold out of training where the data has no validation part"},
+    )
+    train_percent: int | None = field(
+        default=None,
+        metadata={"help": "train on this percentage of the rows; rare labels stay, those of 25 are among those of 50"},
     )
     base_revision: str | None = field(default=None, metadata={"help": "Hub branch, tag or commit of the base model"})
     load_in_4bit: bool = field(
@@ -122,6 +127,13 @@ class SharedFlags:
     )
     preflight_only: bool = field(
         default=False, metadata={"help": "print what the preflight finds as JSON, and do not train"}
+    )
+    learning_curve: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "percentages of the rows, such as 25 50 100: a training on each, as child runs of one, and what"
+            " twice the rows would give"
+        },
     )
     verbose: bool = field(
         default=False, metadata={"help": "say all on stderr, in full; it stands in the run's messages in any case"}
@@ -234,4 +246,27 @@ def problems(
         found.append(f"--checkpoint-every-n-layers {flags.checkpoint_every_n_layers} is neither auto nor a number")
     if flags.init_lora_weights == "loftq" and not flags.load_in_4bit:
         found.append("--init-lora-weights loftq makes up for 4-bit weights; it does not go with --no-load-in-4bit")
+    return found + _share_problems(flags)
+
+
+def _share_problems(flags: SharedFlags) -> list[str]:
+    """Return a sentence for each thing that is wrong with the shares of the rows to train on."""
+    curve, percent = flags.learning_curve, flags.train_percent
+    if curve is None and percent is None:
+        return []
+    name = "--train-percent" if curve is None else "--learning-curve"
+    found, shown = [], " ".join(map(str, [percent] if curve is None else curve))
+    if any(not 1 <= one <= 100 for one in [*(curve or ()), *([] if percent is None else [percent])]):
+        found.append(f"{name} {shown}: percentages of the training rows are whole numbers from 1 to 100")
+    if curve is not None and (len(curve) < 2 or sorted(set(curve)) != curve):
+        found.append(f"--learning-curve {shown}: expected at least two percentages, each above the last: 25 50 100")
+    if curve is not None and percent is not None:
+        found.append("--learning-curve and --train-percent: the one trains on several shares, the other on one")
+    for other in ("max_train_rows", "debug_sample"):
+        if getattr(flags, other, None) is not None:
+            found.append(f"{name} and --{other.replace('_', '-')}: both say which rows to train on; give one")
+    if curve is not None and getattr(flags, "score_rows", 1) < 1:
+        found.append("--learning-curve is drawn of scores and needs --score-rows of at least 1")
+    if curve is not None and is_sharded():
+        found.append("--learning-curve: a base that FSDP has cut up is not scored; start it without FSDP")
     return found
