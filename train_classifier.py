@@ -63,8 +63,7 @@ class Flags(SharedFlags):
         default=None, metadata={"help": "short for --column label=COLUMN (one label a row) or labels=COLUMN (lists)"}
     )
     label_columns: list[str] | None = field(
-        default=None,
-        metadata={"help": "columns of 0 and 1, one for each label, in place of a column `labels`"},
+        default=None, metadata={"help": "columns of 0 and 1, one for each label, in place of a column `labels`"}
     )
     max_length: int = field(
         default=256, metadata={"help": "tokens that are read of a text; longer texts are counted, see --long-texts"}
