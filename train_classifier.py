@@ -288,10 +288,8 @@ def log_setup(flags, args, lora, rows, splits, weighting, leaks, card: Classifie
     data |= {f"{name}_long_texts": split.encoded.long_texts for name, split in splits.items()}
     datasets = tracking.log_begin(card.run_id, args, flags, lora, card, rows, rows.parts, columns, data)
     names = card.labels.names[-splits["train"].actual.shape[1] :]
-    counts = {
-        part: dict(zip(names, split.actual.sum(axis=0).astype(int).tolist(), strict=True))
-        for part, split in splits.items()
-    }
+    found = {part: split.actual.sum(axis=0).astype(int).tolist() for part, split in splits.items()}
+    counts = {part: dict(zip(names, sums, strict=True)) for part, sums in found.items()}
     weights = dict(zip(names, weighting.weights.tolist(), strict=True))
     tracking.log_dict({"labels": card.values()["labels"], "rows": counts, "weights": weights}, "labels.json")
     return datasets
