@@ -24,6 +24,7 @@ from finetune.models.files.digests import read_digests
 from finetune.models.files.own_base import IN_CODE, IN_FLAVOR, with_own_base
 
 import mlflow
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.transformers import FLAVOR_NAME
@@ -70,7 +71,10 @@ def persist(model_id: str, checkpoint: Path, check: Callable[[], bool]) -> bool:
 def is_unchecked(model_id: str) -> bool:
     """Say whether a logged model has its base in itself by a --persist that was cut off before its check."""
     with tempfile.TemporaryDirectory() as scratch:
-        file = fetch(model_id, MLMODEL_FILE_NAME, scratch)
+        try:
+            file = fetch(model_id, MLMODEL_FILE_NAME, scratch)
+        except (MlflowException, OSError):  # The reload check says so.
+            return False
         return read_unchecked(read_model(file.parent, METADATA_KEY, f"models:/{model_id}")[0]) is not None
 
 
