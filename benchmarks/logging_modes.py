@@ -99,7 +99,8 @@ class Case:
         command = [*([self.run_id] if self.mode in OF_RUNS else []), "--name", name, *flags, *options]
         told = self.scratch / "took.json"
         lines = self._call("-c", MEASURE, str(told), str(ROOT / "log_model.py"), *command)
-        return json.loads(told.read_text()), lines[-1] if lines else ""
+        exported = [line for line in lines if line.endswith("-onnx")]  # Its URI is not the last one.
+        return json.loads(told.read_text()), (exported or lines or [""])[-1]
 
     def answers(self, uri: str) -> tuple[list, list]:
         """Return what predict.py and plain MLflow answer to the first rows of the checkpoint."""
