@@ -17,8 +17,8 @@ from finetune.logged_models.last_run import find_last, is_last
 from finetune.logged_models.refusals import check_rights, logging_into, refuse_deleted
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.logged_models.writing.onnx_export import check_packages
-from finetune.logged_models.writing.weights.persisting import persist
-from finetune.logged_models.writing.weights.quantized_base import store_quantized
+from finetune.logged_models.writing.weights.persisting import is_unchecked, persist
+from finetune.logged_models.writing.weights.quantized_base import is_stored, store_quantized
 from finetune.models.card import CARD, FULL_FORMS, MEND, Card
 from finetune.models.classifier.onnx_model import FILE as ONNX
 from finetune.models.files.adapter_files import check_adapter, check_numbers
@@ -167,6 +167,8 @@ def check_adopted(flags, checkpoint: Path) -> None:
     """Raise InputError for what flags ask of the adapter of --from that it cannot have, before there is a run."""
     card = Card.read(checkpoint)
     check_flags_of_task(flags, card.task)
+    if flags.quantized_base:
+        is_stored(card, flags.quantized_base.absolute())
     given = {"--from": flags.source, "--task": flags.task, "--prompt": flags.prompt}
     given |= {"--base-model": flags.base_model, "--trained-in": flags.trained_in, "--dialect": flags.dialect}
     again = [part for name, value in given.items() if value for part in (name, str(value))]
@@ -204,7 +206,9 @@ def log_and_check(flags, run: Run, checkpoint: Path, why: str, name: str, form: 
     def check() -> bool:
         return not flags.reload_check or reload_check(run_id, checkpoint, f"runs:/{run_id}/{name}", tolerance, shown)
 
-    parity = persist(model_id, checkpoint, check) if flags.persist and form == flags.mode else check()
+    # One whose --persist was cut off before its check gets it now.
+    is_persisted = flags.persist or (flags.reload_check and is_unchecked(model_id))
+    parity = persist(model_id, checkpoint, check) if is_persisted and form == flags.mode else check()
     if flags.replace and parity:
         clear_older(run, name, model_id)
     others = [model.model_id for model in ready_models(run, name) if model.model_id != model_id]

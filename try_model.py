@@ -12,6 +12,7 @@ from threading import Timer
 
 from finetune import InputError, console
 from finetune.console import Parser
+from finetune.databases.candidates import CANDIDATES, check_candidates
 from finetune.databases.database import open_database
 from finetune.databases.roles import check_role
 from finetune.databases.schema.samples import check_values
@@ -98,6 +99,7 @@ def parse(arguments: list[str] | None):
     database.add_argument(
         "--retries", type=int, default=0, metavar="N", help="how often to ask again, with the error, if SQL fails"
     )
+    database.add_argument("--candidates", type=int, metavar="N", help=f"{CANDIDATES} [1]")
     database.add_argument("--trust-role", action="store_true", help=TRUST_ROLE)
     add_loading_flags(model)
     model.add_argument(
@@ -111,11 +113,14 @@ def parse(arguments: list[str] | None):
 def check(flags) -> None:
     """Raise InputError for a flag that cannot be, or does not go with the others."""
     check_values(flags.values)
-    names = ("tables", "values", "execute", "trust_role")
+    check_candidates(flags.candidates)
+    names = ("tables", "values", "execute", "trust_role", "candidates")
     if flags.database is None and (given := [name for name in names if getattr(flags, name)]):
         raise InputError(f"--{given[0].replace('_', '-')} needs --database with the URL or file of a database.")
     if flags.trust_role and not flags.execute:
         raise InputError("--trust-role is for the role that SQL runs as; it needs --execute.")
+    if flags.candidates and not flags.execute:
+        raise InputError("--candidates are tried on the database; that needs --execute.")
     for name, least in (("max_rows", 1), ("retries", 0)):
         if getattr(flags, name) < least:
             raise InputError(f"--{name.replace('_', '-')} {getattr(flags, name)} must be at least {least}.")

@@ -1,10 +1,12 @@
-"""What each logging mode of log_model.py costs: peak memory, the model's size and seconds, a process for each.
+"""Each logging mode of log_model.py, of each task: logged and checked, then asked in new processes and another folder.
 
     python benchmarks/logging_modes.py RUN [RUN ...]          # runs of the store of MLFLOW_TRACKING_URI
     python benchmarks/logging_modes.py --seven-billion FOLDER  # a base of Mistral-7B's shapes, its files sparse
 
-The models are logged into the runs, as bench-MODE, without the reload check, and deleted again. The 7B-shaped base has
-three files of zeros with the sizes of the real ones; what is merged into them is written in full: 29 GB on one disk.
+The models are logged into the runs as bench-N, with the reload check, and deleted again; those of --from, of the base
+of a text-to-SQL run, into runs of their own. Then predict.py and plain MLflow answer rows of the checkpoint, each in a
+process of its own. The 7B-shaped base is logged alone; it has three files of zeros with the sizes of the real ones, and
+what is merged into them is written in full: 29 GB on one disk.
 """
 
 import argparse
@@ -14,30 +16,119 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from finetune.logged_models.writing.weights.base_files import SINGLE
-from finetune.models.card import Card
+from finetune.models.card import TEXT_TO_SQL, Card, SqlCard
 from finetune.models.files.adapter_files import INDEX
+from finetune.models.prompts import Prompt
 from finetune.runs import lifecycle, tracking
 from finetune.runs.checkpoints import find_checkpoint
 
 import mlflow
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 ROOT = Path(__file__).parent.parent
-SHARDS = 3
-MEASURE = (
-    "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, done.returncode)"
-)
-MODES = {
+SHARDS, ROWS, LONGEST = 3, 4, 48  # files of the 7B-shaped base; rows that are asked; tokens of an answer
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+# The script in a process that was not started by a large one, whose peak memory Linux would hand on to it. What it
+# starts, the reload check, counts apart.
+MEASURE = """
+import json, resource, runpy, sys
+told, *sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    status = 0
+except SystemExit as ended:
+    status = ended.code or 0
+own, started = (resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+seconds = [round(used.ru_utime + used.ru_stime, 1) for used in (own, started)]
+open(told, "w").write(json.dumps({"status": status, "peak": own.ru_maxrss * 1024, "seconds": seconds}))
+"""
+START = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+PLAIN = """
+import json, sys
+import mlflow, pandas
+given, params = map(json.loads, sys.argv[2:])
+data = pandas.DataFrame(given) if isinstance(given[0], dict) else given
+found = mlflow.pyfunc.load_model(sys.argv[1]).predict(data, params=params)
+print(json.dumps(found.to_dict("records") if hasattr(found, "to_dict") else list(found)))
+"""
+OF_RUNS = {
     "adapter": (),
-    "adapter, 4-bit base stored": ("--quantized-base", "{scratch}/nf4"),
-    "adapter, --persist": ("--persist",),
+    "adapter, `--quantized-base`": ("--quantized-base", "{scratch}/nf4"),
+    "adapter, `--persist`": ("--persist",),
     "merged": ("--mode", "merged"),
+    "ONNX": ("--export", "onnx"),
 }
+OF_BASES = {
+    "`--from`, checkpoint": ("--from", "{base}", "--mode", "checkpoint"),
+    "`--from`, reference": ("--from", "bench/base@" + COMMIT, "--mode", "reference"),
+    "`--from`, reference, `--persist`": ("--from", "bench/base@" + COMMIT, "--mode", "reference", "--persist"),
+}
+HEADS = ("base", "task", "mode", "peak memory, MB", "model, MB", "seconds, logging", "seconds, reload check",
+         "reload check", "predict.py = plain MLflow")  # fmt: skip
+
+
+@dataclass
+class Case:
+    """A checkpoint of a run, to be logged in one mode."""
+
+    run_id: str
+    card: Card
+    base: Path
+    mode: str
+    scratch: Path
+
+    def fits(self) -> bool:
+        """Say whether the task has the mode."""
+        if "quantized" in self.mode:
+            return self.card.task == TEXT_TO_SQL and self.card.quantization is not None
+        return self.card.task == ("classification" if self.mode == "ONNX" else TEXT_TO_SQL) or self.mode in (
+            "adapter", "adapter, `--persist`", "merged"
+        )  # fmt: skip
+
+    def log(self, *options: str) -> tuple[dict, str]:
+        """Log it; return what that took, and the model's URI."""
+        name = f"bench-{[*OF_RUNS, *OF_BASES].index(self.mode)}"
+        flags = [part.format(scratch=self.scratch, base=self.base) for part in (OF_RUNS | OF_BASES)[self.mode]]
+        command = [*([self.run_id] if self.mode in OF_RUNS else []), "--name", name, *flags, *options]
+        told = self.scratch / "took.json"
+        lines = self._call("-c", MEASURE, str(told), str(ROOT / "log_model.py"), *command)
+        exported = [line for line in lines if line.endswith("-onnx")]  # Its URI is not the last one.
+        return json.loads(told.read_text()), (exported or lines or [""])[-1]
+
+    def answers(self, uri: str) -> tuple[list, list]:
+        """Return what predict.py and plain MLflow answer to the first rows of the checkpoint."""
+        rows, params = self.card.inputs[:ROWS], {} if self.card.base_kind == "encoder" else {"max_new_tokens": LONGEST}
+        file = self.scratch / "rows.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        options = [part for name, value in params.items() for part in ("--param", f"{name}={value}")]
+        options += ["--compute-dtype", "recorded"] if self.mode not in ("merged", "ONNX") else []
+        if isinstance(self.card, SqlCard) and self.mode in ("adapter", "adapter, `--persist`"):
+            options += ["--precision", self.card.trained_in]  # Plain MLflow has the base unquantised.
+        asked = self._call(str(ROOT / "predict.py"), uri, "--input", str(file), "--json", *options)
+        given = [Prompt(self.card.prompt).model_input(row) for row in rows] if isinstance(self.card, SqlCard) else rows
+        plain = self._call("-c", PLAIN, uri, json.dumps(given), json.dumps(params))
+        return [json.loads(line) for line in asked], json.loads(plain[-1])
+
+    def _call(self, *command: str) -> list[str]:
+        """Run Python in another folder; return the lines on its stdout."""
+        elsewhere = self.scratch / "elsewhere"
+        elsewhere.mkdir(exist_ok=True)
+        cache = {"HF_HUB_CACHE": str(self.scratch / "hub"), "HF_HUB_OFFLINE": "1"} if self.mode in OF_BASES else {}
+        with (self.scratch / "stderr.txt").open("w") as errors:
+            started = [sys.executable, "-c", START, sys.executable, *command]
+            done = subprocess.run(
+                started, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=elsewhere, env=os.environ | cache
+            )
+        if done.returncode:
+            sys.exit(f"{self.base.name}, {self.mode}:\n{(self.scratch / 'stderr.txt').read_text()[-3000:]}")
+        return done.stdout.splitlines()
 
 
 def main() -> None:
@@ -46,38 +137,73 @@ def main() -> None:
     parser.add_argument("runs", nargs="*")
     parser.add_argument("--seven-billion", type=Path, metavar="FOLDER")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/logging_modes"))
+    parser.add_argument("--modes", nargs="+", choices=(*OF_RUNS, *OF_BASES), default=(*OF_RUNS, *OF_BASES))
     flags = parser.parse_args()
     tracking.connect()
-    print("| base | mode | peak memory, MB | model, MB | largest file of the base, MB | seconds |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(f"| {' | '.join(HEADS)} |\n|{' --- |' * len(HEADS)}", flush=True)
     for run_id in flags.runs:
-        measure(run_id, list(MODES), flags.scratch)
+        measure(run_id, flags.modes, flags.scratch)
     if flags.seven_billion:
-        measure(make_seven_billion(flags.seven_billion), ["adapter", "merged"], flags.scratch)
+        measure(make_seven_billion(flags.seven_billion), ["adapter", "merged"], flags.scratch, is_asked=False)
 
 
-def measure(run_id: str, modes: list[str], scratch: Path) -> None:
-    """Print a line for each mode of logging a run."""
+def measure(run_id: str, modes: list[str], scratch: Path, is_asked: bool = True) -> None:
+    """Print a line for each mode of logging a run.
+
+    Args:
+        is_asked: with the reload check, and with answers afterwards.
+    """
     checkpoint, _ = find_checkpoint(mlflow.get_run(run_id), "best")
     card = Card.read(checkpoint)
-    base = Path(card.base_model)
-    largest = max(path.stat().st_size for path in base.glob("*.safetensors"))
     for mode in modes:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        if mode == "adapter, 4-bit base stored" and (card.base_kind != "decoder" or card.quantization is None):
-            continue
-        options = [part.format(scratch=scratch) for part in MODES[mode]]
-        name = f"bench-{list(MODES).index(mode)}"
-        command = [sys.executable, str(ROOT / "log_model.py"), run_id, "--no-reload-check", "--name", name, *options]
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE, text=True, check=True)
-        seconds = time.perf_counter() - start
-        peak, status = map(int, done.stdout.split())
-        size = delete(run_id, name) if status == 0 else 0
-        told = f"{seconds:.0f}" if status == 0 else f"status {status}"
-        sizes = " | ".join(f"{value / 1e6:,.0f}" for value in (peak, size, largest))
-        print(f"| {base.name} | {mode} | {sizes} | {told} |", flush=True)
+        case = Case(run_id, card, Path(card.base_model), mode, scratch)
+        if case.fits():
+            shutil.rmtree(scratch, ignore_errors=True)
+            snapshots = scratch / "hub" / "models--bench--base" / "snapshots"
+            snapshots.mkdir(parents=True)
+            (snapshots / COMMIT).symlink_to(case.base)
+            print(f"| {' | '.join(line_of(case, is_asked))} |", flush=True)
+
+
+def line_of(case: Case, is_asked: bool) -> list[str]:
+    """Log a model, ask it, delete it; return the cells of its line."""
+    began = time.perf_counter()
+    found, uri = case.log(*([] if is_asked or case.mode in OF_BASES else ["--no-reload-check"]))
+    seconds = f"{found['seconds'][0]:.0f}", f"{found['seconds'][1]:.0f}"
+    told = [case.base.name, case.card.task, case.mode, f"{found['peak'] / 1e6:,.0f}"]
+    if found["status"] or not uri:
+        return [*told, "", *seconds, f"status {found['status']}", ""]
+    run_id, name = uri.removeprefix("runs:/").split("/")
+    try:
+        tags = mlflow.get_run(run_id).data.tags
+        parity = tags.get("onnx_parity" if case.mode == "ONNX" else "reload_parity", "none")
+        same = agreement(*case.answers(uri)) if is_asked else ""
+    finally:
+        size = delete(run_id, name)
+        if case.mode == "ONNX":
+            delete(run_id, name.removesuffix("-onnx"))
+        if run_id != case.run_id:
+            mlflow.MlflowClient().delete_run(run_id)
+    print(f"{case.mode}: {time.perf_counter() - began:.0f} s in all", file=sys.stderr)
+    return [*told, f"{size / 1e6:,.0f}", *seconds, parity if is_asked else "", same]
+
+
+def agreement(asked: list[dict], plain: list) -> str:
+    """Say how many answers of predict.py and plain MLflow are the same: texts to the letter, scores to 1e-5."""
+    return f"{sum(map(is_same, asked, plain))} of {len(asked)}"
+
+
+def is_same(asked: dict, plain: dict | str) -> bool:
+    """Compare one answer."""
+    if isinstance(plain, dict) and "scores" in plain:
+        names = plain["scores"]
+        close = np.allclose([asked["scores"][name] for name in names], list(names.values()), rtol=0, atol=1e-5)
+        return asked["labels"] == plain["labels"] and bool(close)
+    texts = plain.values() if isinstance(plain, dict) else [plain]
+    same = asked.get("sql", asked.get("summary")) in texts
+    if not same:
+        print(f"predict.py    {asked}\nplain MLflow  {plain}", file=sys.stderr)
+    return same
 
 
 def delete(run_id: str, name: str) -> int:

@@ -176,15 +176,22 @@ def is_being_logged(model: LoggedModel) -> bool:
     """
     if model.status != LoggedModelStatus.PENDING:
         return False
-    machine, _, process = model.tags.get(PROCESS_TAG, "").partition(" ")
-    if machine != this_process().partition(" ")[0]:
+    tag = model.tags.get(PROCESS_TAG, "")
+    if tag.partition(" ")[0] != this_process().partition(" ")[0]:
         return time.time() - model.creation_timestamp / 1000 < ABANDONED
-    number, _, start = process.partition(" ")
+    return is_running(tag)
+
+
+def is_running(process: str) -> bool:
+    """Say whether a process, as `this_process` names it, is running on this machine."""
+    machine, _, numbers = process.partition(" ")
+    number, _, start = numbers.partition(" ")
     try:
         found = psutil.Process(int(number))
-        return abs(found.create_time() - float(start)) < 2 and found.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, ValueError):
+        is_it = abs(found.create_time() - float(start)) < 2 and found.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, ValueError, OverflowError):
         return False
+    return is_it and machine == this_process().partition(" ")[0]
 
 
 @contextmanager

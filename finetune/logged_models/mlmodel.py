@@ -15,6 +15,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 
 MAX_BYTES = 2 * 2**20
 MEND = "log the model again with log_model.py"
+UNCHECKED = "finetune_unchecked"  # among the metadata, while log_model.py --persist has not checked what it has sent
 PARAMETERS = GENERATED | {"batch_size": whole(1, 10**6), "threshold": either(NULL, number(0, 1))}
 
 
@@ -53,3 +54,20 @@ def read_model(folder: Path, key: str, uri: str) -> tuple[Model, Card, dict]:
     if model.model_id is not None:
         check({"model_id": model.model_id}, {"model_id": text(256, 1)}, path, MEND)
     return model, Card.parse(card, path), parameters
+
+
+def read_unchecked(model: Model) -> dict[str, str] | None:
+    """Return who put the base into a model (`by`) and its MLmodel before that (`before`), None once that was checked.
+
+    Raises:
+        InputError: that is damaged.
+    """
+    given = (model.metadata or {}).get(UNCHECKED)
+    if given is None:
+        return None
+    try:
+        found = json.loads(given)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"MLmodel is damaged: {UNCHECKED} is no JSON ({reason(error)}); {MEND}.") from error
+    check(found, {"by": text(), "before": text(MAX_BYTES)}, f"MLmodel, {UNCHECKED},", MEND)
+    return found

@@ -1,10 +1,12 @@
 """A URI opened: a logged model or a checkpoint on disk, and from it the model that its task has."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from finetune import InputError
-from finetune.logged_models.mlmodel import read_model
+from finetune.logged_models.entries import is_running
+from finetune.logged_models.mlmodel import read_model, read_unchecked
 from finetune.logged_models.uris import find_files
 from finetune.logged_models.writing.code_models import METADATA_KEY
 from finetune.models.card import CARD, REFERENCE, Card
@@ -14,6 +16,8 @@ from finetune.models.restoring import AS_TRAINED, Loading
 from finetune.models.trained import kind_of
 
 from mlflow.models.model import MLMODEL_FILE_NAME
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,6 +76,12 @@ def open_model(uri: str) -> LoggedModel:
     digests = read_digests(model, folder / MLMODEL_FILE_NAME)
     check_digests(folder, digests)
     own = with_own_base(card, folder, digests)
+    unchecked = read_unchecked(model)
+    if unchecked and not is_running(unchecked["by"]):  # Its check comes here too.
+        logger.warning(
+            f"the base was put into the model {uri} by a log_model.py --persist that was cut off before its reload"
+            " check: whether it answers as the trained model is not known. The same command again makes that check."
+        )
     return LoggedModel(card, adapter, parameters, card.step or 0, model.model_id, own)
 
 

@@ -227,6 +227,8 @@ function showAnswer(name, answer) {
   box.textContent = answer.formatted || answer.text;
   into.replaceChildren(box);
   const below = [];
+  const taken = "Its first SQL failed or found nothing; another candidate is taken. The first: ";
+  if (answer.first_sql) below.push(make("p", { class: "meta", text: taken + answer.first_sql }));
   if (answer.error) below.push(make("p", { class: "error", text: answer.error }));
   if (answer.columns) below.push(tableOf(answer.columns, answer.rows));
   if (answer.truncated) below.push(make("p", { class: "meta", text: "More rows were there; these are the first." }));

@@ -63,6 +63,7 @@ def _check_gate(flags: Namespace) -> None:
         if flags.source and flags.dataset:  # On which its adapter is scored.
             return
         names = ["column", "max_rows", "database", "tables", "values", "trust_role", "dataset"]
+        names += [] if flags.source else ["dialect"]
         if given := [name for name in names if was_given(flags, name)]:
             raise InputError(
                 f"--{given[0].replace('_', '-')} is about the rows of --if-better METRIC, or of those that an adapter"

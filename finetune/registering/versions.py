@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from finetune import InputError
 from finetune.logged_models.refusals import why_refused
-from finetune.logged_models.writing.weights.persisting import fetch
+from finetune.logged_models.writing.weights.sending import fetch
 from finetune.models.files.digests import read_digests
 
 import mlflow

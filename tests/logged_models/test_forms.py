@@ -9,6 +9,7 @@ import evaluate_model
 import log_model
 import predict
 from finetune import InputError
+from finetune.logged_models.mlmodel import UNCHECKED
 from finetune.logged_models.opening import open_model
 from finetune.logged_models.uris import find_files
 from finetune.logged_models.writing.code_models import copy_package
@@ -24,12 +25,14 @@ from finetune.models.restoring import Loading
 import bitsandbytes as bnb
 import huggingface_hub.constants
 import mlflow
+import pandas as pd
 import pytest
 import torch
 from conftest import byte_level_tokenizer, call, demo_rows, logged_models, make_base
 from fastapi.testclient import TestClient
 from made_runs import PROMPT, make_checkpoint, make_run
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.pyfunc import scoring_server
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
@@ -66,14 +69,19 @@ def answer(uri, capsys, *flags) -> dict:
 
 def plain(uri: str) -> list:
     """Return what plain MLflow answers to it, and its server."""
-    text, params = PROMPT.model_input(ROW), {"max_new_tokens": 12}
+    return predicted(uri, [PROMPT.model_input(ROW)], {"max_new_tokens": 12})
+
+
+def predicted(uri: str, inputs: list, params: dict | None = None) -> list:
+    """Return what plain MLflow answers to inputs, texts or rows, and what its server answers, which is the same."""
     model = mlflow.pyfunc.load_model(uri)
     server = TestClient(scoring_server.init(model))  # what `mlflow models serve` starts
-    served = server.post("/invocations", json={"inputs": [text], "params": params})
+    served = server.post("/invocations", json={"inputs": inputs, "params": params or {}})
     assert served.status_code == 200, served.text
-    found = model.predict(text, params=params)
-    assert served.json()["predictions"] == found
-    return found
+    found = model.predict(pd.DataFrame(inputs) if isinstance(inputs[0], dict) else inputs, params=params)
+    answers = found.to_dict("records") if isinstance(found, pd.DataFrame) else found
+    assert served.json()["predictions"] == answers
+    return answers
 
 
 def log(run_id, *flags) -> None:
@@ -216,15 +224,65 @@ def test_a_persisted_classifier_and_summarizer_need_no_base(classifier_run, summ
         base = Path(run["flags"][1])
         uri = f"runs:/{run['id']}/persisted"
         assert call(log_model.main, run["id"], "--name", "persisted", "--persist", *LOGGED) is None
-        table = __import__("pandas").DataFrame({column: [text]})
+        table = pd.DataFrame({column: [text]})
         before = mlflow.pyfunc.load_model(uri, model_config={"base_model": str(base)}).predict(table)
         base.rename(tmp_path / "moved")
         try:
-            after = mlflow.pyfunc.load_model(uri).predict(table)
+            after = predicted(uri, [{column: text}])
             assert call(predict.main, uri, "--text", text) is None
         finally:
             (tmp_path / "moved").rename(base)
-        assert after.equals(before)
+        assert after == before.to_dict("records")
+
+
+def cut_off_before_check(run_id: str) -> None:
+    """Put the base into a run's model by a process that was killed before the check."""
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(persisting, "this_process", lambda: "a machine 1 0")
+        patched.setattr(persisting, "_put_back", lambda *_: None)
+        patched.setattr(log_model, "reload_check", die)
+        with pytest.raises(KeyboardInterrupt):
+            log_model.main([run_id, "--persist"])
+
+
+@pytest.mark.parametrize("again", [("--persist",), ()])
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_persist_that_was_killed_before_its_check_is_known_and_checked_by_the_next(
+    again, passes, made, capsys, monkeypatch, caplog
+):
+    log(made["id"])
+    uri = f"runs:/{made['id']}/model"
+    said = (find_files(uri) / "MLmodel").read_text()
+    cut_off_before_check(made["id"])
+    answer(uri, capsys)
+    assert "--persist that was cut off before its reload check" in caplog.text
+    log(made["id"])  # Without the check nothing is known.
+    monkeypatch.setattr(log_model, "reload_check", lambda *_: passes)
+    if passes:
+        assert call(log_model.main, made["id"], *again) is None
+    else:
+        with pytest.raises(SystemExit):
+            log_model.main([made["id"], *again])
+        assert (find_files(uri) / "MLmodel").read_text() == said
+    caplog.clear()
+    made["base"].rename(made["base"].with_name("elsewhere"))
+    refused = call(predict.main, uri, *ASKED)
+    assert refused is None if passes else "give its folder with --base-model" in refused
+    assert "was cut off" not in caplog.text
+
+
+@pytest.mark.parametrize("given", ["{", "[]", '{"by": "a"}', '{"by": "a", "before": 1}'])
+def test_a_damaged_note_of_a_persist_is_refused(given, made):
+    log(made["id"])
+    uri = f"runs:/{made['id']}/model"
+    saved = Model.load(find_files(uri))
+    saved.metadata |= {UNCHECKED: given}
+    saved.save(find_files(uri) / "MLmodel")
+    assert "damaged" in call(predict.main, uri, *ASKED)
 
 
 def test_code_of_an_older_version_gets_no_base_that_it_would_not_find(tmp_path):
@@ -263,7 +321,7 @@ def test_an_interrupted_persist_leaves_the_model_as_it_was_and_goes_on(made, cap
     )
     with caplog.at_level("INFO"):
         log(made["id"], "--persist")
-    assert sent == ["config.json", "MLmodel"]
+    assert sent == ["config.json", "MLmodel", "MLmodel"]  # The last one says that it was checked.
     assert "model/model.safetensors is there already" in caplog.text
     assert not left.exists()
     assert answer(uri, capsys) == expected

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import try_model
+from finetune.databases.database import open_database
 from finetune.logged_models.opening import LoggedModel
 from finetune.page.desk import Stopped
 from finetune.page.server import make_app, make_server, open_socket
@@ -373,4 +374,24 @@ def test_a_model_with_its_base_in_it_is_asked_without_the_one_of_training(tmp_pa
     card = make_checkpoint(tmp_path / "checkpoint-1", make_base(tmp_path / "base", byte_level_tokenizer()))
     gone = replace(card, base_model=str(tmp_path / "gone"))
     logged = LoggedModel(gone, tmp_path / "checkpoint-1", {}, own=card)
-    assert Questions(SimpleNamespace(base_model=None, execute=False), logged, {}, None).limit is not None
+    flags = SimpleNamespace(base_model=None, execute=False, candidates=None)
+    assert Questions(flags, logged, {}, None).limit is not None
+
+
+def test_another_candidate_is_taken_where_the_first_finds_nothing(tmp_path, hostile_database):
+    card = make_checkpoint(tmp_path / "checkpoint-1", make_base(tmp_path / "base", byte_level_tokenizer()))
+    given = "--database", str(hostile_database), "--execute", "--candidates", "3"
+    logged, database = LoggedModel(card, tmp_path / "checkpoint-1", {}), open_database(str(hostile_database), None)
+    view, told = Questions(try_model.parse(list(given)), logged, {}, database), []
+    view.model, counts = answer_of("SELECT age FROM head WHERE age = 1"), []
+
+    def others(prompt, count, first, **_):
+        counts.append((count, first))
+        return [SimpleNamespace(text="SELECT nothing FROM head"), SimpleNamespace(text="SELECT age FROM head")]
+
+    view.model.others = others
+    record = view.ask({"question": "How old is the head?"}, lambda **event: told.append(event))
+    shown = told[-1]["answer"]
+    assert counts == [(3, "SELECT age FROM head WHERE age = 1")]
+    assert (shown["text"], shown["first_sql"]) == ("SELECT age FROM head", "SELECT age FROM head WHERE age = 1")
+    assert (shown["rows"], record.outputs["first_sql"]) == ([[57]], "SELECT age FROM head WHERE age = 1")

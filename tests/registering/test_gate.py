@@ -8,6 +8,7 @@ from pathlib import Path
 import evaluate_model
 import log_model
 import predict
+from finetune import InputError
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
 from finetune.models.card import CARD
 from finetune.registering import registration
@@ -199,6 +200,19 @@ def test_the_gate_logs_no_rows_of_the_database():
     assert scoring_flags(log_model.parse(gate), None).rows  # Which other tasks would be refused for.
 
 
+def test_the_gate_reads_the_rows_in_the_dialect_that_is_given(trained_run, tmp_path, caplog, capsys):
+    good = last_checkpoint(trained_run)
+    holder, other = (other_model(good, tmp_path / side) for side in ("holder", "other"))
+    assert enter(*holder, "spoken", "exec_accuracy", DEMO_DATA)
+    card = other[1] / CARD
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"dialect": "postgres"}))
+    rows = DEMO_DATA, "--max-rows", 2
+    with pytest.raises(InputError, match=r"writes SQL of postgres.*--dialect says in which both are read"):
+        enter(*other, "spoken", "exec_accuracy", *rows)
+    assert not enter(*other, "spoken", "exec_accuracy", *rows, "--dialect", "sqlite")
+    assert "no difference from models:/spoken/1 can be told" in caplog.text
+
+
 def test_bad_rows_and_metrics_are_refused_before_the_model_is_logged(trained_run, tmp_path):
     gate = (trained_run["id"], "--name", "never", "--register", "bad", "--alias", "a", "--if-better")
     refused = entering(*gate, "macro_f1", "--dataset", DEMO_DATA)
@@ -207,6 +221,7 @@ def test_bad_rows_and_metrics_are_refused_before_the_model_is_logged(trained_run
     )
     score = (*gate, "exec_accuracy", "--dataset")
     assert "is the file that the run trained on" in entering(*score, DEMO_DATA, "--split", "train")
+    assert "--dialect sqlight is none of sqlglot's dialects" in entering(*score, DEMO_DATA, "--dialect", "sqlight")
     assert "--max-rows 0 must be at least 1" in entering(*score, DEMO_DATA, "--max-rows", 0)
     assert "nothing.jsonl" in entering(*score, tmp_path / "nothing.jsonl")
     (tmp_path / "columns.jsonl").write_text('{"a": 1}\n')

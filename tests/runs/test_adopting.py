@@ -11,6 +11,7 @@ import evaluate_model
 import log_model
 from finetune import InputError
 from finetune.logged_models.opening import open_model
+from finetune.logged_models.writing.weights import disk_space
 from finetune.models.card import Card
 from finetune.runs import full_models
 from finetune.runs.adopting import scoring
@@ -114,6 +115,9 @@ def test_what_scores_it_gets_the_flags_of_rows_and_its_status_counts(trl, in_pro
     ("flags", "sentence"),
     [
         (("--mode", "merged", "--persist"), "--persist: a model of --mode merged has no base"),
+        (("--quantized-base", "nf4"), "--quantized-base: this adapter was trained on an unquantised base"),
+        (("--trained-in", "nf4", "--quantized-base", "."), "it holds something else"),
+        (("--replace",), "--replace deletes older models of a run"),
         (("--export", "onnx"), "only a classifier"),
         (("--export", "gguf"), "--prompt"),
         (("--export", "peft", "--tolerance", 2), "--tolerance 2 is a share"),
@@ -131,8 +135,10 @@ def test_what_it_cannot_have_is_refused_before_it_has_a_run(trl, flags, sentence
     assert not list((tmp_path / "outputs").glob("*"))
 
 
-def test_what_is_refused_later_names_its_run(trl, tmp_path):
-    refused = adopt(trl, tmp_path, "--quantized-base", tmp_path / "nf4")
+def test_what_is_refused_later_names_its_run(trl, tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
+    refused = adopt(trl, tmp_path, "--trained-in", "nf4", "--quantized-base", tmp_path / "nf4")
+    assert "the base in 4 bits takes" in refused
     (folder,) = (tmp_path / "outputs").iterdir()
     assert f"go on with: python log_model.py {folder.name}" in refused
 
@@ -304,15 +310,16 @@ def test_layers_that_not_all_have_an_adapter_are_named_in_full(trl):
         (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--sync", "y"), "without --from"),
         (("--from", "x", "--mode", "reference", "--sync", "y"), "without --from"),
         (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--max-rows", "3"), "is scored on (--dataset)"),
-        (("0" * 32, "--dialect", "postgres"), "--dialect goes with --from"),
+        (("0" * 32, "--dialect", "postgres"), "--dialect is about the rows of --if-better"),
+        (("0" * 32, "--trained-in", "nf4"), "--trained-in goes with --from"),
         (("0" * 32, "--experiment", "x"), "--experiment goes with --from"),
         (("0" * 32, "--output-dir", "x"), "--output-dir goes with --from"),
         (("--from", "x", "--task", "text-to-sql", "--prompt", PROMPT, "--checkpoint", "last"), "--checkpoint is for"),
+        (("--from", "x", "--mode", "checkpoint", "--replace"), "--replace deletes older models of a run"),
         *(
             (("--from", "x", "--mode", "checkpoint", *given), f"{given[0]} does not go with --mode checkpoint")
             for given in (
                 ("--output-dir", "y"),
-                ("--replace",),
                 ("--output", "y"),
                 ("--overwrite",),
                 ("--llama-cpp", "y"),

@@ -2,6 +2,8 @@
 
 import time
 from argparse import Namespace
+from collections.abc import Iterator
+from functools import partial
 
 from finetune import InputError
 from finetune.databases.database import Database, QueryFailed
@@ -27,7 +29,7 @@ class Questions:
         self.card, self.parameters, self.database = logged.card, parameters, database
         self.prompt = Prompt(self.card.prompt)
         self.tokenizer, self.limit = open_tokenizer(logged.adapter, logged.restored_by, flags.base_model)
-        self.execute = bool(database and flags.execute)
+        self.execute, self.candidates = bool(database and flags.execute), flags.candidates
         if database:
             database.dialect = self.card.dialect
             database.values = (self.card.sample_values or 0) if flags.values is None else flags.values
@@ -71,7 +73,8 @@ class Questions:
         began = time.perf_counter()
         write = lambda question: self._write(side, row | {"question": question}, emit)  # noqa: E731
         if self.database:
-            answer = self.dialogue.answer(row["question"], write)
+            others = partial(self._others, row) if self.candidates else None
+            answer = self.dialogue.answer(row["question"], write, others)
         else:
             answer = Dialogue(None, False, False, "none").answer(row["question"], write)  # type: ignore[arg-type]
         emit(side=side, answer=self._shown(answer), seconds=time.perf_counter() - began)
@@ -83,6 +86,12 @@ class Questions:
         parameters = streamed(self.model, self.parameters, emit, side)
         (answer,) = self.model.answer(self.model.encode([row]), **parameters)
         return answer["sql"]
+
+    def _others(self, row: dict, first: str) -> Iterator[str]:
+        """Yield other SQL than the first, to be tried where that fails or finds nothing."""
+        assert self.model is not None  # As in `_write`.
+        (prompt,) = self.model.encode([row])
+        yield from (one.text for one in self.model.others(prompt, self.candidates or 1, first, **self.parameters))
 
     def _shown(self, answer: Answer) -> dict:
         """Return an answer as the page shows it."""

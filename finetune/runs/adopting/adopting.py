@@ -37,11 +37,12 @@ FROM_TAG = "finetune.adopted_from"
 VARIABLES = ("question", "context")
 SAMPLE_ROWS = 8
 DIALECT, EXPERIMENT, OUTPUT_DIR = "sqlite", "sql-generator", "outputs"
-OF_MODELS = ("task", "prompt", "base_model", "trained_in", "dialect", "experiment", "output_dir")  # that go with --from
+# What goes with --from alone; --dialect goes with --if-better too.
+OF_MODELS = ("task", "prompt", "base_model", "trained_in", "experiment", "output_dir")
 # What a model that is logged whole, or by reference, has no use for.
 OF_ADAPTERS = (
     "task", "prompt", "base_model", "trained_in", "output_dir", "export", "output", "overwrite", "tolerance",
-    "llama_cpp", "register", "dataset", "quantized_base", "replace",
+    "llama_cpp", "register", "dataset", "quantized_base",
 )  # fmt: skip
 LONGEST = 4096  # tokens of prompt and answer, where the base names no limit
 HEADS = "CREATE TABLE head (age INTEGER, name TEXT, born_in TEXT)"
@@ -88,7 +89,9 @@ def add_adopt_flags(parser) -> None:
         choices=("nf4", *DTYPES),
         help="what its base was in: nf4 (4 bits, double quantisation), bf16, fp16, fp32; default: the base's own type",
     )
-    group.add_argument("--dialect", help=f"SQL that it writes, such as postgres [{DIALECT}]")
+    group.add_argument(
+        "--dialect", help=f"SQL that it writes, such as postgres [{DIALECT}]; with --if-better, SQL of a run's rows too"
+    )
     group.add_argument("--experiment", help=f"MLflow experiment of its run [{EXPERIMENT}]")
     group.add_argument("--output-dir", help=f"its checkpoint goes to OUTPUT_DIR/<run id>/checkpoint-N [{OUTPUT_DIR}]")
 
@@ -107,6 +110,7 @@ def check_source(flags) -> None:
     if flags.sync:
         raise InputError("--sync sends what a training here has logged; give it with the run, without --from.")
     _refuse(flags, ("checkpoint",), "is for a run of several checkpoints; what --from names has one")
+    _refuse(flags, ("replace",), "deletes older models of a run; what --from names gets a run of its own")
     if flags.mode in FULL_FORMS:
         _refuse(flags, OF_ADAPTERS, f"does not go with --mode {flags.mode}")
         return

@@ -2,31 +2,32 @@
 
 MLflow's own `persist_pretrained_model` saves the layers of a PEFT model under its wrappers' names, which loading fills
 with random weights in silence. Here the files of the base are copied as they are. MLmodel, which names them with their
-digests, is the last file to be sent: until then the model is what it was, however often this was cut off.
+digests, is the last file to be sent: until then the model is what it was, however often this was cut off. It then says
+that nothing was checked yet, and what it was before, until the check has passed.
 """
 
+import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from finetune import InputError
-from finetune.logged_models.entries import write_digests
-from finetune.logged_models.mlmodel import read_model
+from finetune.logged_models.entries import this_process, write_digests
+from finetune.logged_models.mlmodel import UNCHECKED, read_model, read_unchecked
 from finetune.logged_models.writing.code_models import METADATA_KEY
 from finetune.logged_models.writing.sql_models import refer_to_own
 from finetune.logged_models.writing.weights.base_files import base_folder, files_of, tokenizer_files
-from finetune.logged_models.writing.weights.disk_space import check_places, shown
+from finetune.logged_models.writing.weights.sending import fetch, send
 from finetune.models.files import own_base
-from finetune.models.files.digests import digest_file, read_digests
+from finetune.models.files.digests import read_digests
 from finetune.models.files.own_base import IN_CODE, IN_FLAVOR, with_own_base
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.transformers import FLAVOR_NAME
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
 logger = logging.getLogger(__name__)
 KNOWS_OWN_BASE = Path(own_base.__file__).name
@@ -46,11 +47,14 @@ def persist(model_id: str, checkpoint: Path, check: Callable[[], bool]) -> bool:
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = fetch(model_id, MLMODEL_FILE_NAME, scratch)
-        before, (model, card, _) = file.read_bytes(), read_model(file.parent, METADATA_KEY, f"models:/{model_id}")
-        digests = read_digests(model, file)
-        is_plain = FLAVOR_NAME in model.flavors
+        before = file.read_text(encoding="utf-8")
+        model, card, _ = read_model(file.parent, METADATA_KEY, f"models:/{model_id}")
+        digests, is_plain = read_digests(model, file), FLAVOR_NAME in model.flavors
         if not is_plain:
             check_code(model_id, digests)
+        if unchecked := read_unchecked(model):
+            logger.info(f"an earlier --persist of model {model_id} was cut off before its check, which is made now")
+            return _refer_and_check(model_id, file, unchecked["before"], check)
         if with_own_base(card, file.parent, digests) is not card:
             logger.info(f"model {model_id} has its base in itself already; nothing is sent again")
             return _check_again(model_id, check)
@@ -61,14 +65,45 @@ def persist(model_id: str, checkpoint: Path, check: Callable[[], bool]) -> bool:
         if is_plain:
             refer_to_own(file.parent)
         write_digests(file.parent, digests)
-        mlflow.MlflowClient().log_model_artifact(model_id, str(file))
-    passed = False
+        return _refer_and_check(model_id, file, before, check)
+
+
+def is_unchecked(model_id: str) -> bool:
+    """Say whether a logged model has its base in itself by a --persist that was cut off before its check."""
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            file = fetch(model_id, MLMODEL_FILE_NAME, scratch)
+        except (MlflowException, OSError):  # The reload check says so.
+            return False
+        return read_unchecked(read_model(file.parent, METADATA_KEY, f"models:/{model_id}")[0]) is not None
+
+
+def _mark(file: Path, unchecked: dict | None) -> None:
+    """Write into MLmodel, or take out of it, that a model was not checked yet, by whom, and what MLmodel was before."""
+    saved = Model.load(file.parent)
+    saved.metadata = {name: value for name, value in (saved.metadata or {}).items() if name != UNCHECKED}
+    saved.metadata |= {UNCHECKED: json.dumps(unchecked)} if unchecked else {}
+    saved.save(str(file))
+
+
+def _refer_and_check(model_id: str, file: Path, before: str, check: Callable[[], bool]) -> bool:
+    """Make a model refer to the base that was sent, and return what a check of it then says.
+
+    Args:
+        file: its new MLmodel.
+        before: its present one, put back where the check says no or ends in an error.
+    """
+    client, passed = mlflow.MlflowClient(), False
+    _mark(file, {"by": this_process(), "before": before})
+    client.log_model_artifact(model_id, str(file))
     try:
         passed = check()
     finally:
         if not passed:
             _put_back(model_id, before)
     if passed:
+        _mark(file, None)
+        client.log_model_artifact(model_id, str(file))
         logger.info(f"model {model_id} has its base in itself now: it needs no other folder and no Hub")
     return passed
 
@@ -86,81 +121,19 @@ def check_code(model_id: str, digests: dict[str, str]) -> None:
 
 
 def _check_again(model_id: str, check: Callable[[], bool]) -> bool:
-    """Return what a check says of a model that has its base; a --persist that was killed may have left it unchecked."""
+    """Return what a check says of a model that has had its base, checked, since an earlier --persist."""
     passed = check()
     if not passed:
         logger.warning(
-            f"model {model_id} has its base in itself since an earlier --persist, and stays so; where that was cut off,"
-            " the model was never checked. Log it anew under another --name."
+            f"model {model_id} has its base in itself since an earlier --persist, and stays so. Log it anew under"
+            " another --name."
         )
     return passed
 
 
-def send(model_id: str, files: dict[str, Path]) -> dict[str, str]:
-    """Send files into a logged model, those that are not there yet; return their digests, compared with what arrived.
-
-    Args:
-        files: by their path in the model.
-    """
-    client, digests = mlflow.MlflowClient(), {}
-    place = client.get_logged_model(model_id).artifact_location
-    local = Path(local_file_uri_to_path(place)) if is_local_uri(place) else None
-    there = {name: size for folder in {_folder(name) for name in files} for name, size in _listed(model_id, folder)}
-    missing = {name: path for name, path in files.items() if there.get(name) != path.stat().st_size}
-    if local:
-        _clear_cut_off(local, files)
-        check_places(sum(path.stat().st_size for path in missing.values()), [local], "the base in the model")
-    for name, path in files.items():
-        digests[name] = digest_file(path)
-        if name not in missing and _digest_there(model_id, name, local) == digests[name]:
-            logger.info(f"{name} is there already")
-            continue
-        logger.info(f"sending {name}, {shown(path.stat().st_size)}")
-        client.log_model_artifact(model_id, str(path), _folder(name))
-        if _digest_there(model_id, name, local) != digests[name]:
-            raise InputError(
-                f"{name} has not arrived in model {model_id} as it was sent; run the same command again. Until then"
-                " the model refers to its base as before."
-            )
-    return digests
-
-
-def _clear_cut_off(place: Path, files: Iterable[str]) -> None:
-    """Delete what a killed process has left of a file that it was copying, under the name that MLflow gives it."""
-    for folder in {_folder(name) for name in files}:
-        for path in (place / folder).glob(".artifact.uploading.*"):
-            path.unlink(missing_ok=True)
-
-
-def _folder(name: str) -> str:
-    return name.rpartition("/")[0]
-
-
-def _listed(model_id: str, folder: str) -> list[tuple[str, int]]:
-    try:
-        found = mlflow.MlflowClient().list_logged_model_artifacts(model_id, folder)
-    except (MlflowException, OSError):  # Nothing was sent there yet.
-        return []
-    return [(info.path, info.file_size) for info in found if not info.is_dir]
-
-
-def _digest_there(model_id: str, name: str, local: Path | None) -> str:
-    """Return the digest of a file of a logged model; one elsewhere is fetched to be read."""
-    if local:
-        return digest_file(local / name)
-    with tempfile.TemporaryDirectory() as scratch:
-        return digest_file(fetch(model_id, name, scratch))
-
-
-def fetch(model_id: str, name: str, folder: str) -> Path:
-    """Return a copy of a file of a logged model."""
-    place = mlflow.MlflowClient().get_logged_model(model_id).artifact_location
-    return Path(mlflow.artifacts.download_artifacts(f"{place}/{name}", dst_path=folder))
-
-
-def _put_back(model_id: str, before: bytes) -> None:
+def _put_back(model_id: str, before: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / MLMODEL_FILE_NAME
-        file.write_bytes(before)
+        file.write_text(before, encoding="utf-8")
         mlflow.MlflowClient().log_model_artifact(model_id, str(file))
     logger.warning(f"model {model_id} refers to its base outside, as before")

@@ -25,13 +25,26 @@ def store_quantized(card: Card, folder: Path) -> Path:
     """Return a folder that has the base of a card in 4 bits; it is made where it is not there.
 
     Raises:
+        InputError: as `is_stored`; or there is no room for it.
+    """
+    if is_stored(card, folder):
+        logger.info(f"the base is in {folder} in 4 bits already")
+    else:
+        _make(card, folder)
+    return folder
+
+
+def is_stored(card: Card, folder: Path) -> bool:
+    """Say whether a folder has the base of a card in 4 bits.
+
+    Raises:
         InputError: training did not quantise, or the folder holds something else.
     """
     if card.base_kind != "decoder":
         raise InputError(f"--quantized-base: plain MLflow loads a model of {card.task} in 4 bits anyway; leave it out.")
     if card.quantization is None:
         raise InputError("--quantized-base: this adapter was trained on an unquantised base; leave the flag out.")
-    made_of = {"base": card.base_fingerprint or [card.base_model, card.base_revision], "as": card.quantization}
+    made_of = _made_of(card)
     if (folder / RECORD).is_file():
         mend = "give a folder that is not there yet"
         found = read_json(folder / RECORD, mend)
@@ -39,15 +52,17 @@ def store_quantized(card: Card, folder: Path) -> Path:
             raise InputError(f"--quantized-base {folder}: it holds another base, or one quantised otherwise; {mend}.")
         if found.get("fingerprint") != fingerprint(folder):
             raise InputError(f"--quantized-base {folder}: its weights were changed since they were stored; {mend}.")
-        logger.info(f"the base is in {folder} in 4 bits already")
-        return folder
+        return True
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--quantized-base {folder}: it holds something else; give a folder that is not there yet.")
-    _make(card, folder, made_of)
-    return folder
+    return False
 
 
-def _make(card: Card, folder: Path, made_of: dict) -> None:
+def _made_of(card: Card) -> dict:
+    return {"base": card.base_fingerprint or [card.base_model, card.base_revision], "as": card.quantization}
+
+
+def _make(card: Card, folder: Path) -> None:
     source, revision = find_base(card, None)
     dtype = recorded_dtype(card)
     base = load_decoder(source, revision, restored_quantization(card, None, dtype), dtype)
@@ -59,7 +74,7 @@ def _make(card: Card, folder: Path, made_of: dict) -> None:
         new = Path(beside) / folder.name
         base.save_pretrained(new, max_shard_size="2GB")
         load_tokenizer(source, revision).save_pretrained(new)
-        (new / RECORD).write_text(json.dumps(made_of | {"fingerprint": fingerprint(new)}, indent=2))
+        (new / RECORD).write_text(json.dumps(_made_of(card) | {"fingerprint": fingerprint(new)}, indent=2))
         share_files(new)
         _take_place(new, folder)
     logger.info(f"the base is stored in 4 bits in {folder}")
