@@ -29,7 +29,7 @@ def decoder_run(terms, tmp_path_factory):
     folder = tmp_path_factory.mktemp("decoders")
     base = make_decoder(folder / "llama", "llama")
     flags = ("--base-model", base, "--dataset", terms, *CLASSIFIER_FLAGS, "--num-train-epochs", 2,
-             "--checkpoint-every-n-layers", 1)  # fmt: skip
+             "--checkpoint-every-n-layers", 1, "--tfidf", "none")  # fmt: skip
     with redirect_stdout(StringIO()) as printed:
         train_classifier.main([str(flag) for flag in (*flags, "--output-dir", folder / "outputs")])
     run_id = printed.getvalue().split()[-1]
