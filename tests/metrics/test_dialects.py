@@ -254,9 +254,7 @@ def test_a_learning_curve_without_a_row_to_score_is_refused_beforehand(caplog, t
         args = SimpleNamespace(metric_for_best_model="eval_loss")
         check_scores(SimpleNamespace(args=args, **trainer | given), for_curve)
 
-    with pytest.raises(
-        InputError, match="can be scored .*read as --dialect sqlite.*--learning-curve is drawn of their"
-    ):
+    with pytest.raises(InputError, match=r"can be scored .*read as --dialect sqlite.*--learning-curve is drawn of"):
         check()
     check(card=SimpleNamespace(dialect="postgres"))
     assert "unscored" not in caplog.text
@@ -266,10 +264,10 @@ def test_a_learning_curve_without_a_row_to_score_is_refused_beforehand(caplog, t
     with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         connection.execute("CREATE TABLE a (b TEXT)")
     database = open_database(str(tmp_path / "a.db"))
-    unread = {"question": "q", "context": "CREATE TABLE a (b TEXT)", "answer": "SELECT b FROM a, c"}
-    with pytest.raises(InputError, match="--learning-curve is drawn of their"):
-        check(score_rows=[unread], database=database)
-    check(score_rows=[row(MONTHS, SHIPS), unread | {"answer": "SELECT b FROM a"}], database=database)
+    given = {"database": database, "card": SimpleNamespace(dialect="postgres")}
+    with pytest.raises(InputError, match="--learning-curve is drawn of"):
+        check(score_rows=[row("SELECT `c` FROM a", database.statements)], **given)
+    check(score_rows=[row("SELECT `b` FROM a", database.statements)], **given)
 
 
 def test_a_distracted_row_keeps_its_names_and_can_be_scored():

@@ -40,7 +40,7 @@ def request_of(**origin) -> training.Request:
 def test_shares_on_different_validation_rows_are_no_curve():
     curve = make_curve(p50="one", p100="two")
     runs = children_of(curve)
-    with pytest.raises(InputError, match="have different validation rows: run .* and run .*start a new curve"):
+    with pytest.raises(InputError, match=r"different validation rows: run .* and run .*start a new curve"):
         refuse_other_rows(runs.values())
     for refuse in (lambda: training._next(request_of(), curve, 50, None), lambda: training._show(curve, request_of())):
         with pytest.raises(InputError, match="different validation rows"):
