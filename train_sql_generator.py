@@ -14,8 +14,7 @@ from finetune.models.prompts import Prompt
 from finetune.reports import figures
 from finetune.reports.curves.training import on_request
 from finetune.reports.scorecards.beforehand import ask_beforehand
-from finetune.reports.sql_scorecard import check_gold
-from finetune.reports.sql_trainer import SqlTrainer, finish, score
+from finetune.reports.sql_trainer import SqlTrainer, check_scores, finish, score
 from finetune.rows.files.columns import QUESTIONS as COLUMNS
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.question_split import ANY_SIZE, SPLITS
@@ -195,7 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
         score_rows=splits["validation"].rows[: flags.score_rows],
         database=findings["database"],
     )
-    check_gold(trainer.score_rows, flags.dialect, (args.metric_for_best_model or "").endswith("exec_accuracy"))
+    check_scores(trainer, for_curve=bool(flags.learning_curve))
     plan = preflight(trainer, flags)
     if plan and flags.preflight_only:  # Without a plan, it is refused.
         return console.print_result(plan.to_json())

@@ -20,11 +20,12 @@ from finetune.models.bases.configs import changed_fields
 from finetune.models.card import Card
 from finetune.models.files.adapter_files import check_adapter
 from finetune.models.files.replacing import replace_file
+from finetune.reports.curves.children import is_finished, rows_of_curve, unfinished_curve_of
 from finetune.reports.curves.training import Request, Requested
 from finetune.reports.explaining.description import describe
 from finetune.rows.loading import check_writable
 from finetune.runs import environment, full_disk, lifecycle, tracking
-from finetune.runs.checkpoints import PERCENT_TAG, STOPPED_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
+from finetune.runs.checkpoints import PERCENT_TAG, checkpoints_in, folder_of, has_checkpoint, read_state
 from finetune.runs.sending import journal, uploads
 from finetune.runs.trackers import check_trackers
 from finetune.training import callbacks
@@ -53,7 +54,7 @@ from finetune.training.training_line import LineCallback
 import mlflow
 from accelerate.utils import broadcast_object_list
 from mlflow.entities import Metric, Run
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers import ProgressCallback as TqdmCallback
 from transformers.integrations import MLflowCallback
@@ -81,6 +82,7 @@ class Origin:
         start: the trained adapter that it starts from, or None for a fresh one.
         task: of the script.
         given: the arguments beside --resume.
+        kept: flags that it was begun with by default, which may be another by now.
     """
 
     arguments: list[str]
@@ -97,6 +99,7 @@ class Origin:
     start: Start | None = None
     task: str = ""
     given: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     trainer: Trainer | None = None
     progress: ProgressCallback | None = None
 
@@ -166,26 +169,33 @@ def parse_resumable(parser: ScriptParser, arguments: list[str] | None, task: str
     last = max(history, key=lambda metric: metric.step, default=None)
     tags = environment.given_tags() | ({MLFLOW_RUN_NAME: args.run_name} if "run_name" in drift else {})
     origin = Origin(recorded["arguments"], settings, run, config, drift, moved, last, tags=tags, start=start, task=task)
-    origin.given = given
+    origin.given, origin.kept = given, kept
     return flags, args, origin
 
 
 def _find_last(flags: SharedFlags, arguments: list[str], task: str) -> Run:
-    """Return the newest run of a task that has a checkpoint and more to do, of --experiment where that is given."""
+    """Return the newest run of a task that has a checkpoint and more to do, of --experiment where that is given.
+
+    Of a training of a learning curve that is not finished, it is the curve.
+    """
 
     def fits(run: Run) -> bool:
-        ended = run.info.status == "FINISHED" and callbacks.STOPPED_TAG not in run.data.tags
-        return run.data.tags.get(TASK_TAG) == task and not ended and has_checkpoint(run)
+        if run.data.tags.get(TASK_TAG) != task:
+            return False
+        return bool(unfinished_curve_of(run)) or (not is_finished(run) and has_checkpoint(run))
 
     needed = f"is a training of {task} that was cut off and has a checkpoint"
-    return find_last(fits, needed, flags.experiment if "experiment" in given_names(arguments) else None)
+    run = find_last(fits, needed, flags.experiment if "experiment" in given_names(arguments) else None)
+    if curve := unfinished_curve_of(run):
+        logger.info(f"It is of the learning curve {curve.info.run_id} ({curve.info.run_name}), which goes on.")
+    return curve or run
 
 
 def check_resumable(run: Run, task: str) -> None:
     """Raise InputError where a run is another script's, or has come to its end."""
     if run.data.tags.get(TASK_TAG, task) != task:
         raise InputError(f"run {run.info.run_id} is {run.data.tags[TASK_TAG]}, not {task}: resume it with its script.")
-    if run.info.status == "FINISHED" and STOPPED_TAG not in run.data.tags:
+    if is_finished(run):
         raise InputError(f"run {run.info.run_id} is finished; there is nothing to resume. Start a new run for more.")
 
 
@@ -313,6 +323,9 @@ def _announce(args: TrainingArguments, origin: Origin) -> None:
         tracking.log_text(origin.config, "config.yaml")
     running = journal.active_journal()
     assert running is not None  # training_run has opened it.
+    parent = origin.tags.get(MLFLOW_PARENT_RUN_ID)
+    if parent and origin.online and (rows := rows_of_curve(parent)):
+        running.known_digests, running.known_of = rows, "the other trainings of its learning curve have"
     running.wait(10 if origin.online else 0, hurried=True)
 
 

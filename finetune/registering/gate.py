@@ -128,6 +128,7 @@ def scoring_flags(flags: Namespace, run: Run | None) -> Namespace:
         add(parser)
     given = {name: getattr(flags, name) for name in vars(rows.parse_args([]))}
     found = Namespace(**vars(parser.parse_args([])), **given, name=NAME, log=True, against=None, run=run)
+    found.source = flags.source
     found.dialect = None if flags.source else flags.dialect  # That of --from is in its card.
     found.rows = not found.database  # There is no --no-rows here, and a registry is for more eyes than a run.
     check_score_flags(found)

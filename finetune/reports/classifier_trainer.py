@@ -12,11 +12,11 @@ from finetune.models.classifier.scoring import compute_logits, join_pieces
 from finetune.models.classifier.tfidf import FILE, TfidfSvm
 from finetune.reports import classifier_figures, figures
 from finetune.reports.classifier_scorecard import ClassifierScorecard, classifier_scorecard
-from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, decide_crossfitted, score_labels
+from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, score_labels
 from finetune.reports.curves.row_scores import RowScores
 from finetune.reports.linear_svm.comparing import BesideSvm, beside_svm
 from finetune.reports.linear_svm.fitting import fit_svm
-from finetune.reports.linear_svm.mixing import choose
+from finetune.reports.linear_svm.mixing import Mixture, choose
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
 from finetune.runs.checkpoints import checkpoints_in, final_step
@@ -131,9 +131,10 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
     scorecard.show("validation", run_id)
-    decided = decide_crossfitted(scorecard.scores, labels, scorecard.actual)
-    RowScores.of_labels(labels, decided, scorecard.actual.astype(int)).log(run_id)
-    beside = beside_validation(trainer, scorecard)
+    actual = trainer.validation.actual
+    chosen = choose(scorecard.logits, labels, actual, trainer.distances if trainer.with_svm else None)
+    RowScores.of_labels(labels, chosen.decided, actual.astype(int)).log(run_id)
+    beside = beside_validation(trainer, chosen)
     if beside:
         share = {"svm_share": (cards[best].tfidf or {"share": 0.0})["share"]}
         tracking.log_metrics(beside.metrics() | share, best, run_id, datasets["validation"])
@@ -146,13 +147,11 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
         logger.log(logging.INFO if beside.is_better else logging.WARNING, beside.sentence)
 
 
-def beside_validation(trainer: ClassifierTrainer, scorecard: ClassifierScorecard) -> BesideSvm | None:
+def beside_validation(trainer: ClassifierTrainer, ours: Mixture) -> BesideSvm | None:
     """Compare the best model with the SVM on validation: what decides a row was chosen on others, for both of them."""
     if trainer.distances is None:
         return None
-    rows, labels = trainer.validation, trainer.labels
-    ours = choose(scorecard.logits, labels, rows.actual, trainer.distances if trainer.with_svm else None)
-    return beside_svm("validation", labels, rows, ours.decided, trainer.distances)
+    return beside_svm("validation", trainer.labels, trainer.validation, ours.decided, trainer.distances)
 
 
 def score_test(

@@ -133,22 +133,32 @@ def _interval(score: Score, rows: int, seed: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def f1_of(decided: np.ndarray, actual: np.ndarray, average: str, groups: np.ndarray | None = None) -> Score:
+def f1_of(
+    decided: np.ndarray, actual: np.ndarray, average: str, groups: np.ndarray | None = None, only_there: bool = False
+) -> Score:
     """Return a function from how often rows count, (samples, rows), to micro or macro F1, (samples,).
 
     Args:
         decided, actual: of 0 and 1, shape (rows, labels).
         groups: the number of the group that each row is in; groups are drawn then, in the place of rows.
+        only_there: macro F1 is the mean over the labels that are there or found in a sample, not 0 for each of the
+            others; one that is so in no row at all is 0 in each sample.
     """
     hits, found, there = (np.asarray(a, dtype=float) for a in (decided * actual, decided, actual))
     if groups is not None:
         hits, found, there = (_summed(counts, groups) for counts in (hits, found, there))
 
+    nowhere = (found + there).sum(axis=0) == 0
+
     def score(weights: np.ndarray) -> np.ndarray:
         right, sums = weights @ hits, weights @ found + weights @ there
         if average == "micro":
             right, sums = right.sum(axis=1, keepdims=True), sums.sum(axis=1, keepdims=True)
-        return (2 * right / np.maximum(sums, 1e-12)).mean(axis=1)
+        scores = 2 * right / np.maximum(sums, 1e-12)
+        if average == "micro" or not only_there:
+            return scores.mean(axis=1)
+        counted = (sums > 0) | nowhere
+        return (scores * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
 
     return score
 

@@ -284,21 +284,28 @@ def check_gold(rows: list[dict], dialect: str, is_needed: bool) -> None:
     Raises:
         InputError: where it is needed.
     """
-    reasons = []
-    for row in rows:
-        verdict = judge(str(row["answer"]), str(row["answer"]), str(judged_on(row)), dialect=dialect)
-        if verdict.usable:
-            return
-        reasons.append(verdict.reason)
-    if not reasons:
+    found = why_unscored(rows, dialect)
+    if not found:
         return
-    found = f"none of the {len(rows)} rows to score can be scored ({reasons[0]}; read as --dialect {dialect})"
     if is_needed:
         raise InputError(
             f"{found}, and --metric-for-best-model exec_accuracy goes by the score; give the dialect that they are in,"
             " or another metric."
         )
     logger.warning(f"{found}: training goes on unscored. Give the dialect that they are in with --dialect.")
+
+
+def why_unscored(rows: list[dict], dialect: str) -> str:
+    """Return why none of the rows can be scored; empty where one can, or there is none."""
+    reasons = []
+    for row in rows:
+        verdict = judge(str(row["answer"]), str(row["answer"]), str(judged_on(row)), dialect=dialect)
+        if verdict.usable:
+            return ""
+        reasons.append(verdict.reason)
+    if not reasons:
+        return ""
+    return f"none of the {len(rows)} rows to score can be scored ({reasons[0]}; read as --dialect {dialect})"
 
 
 def answer_rows(

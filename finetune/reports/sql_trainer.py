@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 
+from finetune import InputError
 from finetune.databases.database import Database
 from finetune.models.bases.quantization import is_sharded
 from finetune.models.card import SqlCard
@@ -11,8 +12,8 @@ from finetune.models.sql_writer import SqlWriter
 from finetune.reports import figures
 from finetune.reports.curves.row_scores import RowScores
 from finetune.reports.scorecards.on_database import NAME as ON_DATABASE
-from finetune.reports.scorecards.on_database import OnDatabase
-from finetune.reports.sql_scorecard import Scorecard, answer_rows, compare, log_scorecard
+from finetune.reports.scorecards.on_database import OnDatabase, judge_on_database
+from finetune.reports.sql_scorecard import Scorecard, answer_rows, check_gold, compare, log_scorecard, why_unscored
 from finetune.rows.sql.distractors import distract
 from finetune.runs.checkpoints import final_step
 from finetune.screen import in_full
@@ -63,6 +64,28 @@ class SqlTrainer(PackTrainer):
             self.log(score)
             metrics |= score
         return metrics
+
+
+def check_scores(trainer: SqlTrainer, for_curve: bool) -> None:
+    """Warn where no held-out row can be scored.
+
+    Args:
+        for_curve: a learning curve is asked for.
+
+    Raises:
+        InputError: the scores are needed, for the choice of the best checkpoint or for a learning curve.
+    """
+    assert trainer.card is not None  # Whoever asks has given it.
+    rows, dialect, database = trainer.score_rows, trainer.card.dialect, trainer.database
+    found = why_unscored(rows, dialect) if for_curve else ""
+    if found and database:
+        judged = judge_on_database([str(row["answer"]) for row in rows], rows, database, with_rows=False)
+        found = "" if any(verdict.usable for verdict in judged) else found
+    if found:
+        raise InputError(
+            f"{found}, and --learning-curve is drawn of their scores; give the dialect that they are in with --dialect."
+        )
+    check_gold(rows, dialect, (trainer.args.metric_for_best_model or "").endswith("exec_accuracy"))
 
 
 def score(

@@ -147,8 +147,8 @@ class SummaryScorecard:
         lead = f"{self.lead.name} of the article, for which no model is needed" if self.lead else ""
         sides = (("the base", self.against_base), (lead, self.against_lead))
         return [
-            f"the adapter's {MAIN_METRIC} is {'below' if pair.verdict == 'worse' else 'not better than'} that of"
-            f" {name}: {pair.first:.3f} and {pair.second:.3f}, {interval_of(pair)}."
+            f"the adapter's {MAIN_METRIC} {_told(pair)} that of {name}: {pair.first:.3f} and {pair.second:.3f},"
+            f" {interval_of(pair)}."
             for name, pair in sides
             if pair and pair.verdict != "better"
         ]
@@ -215,9 +215,9 @@ class SummaryScorecard:
         sides = {"adapter": self.scores(self.adapter)}
         if self.base is not None:
             sides = {"base": self.scores(self.base)} | sides
-        bars = {side: [scores[measure] for measure in ROUGE] for side, scores in sides.items()}
         if self.lead:
             sides = {self.lead.name: self.lead_scores} | sides
+        bars = {side: [scores[measure] for measure in ROUGE] for side, scores in sides.items()}
         figure = figures.score_bars(bars, list(ROUGE), f"{name}: {len(self.rows)} summaries")
         figures.log_figure(figure, f"{name}_rouge", run_id)
 
@@ -243,6 +243,14 @@ def summary_scorecard(
             with summarizer.model.disable_adapter():
                 before = share_out(articles, lambda mine: summarizer.summarize(mine, batch_size))
     return SummaryScorecard(rows, before, after, lead)
+
+
+def _told(pair: Paired) -> str:
+    """Return what can be said of the first of a pair that is not better, up to the second."""
+    if pair.verdict == "worse":
+        return "is below"
+    rows = f"{pair.rows} row{'s' if pair.rows != 1 else ''}"
+    return f"cannot be told to be better, on {rows}, than" if pair.difference > 0 else "is not better than"
 
 
 def interval_of(pair: Paired) -> str:

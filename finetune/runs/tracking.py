@@ -171,7 +171,7 @@ def log_dataset(
                 else ""
             )
             raise InputError(
-                f"run {run_id} cannot be resumed: its {name.replace('_', ' ')} are not those that it was trained on"
+                f"run {run_id} cannot go on: its {name.replace('_', ' ')} are not those that {running.known_of}"
                 f" (digest {known}, now {dataset.digest}); give the same data with --dataset.{about}"
             )
         running.digests[name] = dataset.digest

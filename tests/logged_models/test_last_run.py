@@ -16,13 +16,14 @@ from finetune.logged_models import last_run
 from finetune.logged_models.checkpoint_files import FOLDER_TAG, TASK_TAG
 from finetune.logged_models.opening import open_model
 from finetune.logged_models.uris import name_last
-from finetune.runs.checkpoints import STOPPED_TAG
+from finetune.runs.checkpoints import CURVE_TAG, PERCENT_TAG, STOPPED_TAG
 
 import mlflow
 import pytest
 from conftest import call
 from made_runs import make_run
 from mlflow.entities import LoggedModelStatus, Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 
 @pytest.fixture
@@ -145,6 +146,16 @@ def test_resuming_takes_the_newest_of_its_task_that_was_cut_off(store, tmp_path,
     assert find("text-to-sql") == cut.info.run_id
     with pytest.raises(InputError, match=r"no run in .* is a training of summarization that was cut off"):
         find("summarization")
+    # Of a learning curve that has more to do, the curve is taken, whatever its newest training came to.
+    client, names = mlflow.MlflowClient(), {CURVE_TAG: "50, 100", TASK_TAG: "text-to-sql"}
+    curve = client.create_run(store, tags=names).info.run_id
+    part = {MLFLOW_PARENT_RUN_ID: curve, PERCENT_TAG: "50"}
+    ours(store, int(time.time()) + 120, "FINISHED", **part)
+    for status in ("KILLED", "RUNNING"):
+        client.update_run(curve, status)
+        assert find("text-to-sql") == curve
+    client.update_run(curve, "FINISHED")
+    assert find("text-to-sql") == cut.info.run_id
     # --experiment comes before the variable.
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "no such experiment")
     flags.experiment = mlflow.get_experiment(store).name

@@ -1,13 +1,18 @@
 """Data in another dialect than SQLite's, and schemas as people bring them: right, or refused with a reason."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import train_sql_generator
 from finetune import InputError
+from finetune.databases.database import open_database
 from finetune.models.generation import Generation
 from finetune.reports import sql_scorecard
 from finetune.reports.sql_scorecard import Answers, Scorecard, check_gold
+from finetune.reports.sql_trainer import check_scores
 from finetune.rows.loading import Rows
 from finetune.rows.sql.cleaning import check_dialect, clean_parts, clean_rows
 from finetune.rows.sql.distractors import distract
@@ -240,6 +245,29 @@ def test_a_scorecard_without_usable_gold_says_so_and_draws_nothing(monkeypatch, 
     with pytest.raises(InputError, match="exec_accuracy goes by the score"):
         check_gold(card.rows, "sqlite", is_needed=True)
     check_gold(card.rows, "postgres", is_needed=True)
+
+
+def test_a_learning_curve_without_a_row_to_score_is_refused_beforehand(caplog, tmp_path):
+    def check(for_curve: bool = True, **given) -> None:
+        rows = [row(MONTHS, SHIPS)]
+        trainer = {"score_rows": rows, "database": None, "card": SimpleNamespace(dialect="sqlite")}
+        args = SimpleNamespace(metric_for_best_model="eval_loss")
+        check_scores(SimpleNamespace(args=args, **trainer | given), for_curve)
+
+    with pytest.raises(InputError, match=r"can be scored .*read as --dialect sqlite.*--learning-curve is drawn of"):
+        check()
+    check(card=SimpleNamespace(dialect="postgres"))
+    assert "unscored" not in caplog.text
+    check(for_curve=False)
+    assert "training goes on unscored" in caplog.text
+    # On a database the rows can be scored though nothing can be generated for them.
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.execute("CREATE TABLE a (b TEXT)")
+    database = open_database(str(tmp_path / "a.db"))
+    given = {"database": database, "card": SimpleNamespace(dialect="postgres")}
+    with pytest.raises(InputError, match="--learning-curve is drawn of"):
+        check(score_rows=[row("SELECT `c` FROM a", database.statements)], **given)
+    check(score_rows=[row("SELECT `b` FROM a", database.statements)], **given)
 
 
 def test_a_distracted_row_keeps_its_names_and_can_be_scored():

@@ -9,11 +9,13 @@ import evaluate_model
 import log_model
 import predict
 from finetune import InputError
+from finetune.logged_models.opening import LoggedModel
 from finetune.logged_models.writing.checkpoints_as_models import log_checkpoint
-from finetune.models.card import CARD
+from finetune.models.card import CARD, SqlCard
 from finetune.registering import registration
 from finetune.registering.gate import scoring_flags
 from finetune.registering.versions import find_holder
+from finetune.reports.scorecards.evaluations import SqlEvaluation
 
 import mlflow
 import pytest
@@ -198,6 +200,17 @@ def test_the_gate_logs_no_rows_of_the_database():
     gate = ["0" * 32, "--register", "m", "--alias", "a", "--if-better", "exec_accuracy", "--dataset", "rows.jsonl"]
     assert not scoring_flags(log_model.parse([*gate, "--database", "shop.db"]), None).rows
     assert scoring_flags(log_model.parse(gate), None).rows  # Which other tasks would be refused for.
+
+
+def test_a_dialect_that_cannot_be_given_is_not_advised(tmp_path):
+    fields = {"base_model": "b", "base_revision": None, "compute_dtype": "bf16", "quantization": None, "run_id": "r",
+              "max_length": 9, "prompt": "p", "sample": []}  # fmt: skip
+    ours, theirs = (LoggedModel(SqlCard(**fields, dialect=name), tmp_path, {}) for name in ("postgres", "sqlite"))
+    gate = ["0" * 32, "--register", "m", "--alias", "a", "--if-better", "exec_accuracy", "--dataset", "rows.jsonl"]
+    flags = log_model.parse(gate)
+    for flags.source, advice in ((None, "--dialect says in which both"), ("adapter", "compare models of one dialect")):
+        with pytest.raises(InputError, match=f"SQL of postgres, the one to compare it with SQL of sqlite; {advice}"):
+            SqlEvaluation(scoring_flags(flags, None), ours).check_other(theirs)
 
 
 def test_the_gate_reads_the_rows_in_the_dialect_that_is_given(trained_run, tmp_path, caplog, capsys):

@@ -6,7 +6,7 @@ from finetune import InputError
 from finetune.models.classifier.labels import Labels
 from finetune.reports.curves.curve import LearningCurve, Point
 from finetune.reports.curves.row_scores import FILE, RowScores
-from finetune.reports.curves.showing import figure_of, sentences, table
+from finetune.reports.curves.showing import figure_of, log_curve, sentences, table
 from finetune.training.flags.recorded_flags import without_flags
 
 import mlflow
@@ -42,6 +42,8 @@ def test_a_power_law_is_found_again_and_its_interval_holds_it():
     assert "Twice the rows (2,000) would give about 0.90" in said
     assert "power law" in said
     assert "another seed" in said
+    assert f"{curve.twice_gain.signed} above the {curve.at(1000).value:.3f} that the fit gives for 1,000 rows" in said
+    assert f"where {curve.values[-1]:.3f} was measured" in said
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,7 @@ def test_a_power_law_is_found_again_and_its_interval_holds_it():
         ({50: 0.5, 100: 0.7}, "it has 2 points"),
         ({25: 0.700, 50: 0.701, 100: 0.700}, "no difference can be told between 25 % and 100 %"),
         ({25: 0.8, 50: 0.7, 100: 0.6}, "more rows made it worse"),
+        ({25: 0.5, 50: 0.7, 100: 0.72}, "the fitted line misses a point by 0.0"),
     ],
 )
 def test_what_a_curve_does_not_allow_is_said_plainly(shares, reason):
@@ -68,10 +71,47 @@ def test_rows_are_paired_and_those_without_gold_in_one_are_left_out():
     assert curve.values.tolist() == [0.5, 1.0]
     rows = table(curve)
     assert [row["gain"] for row in rows] == [None, 0.5]
-    assert rows[1]["low"] == rows[1]["value"] == rows[1]["high"] == 1.0
+    assert (rows[1]["low"], rows[1]["value"], rows[1]["high"]) == (None, 1.0, None)  # No resample says anything else.
     other = RowScores("acc", one[:-1])
     with pytest.raises(InputError, match="same validation rows"):
         LearningCurve([Point(50, 5, "a", RowScores("acc", one)), Point(100, 10, "b", other)])
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason", "is_told"),
+    [
+        (5, "5 of the 5 validation rows come out differently, and fewer than 6 tell nothing", False),
+        (12, "all validation rows moved alike between 25 % and 100 % of the rows, which gives no interval", True),
+    ],
+)
+def test_intervals_without_width_are_not_shown_and_allow_no_estimate(rows, reason, is_told):
+    curve = curve_of({25: 0.0, 50: 0.0, 100: 1.0}, rows=rows)
+    said = " ".join(sentences(curve))
+    assert reason in said
+    assert "would give about" not in said
+    assert "+1.000 (no interval)" in said
+    assert ("which cannot be told from none" not in said) == is_told
+    assert table(curve)[2]["gain_low"] is None
+    with mlflow.start_run() as run:
+        log_curve(curve, run.info.run_id)
+    metrics = mlflow.get_run(run.info.run_id).data.metrics
+    assert metrics["learning_curve_acc"] == 1
+    assert "learning_curve_acc_low" not in metrics
+
+
+def test_rare_labels_that_a_resample_lacks_do_not_count_as_wrong():
+    actual = np.zeros((100, 9), dtype=int)
+    actual[range(9), range(9)] = 1  # a row of each label, 91 of none
+    wrong = actual.copy()
+    wrong[9:30, 0] = 1
+    labels = Labels("multilabel", tuple("abcdefghi"))
+    points = [
+        Point(percent, percent, "run", RowScores.of_labels(labels, decided, actual))
+        for percent, decided in ((50, wrong), (100, actual))
+    ]
+    curve = LearningCurve(points)
+    assert (curve.shares[1].value, curve.shares[1].low) == (1, 1)
+    assert curve.moved(0, 1) == 21
 
 
 def test_scores_of_labels_are_those_of_the_task_and_come_back_from_a_run():

@@ -1,6 +1,7 @@
 """The first sentences of an article as its summary: how many, and what is said where the adapter is not better."""
 
 from finetune.models.generation import Generation
+from finetune.reports import summary_scorecard
 from finetune.reports.summaries.lead import Lead, choose_lead
 from finetune.reports.summary_scorecard import SummaryScorecard
 
@@ -49,6 +50,25 @@ def test_an_adapter_that_cannot_be_told_from_base_or_lead_is_not_called_better()
     assert ["not better than" in line for line in said] == [True, True]
     assert "that of the base" in said[0]
     assert "that of the first sentence" in said[1]
+
+
+def test_few_rows_are_not_called_no_better():
+    def said(good: int) -> str:
+        adapter = [row["summary"] if place < good else "nothing" for place, row in enumerate(ROWS)]
+        return card_of(["nothing"] * 12, adapter, None).not_better[0]
+
+    assert "rougeL cannot be told to be better, on 12 rows, than that of the base: 0.417 and 0.000" in said(5)
+    assert "rougeL is not better than that of the base" in said(0)
+
+
+def test_the_first_sentences_are_in_the_figure(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(summary_scorecard.tracking, "log_metrics", lambda *_: None)
+    monkeypatch.setattr(summary_scorecard.figures, "log_table", lambda *_: None)
+    monkeypatch.setattr(summary_scorecard.figures, "log_figure", lambda figure, name, _: drawn.update({name: figure}))
+    card_of(["nothing"] * 12, ["A storm."] * 12).log("validation", "run", 1, None)
+    legend = drawn["validation_rouge"].axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["the first sentence", "base", "adapter"]
 
 
 def test_without_training_rows_there_is_no_lead():

@@ -19,7 +19,7 @@ import pytest
 
 FLAGS = {
     "column": None, "validation_fraction": 0.3, "split_by": "auto", "encoding": "utf-8", "clean": True,
-    "dialect": "sqlite", "allow_leaks": False, "distractor_columns": 0, "rows": True,
+    "dialect": "sqlite", "allow_leaks": False, "distractor_columns": 0, "rows": True, "train_percent": None,
 }  # fmt: skip
 
 

@@ -44,10 +44,20 @@ def test_f1_by_weights_is_that_of_the_rows_repeated(average):
     ]
     score = f1_of(decided, actual, average)
     assert score(counts.astype(float)) == pytest.approx(expected)
+    assert f1_of(decided, actual, average, only_there=True)(counts.astype(float)) == pytest.approx(expected)
     twice = f1_of(np.concatenate([decided, decided]), np.concatenate([actual, actual]), average)
     same = paired_scores(twice, 30)
     assert (same.p, same.low, same.high) == (1, 0, 0)
     assert same.first == same.second == pytest.approx(score(np.ones((1, 30)))[0])
+
+
+def test_macro_f1_of_a_sample_can_be_that_of_the_labels_in_it():
+    actual = np.array([[1, 0, 0], [0, 1, 0], [0, 1, 0]])  # the third in no row
+    decided = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
+    samples = np.array([[1.0, 1, 1], [3, 0, 0], [0, 3, 0]])
+    both = [f1_of(decided, actual, "macro", only_there=there)(samples) for there in (False, True)]
+    assert both[0] == pytest.approx([(2 / 3 + 2 / 3) / 3, 1 / 3, 1 / 3])
+    assert both[1] == pytest.approx([(2 / 3 + 2 / 3) / 3, 1 / 2, 1 / 2])
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 6, 12])

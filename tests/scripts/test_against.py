@@ -69,7 +69,7 @@ def test_a_model_that_was_trained_with_other_values_is_refused(logged_model, tra
     other = changed(checkpoints[0], tmp_path / "checkpoint-1", sample_values=3)
     flags = ("--dataset", about_the_shop, "--database", ROOT / "demo/shop.db", "--no-log", "--against", other)
     refused = call(evaluate_model.main, logged_model["uri"], *flags)
-    assert "the model was trained with --values 0, that of --against with --values 3" in refused
+    assert "the model was trained with --values 0, the one to compare it with had --values 3" in refused
 
 
 def test_the_same_model_and_another_task_are_refused(logged_model, classifier_run):

@@ -3,6 +3,7 @@
 import train_classifier
 import train_sql_generator
 import train_summarizer
+from finetune.runs import tracking
 from finetune.runs.checkpoints import CURVE_TAG, PERCENT_TAG, STOPPED_TAG
 from finetune.training import callbacks
 
@@ -53,6 +54,8 @@ def test_a_curve_is_stopped_and_goes_on_with_what_is_not_trained(curve_flags, ca
         percent: run.info.run_id for percent, run in first.items()
     }
     assert children["10"].info.end_time == first["10"].info.end_time  # not touched again
+    begun = mlflow.artifacts.load_dict(f"runs:/{children['100'].info.run_id}/arguments.json")["arguments"]
+    assert {"--compute_dtype=fp32", "--eval_strategy=epoch"} <= set(begun)  # of the curve, whatever is the default now
     assert {run.info.status for run in (*children.values(), parent)} == {"FINISHED"}
     assert STOPPED_TAG not in parent.data.tags
     assert parent.data.tags[CURVE_TAG] == "10, 50, 100"
@@ -71,7 +74,7 @@ def check_points(run_id: str, children: dict) -> None:
     for row in table.to_dict("records"):
         own = children[str(row["percent"])]
         assert row["run_id"] == own.info.run_id
-        assert row["low"] <= row["value"] <= row["high"]
+        assert row["low"] is None or row["low"] <= row["value"] <= row["high"]  # None: every resample is perfect.
         # The score by which the checkpoint was chosen: no other rows, no other thresholds.
         best = max(p.value for p in client.get_metric_history(own.info.run_id, "eval_macro_f1"))
         assert row["value"] == pytest.approx(best)
@@ -80,6 +83,17 @@ def check_points(run_id: str, children: dict) -> None:
     digests = [{i.dataset.name: i.dataset.digest for i in run.inputs.dataset_inputs} for run in children.values()]
     assert len({found["validation_rows"] for found in digests}) == 1
     assert len({found["train_rows"] for found in digests}) == len(children)
+
+
+def test_a_share_on_other_validation_rows_than_its_curve_is_not_trained(curve_flags, monkeypatch):
+    client, experiment = mlflow.MlflowClient(), mlflow.get_experiment_by_name("classifier").experiment_id
+    curve = client.create_run(experiment, tags={CURVE_TAG: "50, 100"}).info.run_id
+    child = client.create_run(experiment, tags={MLFLOW_PARENT_RUN_ID: curve, PERCENT_TAG: "50"}).info.run_id
+    tracking.log_dataset(child, [{"text": "another"}], ("text",), "a.jsonl", "validation_rows", "validation")
+    monkeypatch.setenv("MLFLOW_RUN_ID", curve)
+    monkeypatch.setenv("MLFLOW_NESTED_RUN", "true")
+    said = call(train_classifier.main, *curve_flags, "--train-percent", 100, "--no-preflight")
+    assert "its validation rows are not those that the other trainings of its learning curve have (digest " in said
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,13 @@ from functools import cached_property
 
 from finetune import InputError
 from finetune.reports.curves.row_scores import RowScores
-from finetune.reports.paired import ALPHA, Score
+from finetune.reports.paired import ALPHA, LEAST, ROUNDED, Score
 
 import numpy as np
 
 RESAMPLES = 2000
 CHUNK = 100  # resamples at a time: memory grows with it
 LEAST_POINTS = 3
-METHOD = "a power law of the error without a floor, fitted to the points in log rows and log error"
 CAVEAT = "Intervals are of the validation rows alone: another seed, or other rows drawn, would move the points too."
 
 
@@ -35,13 +34,18 @@ class Estimate:
     low: float
     high: float
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The ends of the interval; None where all resamples are alike, which says nothing of other rows."""
+        return (self.low, self.high) if self.high - self.low > ROUNDED else None
+
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.value:.3f} ({f'{self.low:.3f} to {self.high:.3f}' if self.bounds else 'no interval'})"
 
     @property
     def signed(self) -> str:
         """The value as a difference."""
-        return f"{self.value:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+        return f"{self.value:+.3f} ({f'{self.low:+.3f} to {self.high:+.3f}' if self.bounds else 'no interval'})"
 
 
 class LearningCurve:
@@ -63,7 +67,7 @@ class LearningCurve:
         if any((one.scores.rows, one.scores.metric, one.scores.actual) != (first.rows, first.metric, first.actual)
                for one in points):  # fmt: skip
             raise InputError("the shares were not scored on the same validation rows: start a new curve.")
-        usable = np.logical_and.reduce([one.scores.usable for one in points])
+        self.usable = usable = np.logical_and.reduce([one.scores.usable for one in points])
         self.metric, self.evaluated = first.metric, int(usable.sum())
         if not self.evaluated:
             raise InputError("no validation row could be scored with all shares, so there is no curve to draw.")
@@ -82,16 +86,35 @@ class LearningCurve:
         values, found = self.values, self.resampled
         return self._estimate(values[second] - values[first], found[:, second] - found[:, first])
 
+    def moved(self, first: int, second: int) -> int:
+        """Return how many rows two points, by their places, score or decide differently."""
+        return int((self.points[first].scores.differs(self.points[second].scores) & self.usable).sum())
+
+    def tells(self, first: int, second: int) -> bool:
+        """Say whether the rows are enough to tell two points, by their places, from each other."""
+        gain = self.gain(first, second)
+        return self.moved(first, second) >= LEAST and not gain.low <= 0 <= gain.high
+
     @cached_property
     def why_not(self) -> str:
         """Why the curve does not allow an estimate for more rows; empty where it does."""
         if len(set(self.sizes)) < LEAST_POINTS:
             return f"it has {len(set(self.sizes))} points, and a fit needs at least {LEAST_POINTS} to be held against"
         gain, shares = self.gain(0, -1), f"{self.points[0].percent} % and {self.points[-1].percent} % of the rows"
-        if gain.low <= 0 <= gain.high:
+        moved, step = self.moved(0, -1), self.gain(-2, -1).value
+        if moved < LEAST:
+            return (
+                f"no difference can be told between {shares}: {moved} of the {self.evaluated:,} validation rows come"
+                f" out differently, and fewer than {LEAST} tell nothing"
+            )
+        if not self.tells(0, -1):
             return f"no difference can be told between {shares}: {gain.signed}; more validation rows would tell more"
+        if gain.bounds is None:
+            return f"all validation rows moved alike between {shares}, which gives no interval: {gain.value:+.3f}"
         if gain.high < 0:
             return f"more rows made it worse between {shares}: {gain.signed}"
+        if self.misfit > step:
+            return f"the fitted line misses a point by {self.misfit:.3f}, more than the last step of {step:+.3f}"
         return ""
 
     def at(self, rows: float) -> Estimate:

@@ -58,7 +58,13 @@ class RowScores:
         if self.scores is not None:
             values = np.array([score for score, used in zip(self.scores, usable, strict=True) if used], dtype=float)
             return lambda weights: weights @ values / weights.sum(axis=1)
-        return f1_of(self._matrix(self.decided)[usable], self._matrix(self.actual)[usable], self.average or "macro")
+        decided, actual = (self._matrix(side)[usable] for side in (self.decided, self.actual))
+        return f1_of(decided, actual, self.average or "macro", only_there=True)
+
+    def differs(self, other: "RowScores") -> np.ndarray:
+        """Return which rows another training scores, or decides, otherwise; shape (rows,)."""
+        pairs = zip(self.scores or self.decided or (), other.scores or other.decided or (), strict=True)
+        return np.array([one != two for one, two in pairs])
 
     def _matrix(self, on: list[list[int]] | None) -> np.ndarray:
         found = np.zeros((self.rows, self.columns))

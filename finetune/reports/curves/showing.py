@@ -1,7 +1,7 @@
 """A learning curve in words, as a table, as metrics by rows and as a figure, in the run that it is of."""
 
 from finetune.reports import figures
-from finetune.reports.curves.curve import CAVEAT, METHOD, LearningCurve
+from finetune.reports.curves.curve import CAVEAT, Estimate, LearningCurve
 from finetune.reports.explaining.description import OWN
 
 import mlflow
@@ -19,29 +19,33 @@ def sentences(curve: LearningCurve) -> list[str]:
     shown = ", ".join(f"{share} on {point.rows:,} rows ({point.percent} %)" for point, share in points)
     first, second = (point.percent for point in curve.points[-2:])
     step = curve.gain(-2, -1)
-    told = "" if step.low > 0 or step.high < 0 else ", which cannot be told from none"
+    told = "" if curve.tells(-2, -1) else ", which cannot be told from none"
     lines = [
         f"{curve.metric} on {curve.evaluated:,} validation rows, with 95 % intervals: {shown}.",
         f"From {first} % to {second} % of the rows: {step.signed}{told}.",
     ]
     if curve.why_not:
         return [*lines, f"What twice the rows would give cannot be said from this curve: {curve.why_not}.", CAVEAT]
-    twice = 2 * int(curve.sizes[-1])
+    most = int(curve.sizes[-1])
     return [
         *lines,
-        f"Twice the rows ({twice:,}) would give about {curve.at(twice)}, {curve.twice_gain.signed}: {METHOD}; it misses"
-        f" its own points by up to {curve.misfit:.3f}. Without a floor it is rather too good than too bad.",
+        f"Twice the rows ({2 * most:,}) would give about {curve.at(2 * most)}, if the error goes on falling by the same"
+        f" share with each doubling of the rows (a power law, fitted to the points). That is {curve.twice_gain.signed}"
+        f" above the {curve.at(most).value:.3f} that the fit gives for {most:,} rows, where {curve.values[-1]:.3f} was"
+        f" measured; it misses the points by up to {curve.misfit:.3f}. Mostly an error falls more slowly in the end, so"
+        " this is rather too good than too bad.",
         CAVEAT,
     ]
 
 
 def table(curve: LearningCurve) -> list[dict]:
-    """Return one row a share."""
+    """Return one row a share; what is not known, as the ends of no interval, is None."""
     return [
         {
             "percent": point.percent, "train_rows": point.rows, "metric": curve.metric, "value": share.value,
-            "low": share.low, "high": share.high, "gain": gain.value if gain else None,
-            "gain_low": gain.low if gain else None, "gain_high": gain.high if gain else None, "run_id": point.run_id,
+            "low": share.bounds and share.low, "high": share.bounds and share.high, "gain": gain and gain.value,
+            "gain_low": gain and gain.bounds and gain.low, "gain_high": gain and gain.bounds and gain.high,
+            "run_id": point.run_id,
         }
         for place, (point, share) in enumerate(zip(curve.points, curve.shares, strict=True))
         for gain in [curve.gain(place - 1, place) if place else None]
@@ -84,6 +88,7 @@ def log_curve(curve: LearningCurve, run_id: str) -> None:
     mlflow.MlflowClient().set_tag(run_id, MLFLOW_RUN_NOTE, note)
 
 
-def _log(name: str, found, rows: int, run_id: str) -> None:
-    metrics = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+def _log(name: str, found: Estimate, rows: int, run_id: str) -> None:
+    ends = {f"{name}_low": found.low, f"{name}_high": found.high} if found.bounds else {}
+    metrics = {name: found.value} | ends
     mlflow.log_metrics(metrics, step=rows, run_id=run_id)

@@ -95,14 +95,21 @@ def refuse_other_task(logged: LoggedModel, other: LoggedModel, uri: str, given: 
         )
 
 
-def refuse_other_dialect(dialect: str | None, logged: LoggedModel, other: LoggedModel) -> None:
-    """Raise InputError where two models write SQL of different dialects, unless --dialect says which to read."""
+def refuse_other_dialect(
+    dialect: str | None, logged: LoggedModel, other: LoggedModel, is_adopted: bool = False
+) -> None:
+    """Raise InputError where two models write SQL of different dialects, unless --dialect says which to read.
+
+    Args:
+        is_adopted: the first is of log_model.py --from, where --dialect says what that one writes.
+    """
     assert isinstance(logged.card, SqlCard)
     assert isinstance(other.card, SqlCard)
     if not dialect and logged.card.dialect != other.card.dialect:
+        hint = "compare models of one dialect" if is_adopted else "--dialect says in which both are read"
         raise InputError(
-            f"the model writes SQL of {logged.card.dialect}, that of --against of {other.card.dialect}; --dialect says"
-            " in which both are read."
+            f"the model writes SQL of {logged.card.dialect}, the one to compare it with SQL of {other.card.dialect};"
+            f" {hint}."
         )
 
 
@@ -113,8 +120,8 @@ def refuse_other_values(logged: LoggedModel, other: LoggedModel) -> None:
     ours, theirs = logged.card.sample_values or 0, other.card.sample_values or 0
     if ours != theirs:
         raise InputError(
-            f"the model was trained with --values {ours}, that of --against with --values {theirs}, and both get the"
-            " same text here; --values says how many values of each column it has."
+            f"the model was trained with --values {ours}, the one to compare it with had --values {theirs},"
+            " and both get the same text here; --values says how many values of each column it has."
         )
 
 
@@ -125,7 +132,7 @@ def refuse_other_labels(logged: LoggedModel, other: LoggedModel) -> None:
     ours, theirs = logged.card.labels, other.card.labels
     if ours.task != theirs.task or sorted(ours.names) != sorted(theirs.names):
         raise InputError(
-            f"the model has the labels {', '.join(ours.names)} ({ours.task}), that of --against"
+            f"the model has the labels {', '.join(ours.names)} ({ours.task}), the one to compare it with has"
             f" {', '.join(theirs.names)} ({theirs.task}); expected the same."
         )
 

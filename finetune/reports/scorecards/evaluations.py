@@ -158,7 +158,8 @@ class SqlEvaluation:
     def check_other(self, other: LoggedModel) -> None:
         """Raise InputError for a model of another dialect, or one that was trained with other values in its prompt."""
         assert isinstance(other.card, SqlCard)
-        refuse_other_dialect(self.flags.dialect, self.logged, other)
+        is_adopted = bool(getattr(self.flags, "source", None))
+        refuse_other_dialect(self.flags.dialect, self.logged, other, is_adopted)
         if self.database and self.flags.values is None:
             refuse_other_values(self.logged, other)
 

@@ -56,7 +56,8 @@ class Journal:
         rejected = read_entries(self.spool / REJECTED)
         self._last = self.pending[-1]["number"] if self.pending else self.sent
         self.rejected, self.reachable, self.training = 0, True, False
-        self.known_digests: dict[str, str] = {}  # Of the rows of a run that is resumed, by part.
+        self.known_digests: dict[str, str] = {}  # Of the rows that it has to have, by part.
+        self.known_of = "it was trained on"  # such rows, in a message
         self.digests: dict[str, str] = {}  # Of the rows now.
         self._lines = (self.spool / LINES).open("a", encoding="utf-8")
         if self._lines.tell():
