@@ -501,12 +501,13 @@ def test_other_bases_and_tasks(tmp_path, capsys, kind, task, change):
     assert Card.read(tmp_path / "o" / run_id / "checkpoint-40").labels.task == task
     assert any("confusion" in a.path for a in mlflow.MlflowClient().list_artifacts(run_id, "figures"))
     uri = f"runs:/{run_id}/checkpoint-40"
-    assert call(predict.main, uri, "--text", CLAUSES["Arbitration"], "--json") is None
+    clause = f"welcome to our site and {CLAUSES['Arbitration']} ."  # It ends as in training: `last` reads the end.
+    assert call(predict.main, uri, "--text", clause, "--json") is None
     found = json.loads(capsys.readouterr().out)
     assert found["labels"] == (["yes"] if task == "binary" else ["Arbitration"])
     assert set(found["scores"]) == ({"yes"} if task == "binary" else {*LABELS, "none"})
     assert call(log_model.main, run_id, "--checkpoint", "last", "--export", "onnx", "--no-reload-check") is None
     capsys.readouterr()
-    assert call(predict.main, f"runs:/{run_id}/model-onnx", "--text", CLAUSES["Arbitration"], "--json") is None
+    assert call(predict.main, f"runs:/{run_id}/model-onnx", "--text", clause, "--json") is None
     exported = json.loads(capsys.readouterr().out)
     np.testing.assert_allclose(list(exported["scores"].values()), list(found["scores"].values()), atol=1e-3)
