@@ -4,9 +4,10 @@ Run: python benchmarks/classifier_script_folds.py --base-model $MINILM --dataset
      [-- flags of train_classifier.py, such as --num-train-epochs 3]
 
 Fold k is scored, fold k + 1 chooses epoch, thresholds and the SVM's share, the other three train; no file of the
-training has the rows that are scored. Best and last checkpoint are asked for both folds. Started again, folds that are
-done are left out. At the end: F1 of all five folds together, with intervals by 2,000 draws of documents, paired. A test
-part of the data is never opened.
+training has the rows that are scored. Best and last checkpoint are asked for both folds. Unless `--tfidf none` is among
+the flags, the best one is best with the SVM, so that "adapter alone, best" is not what that flag would have taken.
+Started again with the same flags, folds that are done are left out. At the end: F1 of all five folds together, with
+intervals by 2,000 draws of documents, paired. A test part of the data is never opened.
 """
 
 import argparse
@@ -33,6 +34,17 @@ from classifier_folds_table import DRAWS, NAMES, counts, f1_of
 
 LABELS = ROOT / "metrics" / "unfair_tos" / "labels.txt"
 SVM = "SVM, thresholds"
+
+
+def check_results(flags: argparse.Namespace) -> None:
+    """Write the flags of the trainings into the folder of results; end where it holds folds of other flags."""
+    file, now = flags.results / "flags.json", {"base_model": flags.base_model, "others": flags.others}
+    if not file.is_file() and not list(flags.results.glob("seed-*/fold-*/found.npz")):
+        flags.results.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(now), encoding="utf-8")
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else "flags that were not written down"
+    if before != now:
+        sys.exit(f"{flags.results} holds folds of {before}, not of {now}; give a folder of its own with --results.")
 
 
 def run_fold(data: Data, fold: int, seed: int, flags: argparse.Namespace) -> None:
@@ -150,7 +162,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)), choices=range(FOLDS))
     parser.add_argument("others", nargs="*", help="after --: flags of train_classifier.py")
     flags = parser.parse_args()
-    flags.results.mkdir(parents=True, exist_ok=True)
+    check_results(flags)
     data = Data.read(flags.dataset)
     for seed in flags.seeds:
         for fold in flags.folds:

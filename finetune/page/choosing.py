@@ -63,7 +63,8 @@ def scores(run: Run) -> dict[str, float]:
     """Return the metrics of a run that say how good it is."""
     wanted = ("exec_accuracy", DATABASE, "macro_f1", "micro_f1", "rougeL", "accuracy", "eval_loss")
     # Of what it was compared with.
-    others = tuple(f"_{other}_{measure}" for other in ("against", "svm") for measure in wanted)
+    measures = (*wanted, "labels_macro_f1", "labels_micro_f1")
+    others = tuple(f"_{other}_{measure}" for other in ("against", "svm", "lead") for measure in measures)
     metrics = sorted((n, v) for n, v in run.data.metrics.items() if math.isfinite(v))
     found = {n: v for n, v in metrics if n.endswith(wanted) and not n.endswith(others)}
     return dict(list(found.items())[:6])

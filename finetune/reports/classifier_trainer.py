@@ -15,7 +15,7 @@ from finetune.reports.classifier_scorecard import ClassifierScorecard, classifie
 from finetune.reports.classifier_scores import MAIN_METRIC, METRICS, score_labels
 from finetune.reports.curves.row_scores import RowScores
 from finetune.reports.linear_svm.comparing import BesideSvm, beside_svm
-from finetune.reports.linear_svm.fitting import fit_svm
+from finetune.reports.linear_svm.fitting import fit_svm, some_of, takes, warn_of_unknown
 from finetune.reports.linear_svm.mixing import Mixture, choose
 from finetune.rows.labelled_texts import LabelledTexts
 from finetune.runs import tracking
@@ -44,6 +44,7 @@ class ClassifierTrainer(Trainer):
         found: thresholds, metrics and share of the SVM of the last evaluation, for the card of the checkpoint that
             follows.
         svm: of the first process.
+        svm_texts: how many training texts it has read, and of how many.
         distances: of the validation rows from it.
     """
 
@@ -57,13 +58,16 @@ class ClassifierTrainer(Trainer):
         self.validation, self.labels, self.texts, self.with_svm = validation, labels, texts, with_svm
         self.found: dict = {}
         self.svm: TfidfSvm | None = None
+        self.svm_texts = 0, 0
         self.distances: np.ndarray | None = None
 
     def train(self, *args, **kwargs):
         """Fit the SVM in the first process, then train; one that goes on fits the same one again."""
-        if self.texts and self.is_world_process_zero():
-            self.svm = fit_svm(self.texts)
+        if self.texts and self.is_world_process_zero() and takes(self.labels.outputs):
+            kept = some_of(self.texts.texts, self.labels.outputs)
+            self.svm, self.svm_texts = fit_svm(self.texts, kept), (len(kept), len(self.texts.texts))
             self.distances = self.svm.distances(self.validation.texts)
+            warn_of_unknown(self.svm, self.distances)
         (self.distances,) = broadcast_object_list([self.distances])
         return super().train(*args, **kwargs)
 
@@ -137,14 +141,15 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
     beside = beside_validation(trainer, chosen)
     if beside:
         share = {"svm_share": (cards[best].tfidf or {"share": 0.0})["share"]}
-        tracking.log_metrics(beside.metrics() | share, best, run_id, datasets["validation"])
+        counts = {"svm_train_texts": float(trainer.svm_texts[0])}
+        tracking.log_metrics(beside.metrics() | share | counts, best, run_id, datasets["validation"])
     tell(scorecard, f"validation, step {best}, at the thresholds chosen on it", beside)
     logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
                 f" {state.best_metric}")  # fmt: skip
     if "test" in splits:
         beside = score_test(trainer, classifier, splits["test"], checkpoints, datasets["test"], run_id)
     if beside:
-        logger.log(logging.INFO if beside.is_better else logging.WARNING, beside.sentence)
+        logger.log(logging.INFO if beside.is_better else logging.WARNING, beside.sentence(*trainer.svm_texts))
 
 
 def beside_validation(trainer: ClassifierTrainer, ours: Mixture) -> BesideSvm | None:

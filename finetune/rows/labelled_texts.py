@@ -35,7 +35,8 @@ class LabelledTexts:
         pieces = [self.encoded.pieces[index] for index in indices]
         texts = [self.texts[index] for index in indices]
         encoded = Encoded(pieces, np.arange(len(pieces)), self.encoded.long_texts, texts)
-        return LabelledTexts(texts, self.actual[indices], encoded)
+        documents = [self.documents[index] for index in indices] if self.documents else None
+        return LabelledTexts(texts, self.actual[indices], encoded, documents)
 
     def dataset(self) -> Dataset:
         """Return the pieces with the labels of their texts, for the Trainer."""

@@ -106,6 +106,20 @@ def test_a_decoder_that_reads_its_padding_is_refused():
         check_reading(model, "base")
 
 
+def test_a_decoder_whose_states_overflow_is_refused_for_that():
+    model = EncoderClassifier(load_encoder(str(DEMO_BASE), None, None), 3, "last")
+    forward = model.encoder.forward
+
+    def overflowing(ids, attention_mask):
+        found = forward(ids, attention_mask=attention_mask)
+        found.last_hidden_state[0, 3] = float("nan")
+        return found
+
+    model.encoder.forward = overflowing
+    with pytest.raises(InputError, match=r"as it is computed here: its states are not finite.*take --compute-dtype"):
+        check_reading(model, "base")
+
+
 def test_a_decoder_without_its_head_and_what_is_no_decoder_of_text(tmp_path):
     LlamaModel(LlamaConfig(vocab_size=40, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
                            num_attention_heads=2)).save_pretrained(tmp_path / "body")  # fmt: skip

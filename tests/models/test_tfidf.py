@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from finetune import InputError
+from finetune.logged_models.writing import onnx_export
 from finetune.models.card import ClassifierCard
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.labels import Labels
@@ -44,11 +45,6 @@ def test_distances_are_those_of_scikit_learn(svm):
                 for truth in train.actual.T]  # fmt: skip
     assert np.abs(svm.distances(texts) - np.stack(expected, axis=1)).max() < 1e-6
     assert svm.terms == counter.get_feature_names_out().tolist()
-
-
-def test_a_text_has_the_same_distance_in_every_company(svm):
-    texts = part(40, 1).texts
-    assert (svm.distances(texts)[7] == svm.distances(texts[7:8])[0]).all()
 
 
 def test_the_file_holds_all_of_it(svm, tmp_path):
@@ -112,6 +108,15 @@ def test_the_card_says_so_and_one_without_is_as_before(svm):
 def test_another_value_in_the_card_is_refused(value):
     with pytest.raises(InputError, match="tfidf is"):
         ClassifierCard.parse(card().values() | {"tfidf": value}, "card")
+
+
+@pytest.mark.parametrize("share", [0.5, None])
+def test_an_onnx_file_is_said_to_be_without_the_svm(svm, share, tmp_path, monkeypatch, caplog):
+    card(tfidf={"share": share, "digest": svm.digest} if share else None).write(tmp_path)
+    monkeypatch.setattr(onnx_export.Classifier, "load", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        onnx_export.export_onnx(tmp_path, tmp_path)
+    assert ("model.onnx has the adapter's logits alone" in caplog.text) == bool(share)
 
 
 def test_a_classifier_adds_the_distances_of_whole_texts_to_its_logits(svm):

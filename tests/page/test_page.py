@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import try_model
 from finetune.databases.database import open_database
 from finetune.logged_models.opening import LoggedModel
+from finetune.page.choosing import scores
 from finetune.page.desk import Stopped
 from finetune.page.server import make_app, make_server, open_socket
 from finetune.page.tried import Tried
@@ -258,6 +259,13 @@ def test_a_browser_leaves_the_usual_port_out(nobody):
         assert nobody.post("/api/judge", content="{}", headers=headers).status_code == 400
     other = TestClient(make_app(try_model.open_tried(try_model.parse([])), 81), base_url="http://127.0.0.1:81")
     assert other.get("/api/state", headers={"host": "127.0.0.1"}).status_code == 403
+
+
+def test_scores_of_a_model_are_its_own_and_not_those_of_what_it_was_compared_with():
+    own = {"test_macro_f1": 0.7, "test_labels_macro_f1": 0.6, "validation_rougeL": 0.5}
+    others = {"test_svm_labels_macro_f1": 1, "test_svm_macro_f1": 1, "validation_lead_rougeL": 1,
+              "again_against_rougeL": 1}  # fmt: skip
+    assert scores(SimpleNamespace(data=SimpleNamespace(metrics=own | others))) == own
 
 
 def test_a_run_that_mlflow_cannot_give_is_a_sentence():

@@ -110,7 +110,7 @@ def test_the_exact_files_of_a_checkpoint(classifier_run):
     }  # fmt: skip
 
 
-def test_the_last_line_says_that_a_linear_svm_is_as_good(classifier_run):
+def test_the_last_line_says_that_the_model_is_not_better_than_a_linear_svm(classifier_run):
     metrics = mlflow.get_run(classifier_run["id"]).data.metrics
     assert metrics["test_svm_macro_f1"] > 0.9  # Words alone tell these labels.
     for part in ("validation", "test"):
@@ -119,7 +119,8 @@ def test_the_last_line_says_that_a_linear_svm_is_as_good(classifier_run):
     assert metrics["test_svm_difference"] == pytest.approx(metrics["test_macro_f1"] - metrics["test_svm_macro_f1"])
     assert metrics["test_svm_difference_low"] <= 0
     last = classifier_run["process"].stderr.strip().splitlines()[-1]
-    assert "A linear SVM on TF-IDF, seconds of work, is as good: macro_f1 of the SVM" in last
+    assert "not shown to be better than a linear SVM on TF-IDF, a minute of work at most: macro_f1 of the SVM" in last
+    assert metrics["svm_train_texts"] == 160
     assert "a linear SVM on TF-IDF, same rows: micro_f1" in said_in_full(classifier_run["id"])
 
 
@@ -500,12 +501,13 @@ def test_other_bases_and_tasks(tmp_path, capsys, kind, task, change):
     assert Card.read(tmp_path / "o" / run_id / "checkpoint-40").labels.task == task
     assert any("confusion" in a.path for a in mlflow.MlflowClient().list_artifacts(run_id, "figures"))
     uri = f"runs:/{run_id}/checkpoint-40"
-    assert call(predict.main, uri, "--text", CLAUSES["Arbitration"], "--json") is None
+    clause = f"welcome to our site and {CLAUSES['Arbitration']} ."  # It ends as in training: `last` reads the end.
+    assert call(predict.main, uri, "--text", clause, "--json") is None
     found = json.loads(capsys.readouterr().out)
     assert found["labels"] == (["yes"] if task == "binary" else ["Arbitration"])
     assert set(found["scores"]) == ({"yes"} if task == "binary" else {*LABELS, "none"})
     assert call(log_model.main, run_id, "--checkpoint", "last", "--export", "onnx", "--no-reload-check") is None
     capsys.readouterr()
-    assert call(predict.main, f"runs:/{run_id}/model-onnx", "--text", CLAUSES["Arbitration"], "--json") is None
+    assert call(predict.main, f"runs:/{run_id}/model-onnx", "--text", clause, "--json") is None
     exported = json.loads(capsys.readouterr().out)
     np.testing.assert_allclose(list(exported["scores"].values()), list(found["scores"].values()), atol=1e-3)

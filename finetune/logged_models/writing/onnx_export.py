@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 from finetune import InputError
+from finetune.models.card import ClassifierCard
 from finetune.models.classifier.classifier import Classifier
 from finetune.models.classifier.onnx_model import FILE
 from finetune.models.restoring import Loading
@@ -12,6 +13,12 @@ from finetune.models.restoring import Loading
 import bitsandbytes as bnb
 import torch
 from transformers.pytorch_utils import Conv1D
+
+logger = logging.getLogger(__name__)
+SVM_OUTSIDE = (
+    "the model's thresholds are for those and a share of its linear SVM, which predict.py and MLflow add; a program"
+    " that runs the file by itself finds other labels. Train with --tfidf none for such a program."
+)
 
 
 def check_packages() -> None:
@@ -30,6 +37,8 @@ def export_onnx(checkpoint: Path, folder: Path) -> Path:
     Merging into the NF4 weights would round the adapter away. So the weights are what NF4 stands for, in
     float32, and the adapter is added to those: the scores are those of the trained model.
     """
+    if ClassifierCard.read(checkpoint).tfidf:
+        logger.warning(f"{FILE} has the adapter's logits alone: {SVM_OUTSIDE}")
     trained, plain = Classifier.load(checkpoint), Classifier.load(checkpoint, Loading(precision="fp32"))
     for name, module in trained.model.named_modules():
         if isinstance(module, bnb.nn.Linear4bit):

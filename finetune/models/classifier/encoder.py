@@ -135,6 +135,11 @@ def check_reading(model: EncoderClassifier, base_model: str) -> None:
     with answering(model):
         alone, padded = states(ids[:, :8], mask[:, :8]), states(ids, mask)
         other = states(torch.cat([ids[:, :7], ids[:, 8:9]], 1), mask[:, :8])
+    if not all(found.isfinite().all() for found in (alone, padded, other)):
+        raise InputError(
+            f"{base_model} cannot be a classifier's base as it is computed here: its states are not finite numbers. In"
+            " float16 they may be too large for it: take --compute-dtype bf16 or fp32, or another base."
+        )
     limit = 0.01 * alone.norm()
     if not (padded - alone).norm() < limit:
         raise InputError(

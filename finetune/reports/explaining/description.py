@@ -101,7 +101,7 @@ def page_of(run: Run) -> Page:
     rows = params.get("data.train_rows", "?")
     data = f"trained on {rows} rows of {params.get('data.source') or params.get('script.dataset', 'its data')}"
     if share := run.data.metrics.get("svm_share"):
-        about += f" with a linear SVM on TF-IDF, {share:g} of whose distance is added to its logits"
+        about += f" with a linear SVM on TF-IDF, whose distance, times {share:g}, is added to its logits"
     split = params.get("data.split_by")
     sentence = f"{about}, {data}{f' ({split})' if split else ''}."
     scores = scores_of(run.data.metrics)

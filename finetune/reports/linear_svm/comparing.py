@@ -13,7 +13,8 @@ from finetune.rows.labelled_texts import LabelledTexts
 
 import numpy as np
 
-MAX_GROUPS = 2000  # that are resampled: more rows go into so many parts by chance
+MAX_GROUPS = 2000  # that are resampled: more rows, or documents, go into so many parts by their number
+CHOSE = "validation"  # the part whose rows chose the model among the checkpoints
 
 
 @dataclass
@@ -35,13 +36,19 @@ class BesideSvm:
     def metrics(self) -> dict[str, float]:
         """Return the scores and the difference, with its interval, under the names of metrics of a run."""
         found = {f"{self.part}_svm_{name}": value for name, value in self.scores.items()}
-        bounds = {"": self.pair.difference, "_low": self.pair.low, "_high": self.pair.high}
+        pair = self.pair
+        bounds = {"": pair.difference, "_low": pair.low, "_high": pair.high, "_p": pair.p}
         return found | {f"{self.part}_svm_difference{end}": value for end, value in bounds.items()}
 
     @property
     def is_better(self) -> bool:
-        """Say whether the whole interval of the difference is above 0."""
-        return self.pair.low > 0
+        """Say whether the model is shown to be better: on rows that chose nothing, by interval and by p."""
+        return self.part != CHOSE and self.is_ahead
+
+    @property
+    def is_ahead(self) -> bool:
+        """Say whether interval and p both say so: where few rows differ, an interval alone says too much."""
+        return self.pair.low > 0 and self.pair.verdict == "better"
 
     @property
     def figures(self) -> str:
@@ -49,16 +56,24 @@ class BesideSvm:
         pair = self.pair
         return (
             f"{self.metric} of the SVM {pair.second:.3f}, of the model {pair.first:.3f} on {self.part}:"
-            f" {pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}, 95 % by {self.unit})"
+            f" {pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}, 95 % by {self.unit}; p = {pair.p:.2g})"
         )
 
-    @property
-    def sentence(self) -> str:
-        """What a user must know before the model is used."""
+    def sentence(self, read: int, texts: int) -> str:
+        """Return what a user must know before the model is used.
+
+        Args:
+            read: how many of the training's texts the SVM has read.
+        """
+        svm = "linear SVM on TF-IDF" + (f" of {read} of the {texts} training texts" if read < texts else "")
         if self.is_better:
-            return f"The model is better than a linear SVM on TF-IDF: {self.figures}"
-        how = "better" if self.pair.high < 0 else "as good"
-        return f"A linear SVM on TF-IDF, seconds of work, is {how}: {self.figures}"
+            return f"The model is better than a {svm}: {self.figures}"
+        if self.is_ahead:
+            where = "on the rows that chose its epoch; whether it is better, a test part shows"
+            return f"The model is ahead of a {svm} {where}: {self.figures}"
+        if self.pair.high < 0 and self.pair.verdict == "worse":
+            return f"A {svm}, a minute of work at most, is better: {self.figures}"
+        return f"The model is not shown to be better than a {svm}, a minute of work at most: {self.figures}"
 
     def format(self) -> str:
         """Return it as lines below a scorecard."""
@@ -92,5 +107,5 @@ def groups_of(documents: Sequence[str] | None, rows: int) -> tuple[np.ndarray, s
     names = dict.fromkeys(documents or ())
     if len(names) >= LEAST:
         numbers = {name: number for number, name in enumerate(names)}
-        return np.array([numbers[name] for name in documents or ()]), "documents"
+        return np.array([numbers[name] for name in documents or ()]) % MAX_GROUPS, "documents"
     return np.arange(rows) % MAX_GROUPS, "texts"

@@ -21,7 +21,8 @@ class Mixture:
         share: of the SVM's distances; 0 for the logits alone.
         scores: of the rows, with that share.
         thresholds: one for each output; None where classes exclude each other.
-        decided: decisions for which share and thresholds of each fifth of the rows were chosen on the other four.
+        decided: decisions for which the thresholds of each fifth of the rows were chosen on the other four, and the
+            share is the one whose decisions of that kind are best on those four.
     """
 
     share: float
