@@ -74,7 +74,7 @@ def in_training(path: Path, database, logged, tokenizer) -> dict[str, list[list[
     flags = Namespace(
         dataset=str(path), column=None, validation_fraction=0.2, split_by="auto", encoding="utf-8", clean=True,
         rows=True, dialect="sqlite", allow_leaks=False, distractor_columns=0, base_model=str(DEMO_BASE),
-        max_length="auto", max_train_rows=None, max_validation_rows=500,
+        max_length="auto", max_train_rows=None, max_validation_rows=500, train_percent=None,
     )  # fmt: skip
     rows, _ = load_questions(flags, 0, database)
     splits = encode_questions(rows, flags, Prompt(logged.card.prompt), None, tokenizer)

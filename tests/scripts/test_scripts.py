@@ -179,6 +179,7 @@ def test_the_exact_files_are_written(trained_run):
         "reload_check.json",
         "scorecard/validation.json",
         "scorecard/validation_distractors.json",
+        "scores/validation_by_row.json",
         "supervision_audit.json",
         "supervision_audit.txt",
     }

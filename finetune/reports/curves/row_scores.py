@@ -12,7 +12,7 @@ from finetune.runs import tracking
 
 import numpy as np
 
-FILE = "scorecard/validation_by_row.json"
+FILE = "scores/validation_by_row.json"  # Not beside the scorecards, which are tables.
 
 
 @dataclass(frozen=True)
