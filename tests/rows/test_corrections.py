@@ -42,7 +42,7 @@ def correct(experiment: str, *pairs: tuple[dict, dict]) -> None:
 def flags(dataset: list[str]) -> SimpleNamespace:
     return SimpleNamespace(
         dataset=dataset, column=None, validation_fraction=0.2, split_by="auto", dialect="sqlite", encoding="utf-8",
-        clean=True, rows=True, allow_leaks=False, max_train_rows=None, distractor_columns=0,
+        clean=True, rows=True, allow_leaks=False, max_train_rows=None, train_percent=None, distractor_columns=0,
     )  # fmt: skip
 
 

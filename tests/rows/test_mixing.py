@@ -50,6 +50,7 @@ def other(tmp_path) -> Path:
 def flags(dataset, **others) -> SimpleNamespace:
     given = {"column": None, "validation_fraction": 0.1, "encoding": "utf-8", "clean": True, "dialect": "sqlite",
              "allow_leaks": True, "distractor_columns": 0, "max_train_rows": None, "split_by": "auto",
+             "train_percent": None,
              "rows": True}  # fmt: skip
     return SimpleNamespace(**given | {"dataset": dataset} | others)
 

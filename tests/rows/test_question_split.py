@@ -17,7 +17,7 @@ import pytest
 CONTEXT = "CREATE TABLE Loan (Id INTEGER, Name TEXT, Day DATE); CREATE TABLE Member (Id INTEGER, City TEXT)"
 FLAGS = {
     "column": None, "validation_fraction": 0.2, "split_by": "auto", "encoding": "utf-8", "clean": True,
-    "dialect": "sqlite", "allow_leaks": False, "distractor_columns": 0, "rows": True,
+    "dialect": "sqlite", "allow_leaks": False, "distractor_columns": 0, "train_percent": None, "rows": True,
 }  # fmt: skip
 
 
