@@ -76,7 +76,7 @@ def check_complete(run_id: str, folder: Path, steps: int = 40) -> None:
     assert expected <= set(points)
     assert len(points) == len(set(points))
     assert run.data.params["lora.r"] == "16"
-    assert {"arguments.json", "figures", "labels.json", "mistakes", "parameters.json", "reload_check.json",
+    assert {"arguments.json", "figures", "labels.json", "scores", "parameters.json", "reload_check.json",
             "checkpoints"} <= {artifact.path for artifact in client.list_artifacts(run_id)}  # fmt: skip
     assert len(run.inputs.dataset_inputs) == 3
     models = mlflow.search_logged_models(
@@ -121,7 +121,7 @@ def test_credentials_are_nowhere_and_a_wrong_password_is_refused(on_guarded_serv
     assert "would be logged" in log.with_suffix(".err").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_server_that_goes_away_and_comes_back_has_everything(on_server, flags, tmp_path):
     log, output = tmp_path / "log", tmp_path / "outputs"
     process = faults.start("train_classifier", flags, log)

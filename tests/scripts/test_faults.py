@@ -153,7 +153,7 @@ def test_killed_at_a_random_moment_a_run_goes_on(script, phase, name, index, fla
     ("script", "phase", "name", "index"),
     [
         pytest.param("train_sql_generator", "save", "SIGKILL", 100, marks=pytest.mark.faults),
-        ("train_classifier", "time", "SIGTERM", 101),
+        pytest.param("train_classifier", "time", "SIGTERM", 101, marks=pytest.mark.faults),
     ],
 )
 def test_killed_a_run_goes_on(script, phase, name, index, flags, references, tmp_path):

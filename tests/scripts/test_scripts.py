@@ -461,7 +461,7 @@ def test_a_launcher_makes_one_run_and_logs_each_metric_once(few_rows, tmp_path, 
 
 @pytest.mark.parametrize(
     ("sent", "code", "status"),
-    [(signal.SIGTERM, 143, "KILLED"), pytest.param(signal.SIGINT, 130, "KILLED", marks=pytest.mark.slow)],
+    [(signal.SIGTERM, 143, "KILLED"), pytest.param(signal.SIGINT, 130, "KILLED", marks=pytest.mark.faults)],
 )
 def test_a_stopped_run_ends_as_killed(few_rows, tmp_path, sent, code, status):
     experiment = mlflow.create_experiment(f"stopped-{code}")
