@@ -38,8 +38,8 @@ def other_model(checkpoint: Path, folder: Path, factor: float = 1.0, of: str = "
     safetensors.torch.save_file(weights, copy / "adapter_model.safetensors", {"format": "pt"})
     run = client.create_run("0", tags={"finetune.checkpoints": str(folder)})
     card = json.loads((copy / CARD).read_text())
-    if factor != 1 and "tfidf" in card:
-        card["tfidf"] = None  # The SVM beside it would find these labels alone.
+    if factor != 1:
+        card.pop("tfidf", None)  # The SVM beside it would find these labels alone.
     (copy / CARD).write_text(json.dumps(card | {"run_id": run.info.run_id}))
     if leaks is not None:
         client.log_dict(run.info.run_id, leaks, "leak_report.json")
