@@ -83,7 +83,7 @@ def test_the_run_holds_what_people_look_at(summarizer_run, reports):
     # Beside `exports` of test_exports.py, which exports this run.
     assert {artifact.path for artifact in client.list_artifacts(run.info.run_id)} - {"exports"} == {
         "arguments.json", "checkpoints", "figures", "leak_report.json", "messages", "parameters.json", "preflight.json",
-        "prompts", "reload_check.json", "report.html", "scorecard",
+        "prompts", "reload_check.json", "report.html", "scorecard", "scores",
         "summaries", "supervision_audit.json", "supervision_audit.txt",
     }  # fmt: skip
     figures = {artifact.path.split("/")[1] for artifact in client.list_artifacts(run.info.run_id, "figures")}
