@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 def log_run(flags, run: Run) -> bool:
     """Log the checkpoint of a run, check it, export and register it; print the URIs; say whether all of it passed."""
     check_rights(run)
-    checkpoint, why = find_checkpoint(run, flags.checkpoint or "best")
+    checkpoint, why = find_checkpoint(run, flags.checkpoint)
     card = Card.read(checkpoint)
     check_flags_of_task(flags, card.task)
     if not card.sample:
@@ -98,7 +98,8 @@ def parse(arguments: list[str] | None):
     check = parser.add_argument_group("reload check")
     offline = parser.add_argument_group("run")
     model.add_argument(
-        "--checkpoint", help="which checkpoint: best, last, or its step (of a classifier, its epoch) [best]"
+        "--checkpoint",
+        help="which checkpoint: best, last, or its step (of a classifier, its epoch) [best; of a classifier last]",
     )
     model.add_argument("--name", default="model", help="name of the model in the run")
     model.add_argument(

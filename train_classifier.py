@@ -89,16 +89,12 @@ class Flags(SharedFlags):
         default=0.2,
         metadata={"help": "rare labels weigh more: (rows without it / rows with it)^power; 0: all alike, 1: balanced"},
     )
-    early_stopping_patience: int = field(
-        default=4, metadata={"help": "evaluations without a better metric until training stops; 0: never"}
-    )
-    early_stopping_threshold: float = field(
-        default=0.005, metadata={"help": "rise of the metric that counts as better"}
-    )
+    early_stopping_patience: int = field(default=0, metadata={"help": "evaluations without a rise before it stops"})
+    early_stopping_threshold: float = field(default=0.005, metadata={"help": "what counts as a rise of the metric"})
     log_checkpoints: str = field(
         default="all",
         metadata={"help": "checkpoints to log as models and to upload, so that the run can go on elsewhere: best (each"
-                  " that is the best so far), all or none"},
+                  " that is the best so far, or the last one), all or none"},
     )  # fmt: skip
     debug_sample: int | None = field(
         default=None, metadata={"help": "train on this many rows only, half of them with a label, for a quick look"}
@@ -123,6 +119,8 @@ class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
     metric_for_best_model: str | None = field(
         default="auto", metadata={"help": "auto: macro_f1, or f1 of a binary task; or another metric of the task"}
     )
+    # Which epoch is best on a few validation documents is mostly chance: benchmarks/LOG.md.
+    load_best_model_at_end: bool = field(default=False, metadata={"help": "end with the best checkpoint, not the last"})
     logging_steps: float = field(default=20, metadata={"help": "steps between logged training losses"})
 
 
@@ -247,6 +245,8 @@ def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
         found.append(f"--imbalance-power {flags.imbalance_power} must lie between 0 and 1")
     if args.eval_strategy == "no":
         found.append("--eval-strategy no: without an evaluation there are no thresholds and no best checkpoint")
+    if not args.load_best_model_at_end and (flags.early_stopping_patience or args.save_strategy == "best"):
+        found.append("--early-stopping-patience and --save-strategy best go with --load-best-model-at-end true")
     if found:
         raise InputError("; ".join(found) + ".")
     parse_duration(flags.max_time)

@@ -111,7 +111,7 @@ def without_autocast(model: torch.nn.Module) -> Iterator[None]:
 
 
 def finish(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, datasets: dict) -> None:
-    """Score the best model on validation, the best and the last on test; log scores, figures, reload check."""
+    """Score the model that training ends with; log scores, figures, reload check."""
     with without_autocast(trainer.accelerator.unwrap_model(trainer.model)):
         score_parts(trainer, card, splits, datasets)
 
@@ -123,14 +123,14 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
     figures.log_figure(figure, "learning_curves")
     checkpoints = checkpoints_in(Path(trainer.args.output_dir))
     last = max(checkpoints)
-    best = final_step(trainer)
-    cards = {step: ClassifierCard.read(checkpoints[step]) for step in (best, last)}
+    final = final_step(trainer)
+    cards = {step: ClassifierCard.read(checkpoints[step]) for step in (final, last)}
     model = trainer.accelerator.unwrap_model(trainer.model)
-    svm = TfidfSvm.of(checkpoints[best], cards[best])
-    classifier = Classifier(model, trainer.processing_class, cards[best], svm)
+    svm = TfidfSvm.of(checkpoints[final], cards[final])
+    classifier = Classifier(model, trainer.processing_class, cards[final], svm)
     expected = classifier.score([row["text"] for row in card.sample]).tolist()
-    figures.log_reload_check(best, scores=expected)
-    if thresholds := cards[best].thresholds:
+    figures.log_reload_check(final, scores=expected)
+    if thresholds := cards[final].thresholds:
         tracking.log_dict(dict(zip(labels.scored, thresholds, strict=True)), "thresholds.json")
 
     scorecard = classifier_scorecard(classifier, splits["validation"])
@@ -140,12 +140,12 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
     RowScores.of_labels(labels, chosen.decided, actual.astype(int)).log(run_id)
     beside = beside_validation(trainer, chosen)
     if beside:
-        share = {"svm_share": (cards[best].tfidf or {"share": 0.0})["share"]}
+        share = {"svm_share": (cards[final].tfidf or {"share": 0.0})["share"]}
         counts = {"svm_train_texts": float(trainer.svm_texts[0])}
-        tracking.log_metrics(beside.metrics() | share | counts, best, run_id, datasets["validation"])
-    tell(scorecard, f"validation, step {best}, at the thresholds chosen on it", beside)
-    logger.info(f"with thresholds chosen on other rows: eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
-                f" {state.best_metric}")  # fmt: skip
+        tracking.log_metrics(beside.metrics() | share | counts, final, run_id, datasets["validation"])
+    tell(scorecard, f"validation, step {final}, at the thresholds chosen on it", beside)
+    metric = MAIN_METRIC[labels.task]
+    logger.info(f"with thresholds chosen on other rows: eval_{metric} {cards[final].metrics[metric]}")
     if "test" in splits:
         beside = score_test(trainer, classifier, splits["test"], checkpoints, datasets["test"], run_id)
     if beside:
@@ -153,29 +153,29 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
 
 
 def beside_validation(trainer: ClassifierTrainer, ours: Mixture) -> BesideSvm | None:
-    """Compare the best model with the SVM on validation: what decides a row was chosen on others, for both of them."""
+    """Compare the final model with the SVM on validation: what decides a row was chosen on others, for both of them."""
     if trainer.distances is None:
         return None
     return beside_svm("validation", trainer.labels, trainer.validation, ours.decided, trainer.distances)
 
 
 def score_test(
-    trainer: ClassifierTrainer, best: Classifier, rows: LabelledTexts, checkpoints: dict, dataset: Dataset, run_id: str
+    trainer: ClassifierTrainer, final: Classifier, rows: LabelledTexts, checkpoints: dict, dataset: Dataset, run_id: str
 ) -> BesideSvm | None:
-    """Score the best model and the last on test; return the best beside the SVM."""
+    """Score the final model on test, and the last where that is another; return the final one beside the SVM."""
     step, last, beside = final_step(trainer), max(checkpoints), None
-    scorecard = classifier_scorecard(best, rows)
+    scorecard = classifier_scorecard(final, rows)
     scorecard.log("test", run_id, step, dataset)
     if trainer.svm is not None and trainer.distances is not None:
         limits = choose(trainer.distances, trainer.labels, trainer.validation.actual).thresholds
         distances = trainer.svm.distances(rows.texts)
         beside = beside_svm("test", trainer.labels, rows, scorecard.decided, distances, limits)
         tracking.log_metrics(beside.metrics(), step, run_id, dataset)
-    tell(scorecard, f"test, best model (step {step})", beside)
+    tell(scorecard, f"test, {'last' if last == step else 'best'} model (step {step})", beside)
     if last != step:
         scorecard = classifier_scorecard(Classifier.load(checkpoints[last]), rows)
+        tell(scorecard, f"test, last model (step {last})")
     scorecard.log("test_last", run_id, last, dataset)
-    tell(scorecard, f"test, last model (step {last})")
     return beside
 
 

@@ -51,16 +51,18 @@ def final_step(trainer: Trainer) -> int:
     return best or trainer.state.global_step
 
 
-def find_checkpoint(run: Run, which: str) -> tuple[Path, str]:
+def find_checkpoint(run: Run, which: str | None = None) -> tuple[Path, str]:
     """Return the folder of a run's checkpoint, and why it is that one.
 
     Args:
         which: `best` (by the metric training selected on; the last one where nothing was evaluated),
-            `last`, a step, or, where checkpoints are made at the end of epochs, an epoch.
+            `last`, a step, or, where checkpoints are made at the end of epochs, an epoch; None for the one that
+            training ends with.
 
     Raises:
         InputError: the run has no checkpoint, or not that one.
     """
+    which = which or ("last" if run.data.params.get("load_best_model_at_end") == "False" else "best")
     steps = list_checkpoints(run)
     last = steps[max(steps)]
     if which == "last":

@@ -235,6 +235,10 @@ def test_why_a_checkpoint_is_taken(run, tmp_path):
         "last": ("checkpoint-30", "last, step 30"),
         "10": ("checkpoint-10", "step 10, by --checkpoint 10"),
     }
+    assert find_checkpoint(run) == steps["best"]  # What training ended with, where nothing else is said.
+    other = make_run(tmp_path / "last", {5: 1.0, 6: 2.0}).info.run_id
+    mlflow.MlflowClient().log_param(other, "load_best_model_at_end", False)
+    assert find_checkpoint(mlflow.get_run(other))[1] == "last, step 6"
     unscored = make_run(tmp_path / "unscored", {5: None})
     assert find_checkpoint(unscored, "best")[1] == "last, step 5: nothing was evaluated"
     gone = make_run(tmp_path / "gone", {5: 1.0, 6: 2.0})

@@ -4,9 +4,12 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 from finetune.runs import environment, lifecycle, tracking
 from finetune.runs.sending import delivery, journal
+from finetune.training.callbacks import CheckpointCallback
 
 import mlflow
 import pytest
@@ -209,3 +212,16 @@ def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
     assert points(run_id) == [(step, 1 / step) for step in range(1, 4)]
     with pytest.raises(tracking.InputError, match="nothing to sync"):
         lifecycle.sync(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ends_with_best", "step", "becomes_model"),
+    [(True, 1, True), (True, 2, False), (False, 1, False), (False, 2, True)],
+)
+def test_of_best_checkpoints_the_one_that_training_ends_with(with_best, step, is_model, tmp_path, monkeypatch):
+    running = MagicMock()
+    monkeypatch.setattr(journal, "active_journal", lambda: running)
+    args = SimpleNamespace(output_dir=tmp_path, load_best_model_at_end=with_best)
+    state = SimpleNamespace(best_global_step=1, global_step=step, max_steps=2)
+    CheckpointCallback("best", MagicMock()).on_save(args, state, None)
+    assert running.checkpoint.call_args.kwargs["model"] is is_model

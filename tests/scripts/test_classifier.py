@@ -182,8 +182,11 @@ def test_the_same_classifier_and_its_export_are_logged_once(logged_classifier, c
     assert call(log_model.main, run_id, "--export", "onnx", "--no-reload-check") is None
     assert capsys.readouterr().out.split() == [logged_classifier["onnx"], logged_classifier["uri"]]
     assert {model.model_id for model in logged_models(mlflow.get_run(run_id))} == before
-    # By macro-F1, as training chose it; the documented search too.
-    chosen, why = find_checkpoint(mlflow.get_run(run_id), "best")
+    # The last, as training ended; the best by macro-F1 is there too, and the documented search finds it.
+    run = mlflow.get_run(run_id)
+    assert find_checkpoint(run)[1] == "last, step 40"
+    assert mlflow.artifacts.load_dict(f"runs:/{run_id}/reload_check.json")["step"] == 40
+    chosen, why = find_checkpoint(run, "best")
     assert why == f"best by eval_macro_f1, step {chosen.name.removeprefix('checkpoint-')}"
     assert best_by_the_docs(run_id).name == chosen.name
 

@@ -42,6 +42,9 @@ def test_flags(refused, tmp_path):
                    "--long-texts drop", "--imbalance-power 2"))  # fmt: skip
     refused("--eval-strategy", "no", "--load-best-model-at-end", "false", parts=("--eval-strategy no",))
     refused("--eval-strategy", "no", parts=("eval",))
+    refused("--save-strategy", "steps", "--eval-strategy", "epoch", parts=("thresholds come from its evaluation",))
+    for flags in (("--early-stopping-patience", 3), ("--save-strategy", "best")):
+        refused(*flags, parts=(flags[0], "--load-best-model-at-end true"))
     refused("--max-time", "soon", parts=("--max-time soon", "90s, 45m, 2h"))
     refused("--metric-for-best-model", "accuracy", parts=("a multilabel task has loss, micro_f1, macro_f1",))
     refused("--max-length", 200, parts=("takes at most 128 tokens",))

@@ -63,6 +63,9 @@ LABEL_NAMES = {
     "distractor_columns": "the answers are in the column answer",
 }
 
+# A flag of the script whose checkpoints hold thresholds of their evaluation.
+WITH_THRESHOLDS = "imbalance_power"
+
 
 def given_names(arguments: Iterable[str]) -> set[str]:
     """Return the names of the flags among arguments, as attributes are spelled; those of --no-FLAG as FLAG too."""
@@ -199,7 +202,7 @@ def follow_steps(values: dict, given: set[str], kept: set[str]) -> None:
     for one in ("save", "eval", "logging"):
         if f"{one}_steps" in given and f"{one}_strategy" not in fixed:
             values[f"{one}_strategy"] = "steps"
-    if not values["load_best_model_at_end"] or values["save_strategy"] == "best":
+    if not _each_is_evaluated(values) or values["save_strategy"] == "best":
         return
     for one, other in (("save", "eval"), ("eval", "save")):
         if not given & {f"{one}_steps", f"{one}_strategy"} or values[f"{one}_strategy"] not in ("steps", "epoch"):
@@ -214,6 +217,11 @@ def follow_steps(values: dict, given: set[str], kept: set[str]) -> None:
             logger.info(f"{spell(other)}-steps {values[f'{other}_steps']:g}, as {spell(one)}-steps")
         elif moved:
             logger.info(f"{spell(other)}-strategy {values[f'{other}_strategy']}, as {spell(one)}-strategy")
+
+
+def _each_is_evaluated(values: dict) -> bool:
+    """Say whether each checkpoint has to be an evaluated one: to find the best, or for its thresholds."""
+    return values["load_best_model_at_end"] or WITH_THRESHOLDS in values
 
 
 def _go_together(values: dict) -> bool:
@@ -239,14 +247,16 @@ def _steps_apart(values: dict, given: set[str]) -> dict[str, str]:
     save, evaluate = _name(values["save_strategy"]), _name(values["eval_strategy"])
     if save == "no":
         found["save_strategy"] = "--save-strategy no: the model is a checkpoint, and there would be none; leave it out"
-    if found or not values["load_best_model_at_end"]:
+    if found or not _each_is_evaluated(values):
         return found
     if save == "best" and evaluate == "no":
         found["save_strategy"] = "--save-strategy best needs evaluations; give --eval-strategy epoch or steps"
     elif save != evaluate and save != "best":
-        found["save_strategy"] = (
-            f"--save-strategy {save} and --eval-strategy {evaluate}: the best checkpoint is one that was evaluated;"
-            " give the same to both, or --load-best-model-at-end false"
+        found["save_strategy"] = f"--save-strategy {save} and --eval-strategy {evaluate}: " + (
+            "a checkpoint's thresholds come from its evaluation; give the same to both"
+            if WITH_THRESHOLDS in values
+            else "the best checkpoint is one that was evaluated; give the same to both, or"
+            " --load-best-model-at-end false"
         )
     elif save == "steps" and not _go_together(values):
         evaluate = values["eval_steps"] or values["logging_steps"]
