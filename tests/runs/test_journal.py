@@ -215,7 +215,7 @@ def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ends_with_best", "step", "becomes_model"),
+    ("with_best", "step", "is_model"),
     [(True, 1, True), (True, 2, False), (False, 1, False), (False, 2, True)],
 )
 def test_of_best_checkpoints_the_one_that_training_ends_with(with_best, step, is_model, tmp_path, monkeypatch):
