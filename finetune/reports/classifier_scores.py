@@ -26,20 +26,24 @@ def choose_thresholds(scores: np.ndarray, actual: np.ndarray) -> list[float]:
 
     Rare labels are found at low scores: where one row in 200 is positive, few scores reach one half. The
     best threshold of a dozen positives is mostly chance, so the best ones of `RESAMPLES` bootstrap samples
-    of the rows are averaged, as log-odds (bagging: Breiman 1996).
+    of the rows are averaged, as log-odds (bagging: Breiman 1996), and drawn towards the mean of all labels (shrinkage:
+    Efron and Morris 1975): the more, the further apart a label's samples are beside how far apart the labels are.
     """
     if not len(scores):
         return [0.5] * scores.shape[1]
     random = np.random.default_rng(0)
     samples = [random.multinomial(len(scores), np.full(len(scores), 1 / len(scores))) for _ in range(RESAMPLES)]
-    found = []
-    for column, truth in zip(scores.T.astype(np.float64), actual.T > 0, strict=True):
+    odds, spread, there = np.zeros(scores.shape[1]), np.zeros(scores.shape[1]), (actual > 0).any(axis=0)
+    for label, (column, truth) in enumerate(zip(scores.T.astype(np.float64), actual.T > 0, strict=True)):
         order = np.argsort(-column, kind="stable")
         ranked, hits = column[order], truth[order]
         best = [_best_threshold(ranked, hits, counts[order]) for counts in samples if counts[order][hits].any()]
-        odds = np.log(np.clip(best, 1e-4, 1 - 1e-4) / (1 - np.clip(best, 1e-4, 1 - 1e-4))) if best else np.zeros(1)
-        found.append(float(1 / (1 + np.exp(-odds.mean()))))
-    return found
+        if best:
+            drawn = np.log(np.clip(best, 1e-4, 1 - 1e-4) / (1 - np.clip(best, 1e-4, 1 - 1e-4)))
+            odds[label], spread[label] = drawn.mean(), drawn.var()
+    if there.sum() > 1 and (between := odds[there].var(ddof=1)) > 0:
+        odds[there] += (odds[there].mean() - odds[there]) * spread[there] / (spread[there] + between)
+    return (1 / (1 + np.exp(-odds))).tolist()
 
 
 def _best_threshold(ranked: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> float:

@@ -2,7 +2,13 @@
 
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.scoring import decide, encode_texts, join_pieces, to_scores
-from finetune.reports.classifier_scores import choose_thresholds, confident_mistakes, decide_crossfitted, score_labels
+from finetune.reports.classifier_scores import (
+    FOLDS,
+    choose_thresholds,
+    confident_mistakes,
+    decide_crossfitted,
+    score_labels,
+)
 from finetune.training.callbacks import parse_duration
 from finetune.training.weighting import Weighting
 from metrics.unfair_tos.unfair_tos import score
@@ -57,13 +63,29 @@ def test_thresholds_separate_what_can_be_separated():
     assert choose_thresholds(scores, np.zeros_like(actual)) == [0.5, 0.5]
 
 
+def test_a_threshold_that_few_rows_have_chosen_is_drawn_towards_those_of_the_other_labels():
+    random = np.random.default_rng(0)
+    actual = np.zeros((1000, 3), dtype=int)
+    actual[:400, 0] = actual[:400, 1] = 1
+    actual[:6, 2] = 1  # six rows, whose scores say little
+    scores = 1 / (1 + np.exp(-(random.normal(0, 1, actual.shape) + 3 * actual - [1.5, 1.5, 3.5])))
+    alone, together = ([choose_thresholds(scores[:, [label]], actual[:, [label]])[0] for label in range(3)],
+                       choose_thresholds(scores, actual))  # fmt: skip
+    moved = np.abs(np.subtract(together, alone))
+    assert moved[2] > 3 * moved[:2].max()
+    assert min(alone[2], np.mean(alone)) < together[2] < max(alone[2], np.mean(alone))
+    separated = choose_thresholds(np.where(actual > 0, [0.9, 0.9, 0.02], [0.1, 0.1, 0.01]), actual)
+    assert 0.01 < separated[2] < 0.02  # However far that is from the others.
+
+
 def test_crossfitted_decisions_do_not_see_the_rows_they_decide():
-    """On noise, thresholds chosen on the same rows look better than they are."""
     random = np.random.default_rng(0)
     scores, actual = random.random((500, 2)), (random.random((500, 2)) < 0.02).astype(int)
-    flattered = f1_score(actual, decide(scores, TWO, choose_thresholds(scores, actual)), average="macro")
-    honest = f1_score(actual, decide_crossfitted(scores, TWO, actual), average="macro", zero_division=0)
-    assert honest < flattered
+    decided, fifth = decide_crossfitted(scores, TWO, actual), np.arange(500) % FOLDS == 0
+    other = np.where(fifth[:, None], 1 - actual, actual)
+    again = decide_crossfitted(scores, TWO, other)
+    assert (again[fifth] == decided[fifth]).all()
+    assert (again[~fifth] != decided[~fifth]).any()
 
 
 def test_the_metrics_of_each_task():
