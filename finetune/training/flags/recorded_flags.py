@@ -35,7 +35,7 @@ KEPT = (
     "compute_dtype", "bf16", "fp16", "optim", "per_device_train_batch_size", "gradient_accumulation_steps",
     "train_sampling_strategy", "packing", "use_liger_kernel", "save_strategy", "eval_strategy", "save_steps",
     "eval_steps", "experiment", "max_length", "distractor_columns", "split_by", "pooling", "tfidf",
-    "load_best_model_at_end", "early_stopping_patience",
+    "load_best_model_at_end", "early_stopping_patience", "num_train_epochs",
 )  # fmt: skip
 # What the scripts did before there was a flag for it.
 BEFORE_FLAGS = {
