@@ -99,7 +99,7 @@ def parse(arguments: list[str] | None):
     offline = parser.add_argument_group("run")
     model.add_argument(
         "--checkpoint",
-        help="which checkpoint: best, last, or its step (of a classifier, its epoch) [best; of a classifier last]",
+        help="which checkpoint: best, last, or its step (of a classifier, its epoch) [what training ended with]",
     )
     model.add_argument("--name", default="model", help="name of the model in the run")
     model.add_argument(

@@ -89,7 +89,7 @@ class Flags(SharedFlags):
         default=0.2,
         metadata={"help": "rare labels weigh more: (rows without it / rows with it)^power; 0: all alike, 1: balanced"},
     )
-    early_stopping_patience: int = field(default=0, metadata={"help": "evaluations without a rise before it stops"})
+    early_stopping_patience: int = field(default=0, metadata={"help": "stop after so many without a rise; 0: never"})
     early_stopping_threshold: float = field(default=0.005, metadata={"help": "what counts as a rise of the metric"})
     log_checkpoints: str = field(
         default="all",
@@ -243,10 +243,10 @@ def check_flags(flags: Flags, args: ClassifierTrainingArguments) -> None:
         found.append("FSDP is for text-to-SQL bases that one GPU does not hold; take configs/accelerate/ddp.yaml")
     if not 0 <= flags.imbalance_power <= 1:
         found.append(f"--imbalance-power {flags.imbalance_power} must lie between 0 and 1")
-    if args.eval_strategy == "no":
-        found.append("--eval-strategy no: without an evaluation there are no thresholds and no best checkpoint")
-    if not args.load_best_model_at_end and (flags.early_stopping_patience or args.save_strategy == "best"):
-        found.append("--early-stopping-patience and --save-strategy best go with --load-best-model-at-end true")
+    if not args.load_best_model_at_end and args.save_strategy == "best":
+        found.append("--save-strategy best keeps no last checkpoint; give --load-best-model-at-end true with it")
+    if not args.load_best_model_at_end and flags.early_stopping_patience:
+        logger.warning("--early-stopping-patience without --load-best-model-at-end true: the last checkpoint is taken.")
     if found:
         raise InputError("; ".join(found) + ".")
     parse_duration(flags.max_time)

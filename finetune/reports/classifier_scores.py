@@ -40,7 +40,7 @@ def choose_thresholds(scores: np.ndarray, actual: np.ndarray) -> list[float]:
         best = [_best_threshold(ranked, hits, counts[order]) for counts in samples if counts[order][hits].any()]
         if best:
             drawn = np.log(np.clip(best, 1e-4, 1 - 1e-4) / (1 - np.clip(best, 1e-4, 1 - 1e-4)))
-            odds[label], spread[label] = drawn.mean(), drawn.var()
+            odds[label], spread[label] = drawn.mean(), max(drawn.var(), 1 / truth.sum())  # One row is always the cut.
     if there.sum() > 1 and (between := odds[there].var(ddof=1)) > 0:
         odds[there] += (odds[there].mean() - odds[there]) * spread[there] / (spread[there] + between)
     return (1 / (1 + np.exp(-odds))).tolist()

@@ -57,17 +57,19 @@ def find_checkpoint(run: Run, which: str | None = None) -> tuple[Path, str]:
     Args:
         which: `best` (by the metric training selected on; the last one where nothing was evaluated),
             `last`, a step, or, where checkpoints are made at the end of epochs, an epoch; None for the one that
-            training ends with.
+            training ends with: the best, or the last (of a classifier that was stopped the last that was evaluated).
 
     Raises:
         InputError: the run has no checkpoint, or not that one.
     """
-    which = which or ("last" if run.data.params.get("load_best_model_at_end") == "False" else "best")
     steps = list_checkpoints(run)
     last = steps[max(steps)]
-    if which == "last":
+    ends_with_last = run.data.params.get("load_best_model_at_end") == "False"
+    if which is None and ends_with_last and hasattr(Card.read(last), "thresholds"):
+        return _last_evaluated(steps)
+    if which == "last" or (which is None and ends_with_last):
         return last, f"last, step {step_of(last)}"
-    if which == "best":
+    if which in ("best", None):
         return _best(run, steps, last)
     known, expected = {str(step): path for step, path in steps.items()}, f"steps {', '.join(map(str, steps))}"
     if kind_of(Card.read(last).task).by_epoch:
@@ -78,6 +80,17 @@ def find_checkpoint(run: Run, which: str | None = None) -> tuple[Path, str]:
             f"run {run.info.run_id} has no checkpoint {which}; expected best, last or one of the {expected}."
         )
     return known[which], f"step {step_of(known[which])}, by --checkpoint {which}"
+
+
+def _last_evaluated(steps: dict[int, Path]) -> tuple[Path, str]:
+    """Return the last checkpoint with an evaluation of its own, as one that was saved in haste has none."""
+    last, evaluated = max(steps), [step for step in steps if step in _evaluations(steps[step])]
+    step = max(evaluated, default=last)
+    return steps[step], f"last{'' if step == last else ' that was evaluated'}, step {step}"
+
+
+def _evaluations(folder: Path) -> set[int]:
+    return {entry.get("step") for entry in read_state(folder).get("log_history", []) if "eval_loss" in entry}
 
 
 def _best(run: Run, steps: dict[int, Path], last: Path) -> tuple[Path, str]:

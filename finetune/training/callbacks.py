@@ -143,7 +143,7 @@ class CheckpointCallback(TrainerCallback):
 
     Args:
         log_checkpoints: `all`; `best`: only the best so far becomes a model, or, where training ends with the last
-            one, that; `none`.
+            one, the one that it ends or is stopped with; `none`.
     """
 
     def __init__(self, log_checkpoints: str, card: Card):
@@ -152,16 +152,18 @@ class CheckpointCallback(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Log what a run that was cut off did not come to log."""
         for step, folder in checkpoints_in(Path(args.output_dir)).items():
-            self._log(folder, args, not was_cut_off(folder) and self._becomes_model(step, args, state), again=True)
+            self._log(
+                folder, args, not was_cut_off(folder) and self._becomes_model(step, args, state, control), again=True
+            )
 
     def on_save(self, args, state, control, **kwargs):
         """Log the checkpoint that has just been saved."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self._log(folder, args, self._becomes_model(state.global_step, args, state), again=False)
+        self._log(folder, args, self._becomes_model(state.global_step, args, state, control), again=False)
 
-    def _becomes_model(self, step: int, args, state) -> bool:
-        if self.log_checkpoints == "best" and not args.load_best_model_at_end:
-            return step >= state.max_steps
+    def _becomes_model(self, step: int, args, state, control) -> bool:
+        if self.log_checkpoints == "best" and not args.load_best_model_at_end and args.save_strategy != "best":
+            return step >= state.max_steps or control.should_training_stop
         if self.log_checkpoints == "best":
             return state.best_global_step in (None, step)
         return self.log_checkpoints == "all"

@@ -215,13 +215,14 @@ def test_a_run_without_a_server_is_made_later_once(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("with_best", "step", "is_model"),
-    [(True, 1, True), (True, 2, False), (False, 1, False), (False, 2, True)],
-)
-def test_of_best_checkpoints_the_one_that_training_ends_with(with_best, step, is_model, tmp_path, monkeypatch):
+    ("with_best", "step", "stops", "is_model"),
+    [(True, 1, False, True), (True, 2, True, False), (False, 1, False, False), (False, 2, True, True),
+     (False, 1, True, True)],
+)  # fmt: skip
+def test_of_best_checkpoints_the_one_that_training_ends_with(with_best, step, stops, is_model, tmp_path, monkeypatch):
     running = MagicMock()
     monkeypatch.setattr(journal, "active_journal", lambda: running)
-    args = SimpleNamespace(output_dir=tmp_path, load_best_model_at_end=with_best)
+    args = SimpleNamespace(output_dir=tmp_path, load_best_model_at_end=with_best, save_strategy="epoch")
     state = SimpleNamespace(best_global_step=1, global_step=step, max_steps=2)
-    CheckpointCallback("best", MagicMock()).on_save(args, state, None)
+    CheckpointCallback("best", MagicMock()).on_save(args, state, SimpleNamespace(should_training_stop=stops))
     assert running.checkpoint.call_args.kwargs["model"] is is_model

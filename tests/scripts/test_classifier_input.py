@@ -7,6 +7,7 @@ import shutil
 
 import evaluate_model
 import train_classifier
+from finetune.training.flags.script_parser import ScriptParser
 
 import mlflow
 import pytest
@@ -40,11 +41,10 @@ def test_flags(refused, tmp_path):
     refused("--lora-r", 0, "--pooling", "max", "--task", "regression", "--long-texts", "drop", "--imbalance-power", 2,
             parts=("--lora-r 0", "--pooling max is none of auto, mean, cls, last", "--task regression",
                    "--long-texts drop", "--imbalance-power 2"))  # fmt: skip
-    refused("--eval-strategy", "no", "--load-best-model-at-end", "false", parts=("--eval-strategy no",))
-    refused("--eval-strategy", "no", parts=("eval",))
+    for best in ("false", "true"):
+        refused("--eval-strategy", "no", "--load-best-model-at-end", best, parts=("there are no thresholds",))
     refused("--save-strategy", "steps", "--eval-strategy", "epoch", parts=("thresholds come from its evaluation",))
-    for flags in (("--early-stopping-patience", 3), ("--save-strategy", "best")):
-        refused(*flags, parts=(flags[0], "--load-best-model-at-end true"))
+    refused("--save-strategy", "best", parts=("--save-strategy best", "--load-best-model-at-end true"))
     refused("--max-time", "soon", parts=("--max-time soon", "90s, 45m, 2h"))
     refused("--metric-for-best-model", "accuracy", parts=("a multilabel task has loss, micro_f1, macro_f1",))
     refused("--max-length", 200, parts=("takes at most 128 tokens",))
@@ -53,6 +53,25 @@ def test_flags(refused, tmp_path):
     with mlflow.start_run() as run:
         pass
     assert "cannot be resumed" in call(train_classifier.main, "--resume", run.info.run_id)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "ends_with_best", "strategies"),
+    [
+        ([], True, ["epoch", "epoch"]),
+        (["--no-load-best-model-at-end"], False, ["epoch", "epoch"]),
+        (["--load-best-model-at-end=false", "--save-strategy=steps", "--save-steps=25"], False, ["steps", "epoch"]),
+    ],
+)  # fmt: skip
+def test_a_run_of_the_defaults_of_before_goes_on_with_them(recorded, ends_with_best, strategies, tmp_path):
+    """Six epochs, the best one, early stopping; the last one could have an early stop too, and other steps."""
+    kept = ["--early_stopping_patience=4", "--num_train_epochs=6.0", f"--load_best_model_at_end={ends_with_best}",
+            "--eval_strategy=epoch"]  # fmt: skip
+    parser = ScriptParser(train_classifier.Flags, train_classifier.ClassifierTrainingArguments, description="")
+    flags, args = parser.parse(["--output-dir", str(tmp_path), *recorded], kept)
+    train_classifier.check_flags(flags, args)
+    assert (args.load_best_model_at_end, flags.early_stopping_patience, args.num_train_epochs) == (ends_with_best, 4, 6)
+    assert [args.save_strategy, args.eval_strategy] == strategies
 
 
 def test_bases_of_another_kind(refused, tmp_path):

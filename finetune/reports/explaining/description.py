@@ -145,7 +145,7 @@ def warnings_of(run: Run, scores: list[tuple[str, ...]], has_model: bool) -> lis
     if not scores:
         found.append("There is no score yet: evaluate_model.py makes one.")
     elif all(row[0].startswith("validation") for row in scores):
-        found.append("Scored on validation rows alone, by which the checkpoint was chosen; a test part says more.")
+        found.append("Scored on validation rows alone, which had a say in the model; a test part says more.")
     if float(params.get("data.leak_share") or 0) > 0:
         found.append(f"{float(params['data.leak_share']):.1%} of the held-out rows share something with training.")
     if tags.get("reload_parity") not in (None, "pass"):

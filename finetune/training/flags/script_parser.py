@@ -37,6 +37,12 @@ class ScriptParser(HfArgumentParser):
             formatter_class=ArgumentDefaultsHelpFormatter,
         )
         self.own = own
+        # A script whose default is the last checkpoint takes the spelling of the others too, and of its runs of before.
+        if "--no-load-best-model-at-end" not in self._option_string_actions:
+            spellings = ("--no_load_best_model_at_end", "--no-load-best-model-at-end")
+            self.add_argument(
+                *spellings, dest="load_best_model_at_end", action="store_false", default=SUPPRESS, help=SUPPRESS
+            )
         for action in self.actions:
             action.help = action.help or inherited_help(own, action.dest)
         self.add_argument("--help", "-h", action="store_true", default=SUPPRESS, help="show these flags and exit")

@@ -107,7 +107,7 @@ class SharedFlags:
         default="best",
         metadata={
             "help": "checkpoints to log as models and to upload, so that the run can go on elsewhere: best (each that"
-            " is the best so far), all or none"
+            " is the best so far, or the last one where training ends with that), all or none"
         },
     )
     offline_ok: bool = field(

@@ -94,7 +94,7 @@ def settle(values: dict, defaults: dict, given: set[str], kept: set[str]) -> lis
     found = list(refused.values())
     _reset(values, defaults, refused)
     follow_steps(values, given, kept)
-    refused = _steps_apart(values, given)
+    refused = _steps_apart(values, given, kept)
     _reset(values, defaults, refused)
     return found + list(refused.values())
 
@@ -202,7 +202,7 @@ def follow_steps(values: dict, given: set[str], kept: set[str]) -> None:
     for one in ("save", "eval", "logging"):
         if f"{one}_steps" in given and f"{one}_strategy" not in fixed:
             values[f"{one}_strategy"] = "steps"
-    if not _each_is_evaluated(values) or values["save_strategy"] == "best":
+    if not _each_is_evaluated(values, kept) or values["save_strategy"] == "best":
         return
     for one, other in (("save", "eval"), ("eval", "save")):
         if not given & {f"{one}_steps", f"{one}_strategy"} or values[f"{one}_strategy"] not in ("steps", "epoch"):
@@ -219,9 +219,12 @@ def follow_steps(values: dict, given: set[str], kept: set[str]) -> None:
             logger.info(f"{spell(other)}-strategy {values[f'{other}_strategy']}, as {spell(one)}-strategy")
 
 
-def _each_is_evaluated(values: dict) -> bool:
-    """Say whether each checkpoint has to be an evaluated one: to find the best, or for its thresholds."""
-    return values["load_best_model_at_end"] or WITH_THRESHOLDS in values
+def _each_is_evaluated(values: dict, kept: set[str]) -> bool:
+    """Say whether each checkpoint has to be an evaluated one: to find the best, or for its thresholds.
+
+    A run from before, which has kept flags, goes on as it was.
+    """
+    return values["load_best_model_at_end"] or (WITH_THRESHOLDS in values and not kept)
 
 
 def _go_together(values: dict) -> bool:
@@ -233,7 +236,7 @@ def _go_together(values: dict) -> bool:
     return (save * scale) % (evaluate * scale) == 0
 
 
-def _steps_apart(values: dict, given: set[str]) -> dict[str, str]:
+def _steps_apart(values: dict, given: set[str], kept: set[str]) -> dict[str, str]:
     """Return a sentence where checkpoints and evaluations do not come together, or steps are not counted at all."""
     found = {}
     for one in ("save", "eval", "logging"):
@@ -247,7 +250,9 @@ def _steps_apart(values: dict, given: set[str]) -> dict[str, str]:
     save, evaluate = _name(values["save_strategy"]), _name(values["eval_strategy"])
     if save == "no":
         found["save_strategy"] = "--save-strategy no: the model is a checkpoint, and there would be none; leave it out"
-    if found or not _each_is_evaluated(values):
+    if WITH_THRESHOLDS in values and evaluate == "no":
+        found["eval_strategy"] = "--eval-strategy no: without an evaluation there are no thresholds; leave it out"
+    if found or not _each_is_evaluated(values, kept):
         return found
     if save == "best" and evaluate == "no":
         found["save_strategy"] = "--save-strategy best needs evaluations; give --eval-strategy epoch or steps"
