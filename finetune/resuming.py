@@ -271,6 +271,7 @@ def attach(trainer: Trainer, card: Card, flags: SharedFlags, origin: Origin, fou
     trainer.remove_callback(MLflowCallback)  # In its place, the same one through the journal.
     chain = [
         callbacks.LossGuardCallback(),
+        callbacks.LastKeptCallback(),
         callbacks.RowOrderCallback(),
         callbacks.TimeLimitCallback(seconds, progress),
         progress,

@@ -184,6 +184,18 @@ class CheckpointCallback(TrainerCallback):
         running.checkpoint(folder, model=model, again=again, keep=running.delivery.keep, dataset=rows)
 
 
+class LastKeptCallback(TrainerCallback):
+    """Keeps the last checkpoint where training ends with it.
+
+    With `save_total_limit` 1 the Trainer deletes it in the end, wherever another one was the best.
+    """
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Forget where the best one lies, once all steps are done; the checkpoints' own states know it."""
+        if "train_runtime" in (logs or {}) and not args.load_best_model_at_end:
+            state.best_model_checkpoint = None
+
+
 class LossGuardCallback(TrainerCallback):
     """Ends a run that can no longer learn, before it saves what has gone wrong.
 

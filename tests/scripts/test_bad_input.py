@@ -234,7 +234,8 @@ STEPS = ("save_strategy", "eval_strategy", "save_steps", "eval_steps")
         ("classifier", ["--eval-steps", 10], ("steps", "steps", 10, 10)),
         ("classifier", ["--eval-strategy", "steps"], ("steps", "steps", 20, 20)),
         ("classifier", ["--save-steps", 10, "--eval-strategy", "steps"], ("steps", "steps", 10, 10)),
-        ("classifier", ["--save-steps", 10, "--load-best-model-at-end", "false"], ("steps", "epoch", 10, None)),
+        ("classifier", ["--save-steps", 10, "--load-best-model-at-end", "false"], ("steps", "steps", 10, 10)),
+        ("summarizer", ["--save-steps", 10, "--load-best-model-at-end", "false"], ("steps", "epoch", 10, None)),
         ("summarizer", ["--eval-steps", 7], ("steps", "steps", 7, 7)),
     ],
 )
