@@ -343,17 +343,17 @@ def test_log_model_takes_an_epoch(classifier_run):
 
 def test_a_checkpoint_that_was_saved_in_haste_is_not_taken_by_itself(classifier_run, tmp_path):
     """Its thresholds are those of the evaluation before."""
+    client, folder = mlflow.MlflowClient(), classifier_run["folder"] / classifier_run["id"]
+    made = client.create_run("0", tags={"finetune.checkpoints": str(tmp_path)}).info.run_id
+    client.log_param(made, "load_best_model_at_end", False)
     for step in (30, 40):
-        shutil.copytree(
-            classifier_run["folder"] / classifier_run["id"] / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}"
-        )
+        checkpoint = shutil.copytree(folder / f"checkpoint-{step}", tmp_path / f"checkpoint-{step}")
+        card = checkpoint / "finetune.json"
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"run_id": made}))
     state = tmp_path / "checkpoint-40" / "trainer_state.json"
     known = json.loads(state.read_text())
     history = [entry for entry in known["log_history"] if entry["step"] < 40 or "eval_loss" not in entry]
     state.write_text(json.dumps(known | {"log_history": history}))
-    client = mlflow.MlflowClient()
-    made = client.create_run("0", tags={"finetune.checkpoints": str(tmp_path)}).info.run_id
-    client.log_param(made, "load_best_model_at_end", False)
     run = mlflow.get_run(made)
     assert find_checkpoint(run)[1] == "last that was evaluated, step 30"
     assert find_checkpoint(run, "last")[1] == "last, step 40"

@@ -74,7 +74,7 @@ def check_points(run_id: str, children: dict) -> None:
     for row in table.to_dict("records"):
         own = children[str(row["percent"])]
         assert row["run_id"] == own.info.run_id
-        assert row["low"] is None or row["low"] <= row["value"] <= row["high"]  # None: every resample is perfect.
+        assert pd.isna(row["low"]) or row["low"] <= row["value"] <= row["high"]  # None: every resample is perfect.
         # The score of the checkpoint that it ended with: no other rows, no other thresholds.
         last = max(client.get_metric_history(own.info.run_id, "eval_macro_f1"), key=lambda point: point.step)
         assert row["value"] == pytest.approx(last.value)
