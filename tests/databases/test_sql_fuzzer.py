@@ -1,7 +1,6 @@
 """Two minutes of statements that nobody wrote: no planted secret comes back, and nothing takes longer than it may."""
 
 import signal
-import time
 from pathlib import Path
 from random import Random
 
@@ -19,7 +18,7 @@ from random_sql import HOSTILE_NAMES, HOSTILE_PARTS, HOSTILE_TYPES, Queries
 from sql_attacks import FINE, REFUSED, attacks
 from sqlglot.errors import SqlglotError
 
-SECONDS = 20
+STATEMENTS = 1500
 CHECK_SECONDS = 20  # The check of one statement takes milliseconds; the process it runs in is killed after more.
 
 
@@ -87,9 +86,7 @@ def test_nothing_that_is_made_up_gets_a_secret_or_hangs(
         raise AssertionError(f"still checking after {CHECK_SECONDS} seconds: {sql}")
 
     before = signal.signal(signal.SIGALRM, too_long)
-    deadline, number = time.monotonic() + SECONDS, 0
-    while time.monotonic() < deadline:
-        number += 1
+    for number in range(STATEMENTS):
         sql = Queries(random, hostile=0.03).query() if number % 2 else mutated(random, pool)
         database = databases[number // 2 % 4]
         signal.alarm(CHECK_SECONDS)
@@ -106,6 +103,4 @@ def test_nothing_that_is_made_up_gets_a_secret_or_hangs(
     signal.signal(signal.SIGALRM, before)
     for database in databases:
         assert database.run("SELECT COUNT(*), MAX(age) FROM users", 1, 30).rows == [[300, 89]]
-    assert number > 1000
     assert count["rows"] > 200, count  # The test says nothing where all is refused.
-    print(number, count)
