@@ -19,6 +19,7 @@ METRICS = {
     "multiclass": ("accuracy", "micro_f1", "macro_f1"),
 }  # fmt: skip
 FOLDS, RESAMPLES = 5, 40
+ODDS = np.arange(-9, 9.01, 0.125)  # log-odds that are tried as one threshold for all labels
 
 
 def choose_thresholds(scores: np.ndarray, actual: np.ndarray) -> list[float]:
@@ -26,30 +27,48 @@ def choose_thresholds(scores: np.ndarray, actual: np.ndarray) -> list[float]:
 
     Rare labels are found at low scores: where one row in 200 is positive, few scores reach one half. The
     best threshold of a dozen positives is mostly chance, so the best ones of `RESAMPLES` bootstrap samples
-    of the rows are averaged, as log-odds (bagging: Breiman 1996), and drawn towards the mean of all labels (shrinkage:
-    Efron and Morris 1975): the more, the further apart a label's samples are beside how far apart the labels are.
+    of the rows are averaged, as log-odds (bagging: Breiman 1996), and drawn towards the one threshold with the best
+    mean F1 of all labels (shrinkage: Efron and Morris 1975): the more, the further apart a label's samples are beside
+    how far the labels are from that one.
     """
     if not len(scores):
         return [0.5] * scores.shape[1]
     random = np.random.default_rng(0)
     samples = [random.multinomial(len(scores), np.full(len(scores), 1 / len(scores))) for _ in range(RESAMPLES)]
-    odds, spread, there = np.zeros(scores.shape[1]), np.zeros(scores.shape[1]), (actual > 0).any(axis=0)
+    odds, spread, together = np.zeros(scores.shape[1]), np.zeros(scores.shape[1]), np.zeros((RESAMPLES, len(ODDS)))
     for label, (column, truth) in enumerate(zip(scores.T.astype(np.float64), actual.T > 0, strict=True)):
         order = np.argsort(-column, kind="stable")
         ranked, hits = column[order], truth[order]
-        best = [_best_threshold(ranked, hits, counts[order]) for counts in samples if counts[order][hits].any()]
+        f1 = np.array([_f1_by_rank(hits, counts[order]) for counts in samples])
+        best = [_best_threshold(ranked, one) for one in f1 if one.any()]
         if best:
-            drawn = np.log(np.clip(best, 1e-4, 1 - 1e-4) / (1 - np.clip(best, 1e-4, 1 - 1e-4)))
+            drawn = _log_odds(np.array(best))
             odds[label], spread[label] = drawn.mean(), max(drawn.var(), 1 / truth.sum())  # One row is always the cut.
-    if there.sum() > 1 and (between := odds[there].var(ddof=1)) > 0:
-        odds[there] += (odds[there].mean() - odds[there]) * spread[there] / (spread[there] + between)
+            taken = np.searchsorted(-_log_odds(ranked), -ODDS, side="right")
+            together += np.where(taken > 0, f1[:, taken - 1], 0)
+    there = (spread > 0) & np.isfinite(odds)
+    if there.sum() > 1:
+        is_best = together >= together.max(axis=1, keepdims=True) - 1e-9
+        common = ((is_best * ODDS).sum(axis=1) / is_best.sum(axis=1)).mean()  # the middle of those that are equal
+        between = ((odds[there] - common) ** 2).mean()
+        odds[there] += (common - odds[there]) * spread[there] / (spread[there] + between)
     return (1 / (1 + np.exp(-odds))).tolist()
 
 
-def _best_threshold(ranked: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> float:
-    """Return the threshold with the best F1 for falling scores, each row counted so many times."""
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    bounded = np.clip(scores, 1e-4, 1 - 1e-4)
+    return np.log(bounded / (1 - bounded))
+
+
+def _f1_by_rank(truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return F1 where the first row is taken, the first two, ..., each row counted so many times."""
     hits, taken = (truth * counts).cumsum(), counts.cumsum()
-    f1 = 2 * hits / np.maximum(1, taken + hits[-1])
+    return 2 * hits / np.maximum(1, taken + hits[-1])
+
+
+def _best_threshold(ranked: np.ndarray, f1: np.ndarray) -> float:
+    """Return the threshold with the best F1 for falling scores."""
+    f1 = f1.copy()
     f1[:-1][ranked[:-1] == ranked[1:]] = 0  # No threshold lies between equal scores.
     best = int(f1.argmax())
     return float((ranked[best] + (ranked[best + 1] if best + 1 < len(ranked) else 0)) / 2)

@@ -78,6 +78,18 @@ def test_a_threshold_that_few_rows_have_chosen_is_drawn_towards_those_of_the_oth
     assert 0.01 < separated[2] < 0.02  # However far that is from the others.
 
 
+def test_thresholds_are_drawn_towards_the_one_that_is_best_for_all_labels_not_towards_their_mean():
+    random = np.random.default_rng(0)
+    actual = np.zeros((1000, 3), dtype=int)
+    actual[:100, 0] = actual[:300, 1] = actual[:6, 2] = 1
+    odds = random.normal(0, 1, actual.shape) + 3 * actual - [0, 3.5, 4]
+    odds[:, 0] = np.where(actual[:, 0], 6, -6)  # Any threshold serves the first label, whose own is in the middle.
+    scores = 1 / (1 + np.exp(-odds))
+    alone = [choose_thresholds(scores[:, [label]], actual[:, [label]])[0] for label in range(3)]
+    assert alone[1] < alone[2] < (alone[0] * alone[1]) ** 0.5
+    assert alone[1] < choose_thresholds(scores, actual)[2] < alone[2]
+
+
 def test_crossfitted_decisions_do_not_see_the_rows_they_decide():
     random = np.random.default_rng(0)
     scores, actual = random.random((500, 2)), (random.random((500, 2)) < 0.02).astype(int)

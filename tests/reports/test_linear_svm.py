@@ -44,6 +44,14 @@ def test_a_share_is_chosen_only_where_it_helps(task):
     assert (choose(noise, labels, rows.actual, 0 * noise).decided == alone.decided).all()
 
 
+def test_the_share_is_the_one_that_ranks_best_whatever_its_thresholds():
+    # F1 is best where the five highest of ten are taken, with or without the SVM; with it the wrong one is fourth.
+    actual = np.tile([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], 20)[:, None].astype(np.float32)
+    logits = np.tile([1, 1, 1, 1, 2, -5, -5, -5, -5, -5], 20)[:, None].astype(np.float32)
+    distances = np.tile([3, 3, 3, 0, 0, 0, 0, 0, 0, 0], 20)[:, None].astype(np.float32)
+    assert choose(logits, TASKS["binary"], actual, distances).share == 0.5  # Larger ones rank in the same order.
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_scores_and_difference_are_metrics_of_the_run(task):
     rows, labels = part(task), TASKS[task]
