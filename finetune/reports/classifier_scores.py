@@ -27,9 +27,9 @@ def choose_thresholds(scores: np.ndarray, actual: np.ndarray) -> list[float]:
 
     Rare labels are found at low scores: where one row in 200 is positive, few scores reach one half. The
     best threshold of a dozen positives is mostly chance, so the best ones of `RESAMPLES` bootstrap samples
-    of the rows are averaged, as log-odds (bagging: Breiman 1996), and drawn towards the one threshold with the best
-    mean F1 of all labels (shrinkage: Efron and Morris 1975): the more, the further apart a label's samples are beside
-    how far the labels are from that one.
+    of the rows are averaged, as log-odds (bagging: Breiman 1996), and drawn towards one threshold for all labels
+    (shrinkage: Efron and Morris 1975): the more, the further apart a label's samples are beside how far the labels are
+    from that one. It is the one with the best mean F1 of all labels, of the same samples and averaged as they are.
     """
     if not len(scores):
         return [0.5] * scores.shape[1]

@@ -75,7 +75,7 @@ def test_a_threshold_that_few_rows_have_chosen_is_drawn_towards_those_of_the_oth
     assert moved[2] > 3 * moved[:2].max()
     assert min(alone[2], np.mean(alone)) < together[2] < max(alone[2], np.mean(alone))
     separated = choose_thresholds(np.where(actual > 0, [0.9, 0.9, 0.02], [0.1, 0.1, 0.01]), actual)
-    assert 0.01 < separated[2] < 0.02  # However far that is from the others.
+    assert 0.01 < separated[2] < 0.02  # It is drawn hardly.
 
 
 def test_thresholds_are_drawn_towards_the_one_that_is_best_for_all_labels_not_towards_their_mean():

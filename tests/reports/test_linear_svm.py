@@ -5,6 +5,7 @@ import warnings
 
 from finetune.models.classifier.labels import Labels
 from finetune.models.classifier.scoring import Encoded
+from finetune.reports.classifier_scores import FOLDS
 from finetune.reports.linear_svm import fitting
 from finetune.reports.linear_svm.comparing import beside_svm, groups_of
 from finetune.reports.linear_svm.fitting import LONGEST_TERM, fit_svm, some_of, takes, warn_of_unknown
@@ -53,6 +54,26 @@ def test_the_share_is_the_one_that_ranks_best_whatever_its_thresholds():
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_share_and_thresholds_do_not_see_the_rows_that_they_decide(task):
+    rows, random = part(task, 200), np.random.default_rng(0)
+    fifth = np.arange(200) % FOLDS == 0
+    logits = rows.actual + random.normal(size=rows.actual.shape).astype(np.float32)
+    distances = (rows.actual - 0.5) * np.where(fifth, 8, 0)[:, None] + 0.1 * logits[::-1]
+    other = np.where(fifth[:, None], np.roll(rows.actual, 1, axis=0), rows.actual)
+    first, second = (choose(logits, TASKS[task], actual, distances) for actual in (rows.actual, other))
+    assert first.share != second.share  # By what the fifth says of the SVM.
+    assert (first.decided[fifth] == second.decided[fifth]).all()
+
+
+def test_the_share_does_not_depend_on_what_thresholds_make_up_for():
+    rows, random = part("multilabel", 200), np.random.default_rng(0)
+    logits, distances = (random.normal(size=rows.actual.shape).astype(np.float32) + rows.actual for _ in range(2))
+    shares = {choose(logits, TASKS["multilabel"], rows.actual, distances + np.float32(moved)).share
+              for moved in ([0, 0], [3, -3], [-3, 3])}  # fmt: skip
+    assert len(shares) == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_scores_and_difference_are_metrics_of_the_run(task):
     rows, labels = part(task), TASKS[task]
     distances = fit_svm(rows).distances(rows.texts)
@@ -75,7 +96,9 @@ def test_what_is_said_where_the_model_is_better_and_where_it_is_not():
                  ("worse", "test", 1 - right, good))}  # fmt: skip
     said = {name: beside.sentence(120, 120) for name, beside in found.items()}
     assert said["better"].startswith("The model is better than a linear SVM on TF-IDF: f1 of the SVM")
-    assert said["ahead"].startswith("The model is ahead of a linear SVM on TF-IDF on the rows that chose its epoch")
+    assert said["ahead"].startswith(
+        "The model is ahead of a linear SVM on TF-IDF on the rows that chose its thresholds"
+    )
     assert said["same"].startswith("The model is not shown to be better than a linear SVM on TF-IDF, a minute of work")
     assert said["worse"].startswith("A linear SVM on TF-IDF, a minute of work at most, is better: f1 of the SVM 1.000")
     assert [name for name, beside in found.items() if beside.is_better] == ["better"]

@@ -69,7 +69,7 @@ class BesideSvm:
         if self.is_better:
             return f"The model is better than a {svm}: {self.figures}"
         if self.is_ahead:
-            where = "on the rows that chose its epoch; whether it is better, a test part shows"
+            where = "on the rows that chose its thresholds; whether it is better, a test part shows"
             return f"The model is ahead of a {svm} {where}: {self.figures}"
         if self.pair.high < 0 and self.pair.verdict == "worse":
             return f"A {svm}, a minute of work at most, is better: {self.figures}"

@@ -1,4 +1,4 @@
-"""The share of a linear SVM in a classifier's logits, chosen on held-out rows together with the thresholds."""
+"""The share of a linear SVM in a classifier's logits, chosen on held-out rows, and the thresholds for it."""
 
 from dataclasses import dataclass
 
@@ -34,9 +34,9 @@ class Mixture:
 def choose(logits: np.ndarray, labels: Labels, actual: np.ndarray, distances: np.ndarray | None = None) -> Mixture:
     """Return the share, of `SHARES`, that is best on rows, of equal ones the smallest, and thresholds for it.
 
-    The best share is the one with the highest average precision of all labels together, which needs no thresholds: F1
-    would take one that only its thresholds' luck makes the best. Where classes exclude each other there are none, and
-    the main score decides.
+    The best share is the one with the highest average precision, which needs no thresholds: F1 would take one that
+    only the luck of its thresholds makes the best. Labels count by their rows, as a few say little. Where classes
+    exclude each other there are no thresholds, and the main score decides.
 
     Args:
         logits, actual, distances: shape (rows, outputs); without distances the share is 0.
@@ -60,7 +60,10 @@ def _best(mixed: list[np.ndarray], labels: Labels, actual: np.ndarray) -> int:
     if len(mixed) == 1 or not actual.any():
         return 0
     if labels.task != "multiclass":
-        precisions = [average_precision_score(actual.ravel(), np.nan_to_num(one).ravel()) for one in mixed]
+        there = np.flatnonzero(actual.any(axis=0))
+        found = [[average_precision_score(actual[:, label], np.nan_to_num(one[:, label])) for label in there]
+                 for one in mixed]  # fmt: skip
+        precisions = np.average(found, axis=1, weights=actual[:, there].sum(axis=0))
         return int(np.argmax(np.round(precisions, 9)))  # Sums of many parts: equal ones differ by rounding.
     view, average = VIEWS[labels.task][MAIN_METRIC[labels.task]]
     once, truth = np.ones((1, len(actual))), view(actual)
