@@ -19,7 +19,7 @@ from finetune.reports.classifier_trainer import ClassifierTrainer, finish
 from finetune.reports.curves.training import on_request
 from finetune.rows.files.columns import TEXTS, parse_columns
 from finetune.rows.labelled_texts import LabelledTexts
-from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_parts
+from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_parts, warn_of_labels
 from finetune.rows.loading import Rows, check_writable
 from finetune.rows.splits.holdout import hold_out_by_label
 from finetune.rows.splits.leaks import text_leaks
@@ -227,6 +227,7 @@ def encode(rows: Rows, flags: Flags, args, tokenizer) -> tuple[Labels, dict[str,
         # Training reads the beginning of a long text only: whose labels a window has, nobody said.
         window = flags.long_texts == "window" and name != "train"
         splits[name] = LabelledTexts.encode(part, labels, tokenizer, flags.max_length, window, f"{name} rows")
+    warn_of_labels(labels.names, splits["validation"].actual, labels)
     if flags.debug_sample:
         train = splits["train"]
         splits["train"] = train.take(balanced_sample(train.actual, labels, flags.debug_sample, args.seed))

@@ -145,7 +145,7 @@ def score_parts(trainer: ClassifierTrainer, card: ClassifierCard, splits: dict, 
         tracking.log_metrics(beside.metrics() | share | counts, final, run_id, datasets["validation"])
     tell(scorecard, f"validation, step {final}, at the thresholds chosen on it", beside)
     metric = MAIN_METRIC[labels.task]
-    logger.info(f"with thresholds chosen on other rows: eval_{metric} {cards[final].metrics[metric]}")
+    logger.info(f"with thresholds chosen on other rows: eval_{metric} {cards[final].metrics[metric]:.3f}")
     if "test" in splits:
         beside = score_test(trainer, classifier, splits["test"], checkpoints, datasets["test"], run_id)
     if beside:

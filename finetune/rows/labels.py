@@ -1,6 +1,7 @@
 """The labels of rows: found, named, spelled out from 0 and 1, counted."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from finetune import InputError
@@ -81,6 +82,29 @@ def _is_on(value, where: str) -> bool:
     if text not in ("0", "1", "0.0", "1.0", "true", "false"):
         raise InputError(f"{where} is {value!r}; expected 0 or 1.")
     return text in ("1", "1.0", "true")
+
+
+def warn_of_labels(names: Sequence[str], validation: np.ndarray, labels: Labels) -> None:
+    """Say which labels are one but for the case of their letters, and which the validation rows cannot measure.
+
+    Args:
+        names: of all labels.
+        validation: of the validation rows, of 0 and 1, shape (rows, outputs).
+    """
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        spelled.setdefault(name.casefold(), []).append(name)
+    for same in spelled.values():
+        if len(same) > 1:
+            logger.warning(f"the labels {' and '.join(same)} differ in upper and lower case alone, but are two.")
+    metric = "f1" if labels.task == "binary" else "macro_f1"
+    if unseen := [name for name, count in zip(labels.scored, validation.sum(axis=0), strict=True) if not count]:
+        shown = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
+        logger.warning(f"no validation row has the label {shown}: in {metric} it counts as 0.")
+    if labels.task == "multilabel" and validation.any(axis=1).all():
+        logger.warning(
+            'each validation row has a label: "none of them" counts as 0 in macro_f1, not in labels_macro_f1.'
+        )
 
 
 def count_labels(rows: list[dict], labels: Labels) -> str:

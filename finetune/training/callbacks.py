@@ -3,6 +3,8 @@
 import logging
 import math
 import re
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,13 +89,18 @@ class TimeLimitCallback(TrainerCallback):
             control.should_evaluate = control.should_save = control.should_log = False
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Tag the run as stopped before its end, or take the tag of an earlier stop away."""
+        """Tag the run as stopped before its end, or take that of an earlier stop away; say what has ended it."""
         if not state.is_world_process_zero:
             return
+        done = f"at step {state.global_step} of {state.max_steps}"
         if self.reached:
             tracking.set_tag(STOPPED_TAG, "max-time")
-        else:
-            tracking.delete_tag(STOPPED_TAG)
+            command = shlex.join(["python", sys.argv[0] or "train.py", "--resume", Path(args.output_dir).name])
+            logger.warning(f"--max-time has ended the training {done}; go on with\n  {command}")
+            return
+        tracking.delete_tag(STOPPED_TAG)
+        if state.global_step < state.max_steps and not self.progress.stopped:
+            logger.info(f"Early stopping has ended the training {done}: no evaluation since was better.")
 
 
 class StopCallback(TrainerCallback):

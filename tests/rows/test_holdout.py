@@ -98,7 +98,9 @@ def test_templates_are_said_or_refused(caplog):
     _, validation = hold_out_by_label(tickets + bills + other, 0.1, 0)
     assert {row["label"] for row in validation} == {"bill"}
     assert len(validation) < 50
-    assert "no row of the label order is held out" in caplog.text
+    assert "no row of the label order is held out: their texts are all nearly equal" in caplog.text
+    hold_out_by_label([*other, {"text": "What a nice day", "label": "fun"}, *tickets], 0.1, 0)
+    assert "no row of the label fun is held out: it has one alone" in caplog.text
 
 
 def test_articles_are_held_out(tmp_path):

@@ -2,7 +2,7 @@
 
 from finetune import InputError
 from finetune.models.classifier.labels import Labels
-from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out
+from finetune.rows.labels import balanced_sample, count_labels, find_labels, read_names, spell_out, warn_of_labels
 
 import numpy as np
 import pytest
@@ -129,6 +129,15 @@ def test_what_is_refused(given, task, names, part):
     with pytest.raises(InputError) as error:
         find_labels(given, task, names)
     assert part in str(error.value)
+
+
+def test_labels_that_differ_in_case_or_cannot_be_measured_are_named(caplog):
+    warn_of_labels(("a", "b"), np.array([[1, 0], [0, 1], [0, 0]]), Labels("multilabel", ("a", "b")))
+    assert not caplog.text
+    warn_of_labels(("a", "A", "b"), np.array([[1, 0, 0], [1, 0, 0]]), Labels("multilabel", ("a", "A", "b")))
+    assert "the labels a and A differ" in caplog.text
+    assert "no validation row has the label A, b: in macro_f1 it counts as 0" in caplog.text
+    assert '"none of them" counts as 0 in macro_f1' in caplog.text
 
 
 def test_names_from_a_file(tmp_path):

@@ -479,6 +479,8 @@ def test_a_time_limit_stops_with_a_checkpoint_and_the_run_goes_on_from_within_th
         )
     assert "MLflow does not take checkpoint (the machine is gone)" in caplog.text
     run_id = capsys.readouterr().out.split()[-1]
+    assert "--max-time has ended the training at step 13 of " in caplog.text
+    assert f"--resume {run_id}\n" in caplog.text
     run = mlflow.get_run(run_id)
     assert (run.info.status, run.data.tags["finetune.stopped"]) == ("FINISHED", "max-time")
     assert sorted(adapters(tmp_path / run_id)) == ["checkpoint-10", "checkpoint-13"]

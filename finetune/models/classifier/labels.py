@@ -97,8 +97,13 @@ def labels_of(row: dict, where: str) -> list:
     """
     if "labels" not in row:
         label = row.get("label")
+        if "label" not in row:
+            raise InputError(
+                f"{where} has no label, only {', '.join(map(str, row))}; where its column is called otherwise, give"
+                " --column label=COLUMN."
+            )
         if label is None or (isinstance(label, str) and not label.strip()):
-            raise InputError(f"{where} has no label; where its column is called otherwise, give --column label=COLUMN.")
+            raise InputError(f"{where} has no label: it is empty; fill it in, or leave the row out.")
         if isinstance(label, list | dict) or (isinstance(label, str) and label.lstrip().startswith("[")):
             raise InputError(f"{where}: label is {label!r}; a list of labels belongs into a column `labels`.")
         return [label]

@@ -81,5 +81,6 @@ def _choose(counts: dict[int, Counter], fraction: float, random: Random) -> set[
                 have += counts[group][label]
                 training.subtract(counts[group].keys())
         if not have:
-            logger.warning(f"no row of the label {label} is held out: their texts are all nearly equal.")
+            why = "their texts are all nearly equal" if total[label] > 1 else "it has one alone, which trains"
+            logger.warning(f"no row of the label {label} is held out: {why}.")
     return held
