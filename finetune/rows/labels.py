@@ -100,7 +100,7 @@ def warn_of_labels(names: Sequence[str], validation: np.ndarray, labels: Labels)
     metric = "f1" if labels.task == "binary" else "macro_f1"
     if unseen := [name for name, count in zip(labels.scored, validation.sum(axis=0), strict=True) if not count]:
         shown = ", ".join(unseen[:10]) + (f" and {len(unseen) - 10} more" if len(unseen) > 10 else "")
-        logger.warning(f"no validation row has the label {shown}: in {metric} it counts as 0.")
+        logger.warning(f"labels that no validation row has, which count as 0 in {metric}: {shown}.")
     if labels.task == "multilabel" and validation.any(axis=1).all():
         logger.warning(
             'each validation row has a label: "none of them" counts as 0 in macro_f1, not in labels_macro_f1.'

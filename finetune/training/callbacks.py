@@ -100,7 +100,7 @@ class TimeLimitCallback(TrainerCallback):
             return
         tracking.delete_tag(STOPPED_TAG)
         if state.global_step < state.max_steps and not self.progress.stopped:
-            logger.info(f"Early stopping has ended the training {done}: no evaluation since was better.")
+            logger.info(f"Early stopping has ended the training {done}: the best is step {state.best_global_step}.")
 
 
 class StopCallback(TrainerCallback):

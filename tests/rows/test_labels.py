@@ -136,7 +136,7 @@ def test_labels_that_differ_in_case_or_cannot_be_measured_are_named(caplog):
     assert not caplog.text
     warn_of_labels(("a", "A", "b"), np.array([[1, 0, 0], [1, 0, 0]]), Labels("multilabel", ("a", "A", "b")))
     assert "the labels a and A differ" in caplog.text
-    assert "no validation row has the label A, b: in macro_f1 it counts as 0" in caplog.text
+    assert "labels that no validation row has, which count as 0 in macro_f1: A, b." in caplog.text
     assert '"none of them" counts as 0 in macro_f1' in caplog.text
 
 

@@ -13,14 +13,14 @@ from transformers import TrainerControl
     ("steps", "seconds", "said"),
     [
         (3, -1, "--max-time has ended the training at step 3 of 9; go on with"),
-        (3, 1e9, "Early stopping has ended the training at step 3 of 9"),
+        (3, 1e9, "Early stopping has ended the training at step 3 of 9: the best is step 1."),
         (9, 1e9, ""),
     ],
 )
 def test_what_has_ended_a_training_is_said(steps, seconds, said, caplog, tmp_path):
     caplog.set_level(logging.INFO, "finetune")
     args = SimpleNamespace(output_dir=str(tmp_path / "0123"), world_size=1, eval_strategy="no")
-    state = SimpleNamespace(is_world_process_zero=True, global_step=steps, max_steps=9, log_history=[])
+    state = SimpleNamespace(is_world_process_zero=True, global_step=steps, max_steps=9, best_global_step=1)
     limit = TimeLimitCallback(seconds, SimpleNamespace(stopped=False))
     limit.on_step_end(args, state, TrainerControl())
     limit.on_train_end(args, state, TrainerControl())
