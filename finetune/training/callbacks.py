@@ -78,6 +78,7 @@ class TimeLimitCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Stop where the time is over; the first process's clock counts for all."""
         over = time.monotonic() - self.start > self.seconds and state.is_world_process_zero
+        over = over and state.global_step < state.max_steps  # At its end it has come to its end.
         if self.seconds < math.inf and any_process(over, args):
             self.reached = self.progress.stopped = True
             self.progress.extra_evaluation = not is_evaluated(args, state, control)

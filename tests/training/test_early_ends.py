@@ -15,6 +15,7 @@ from transformers import TrainerControl
         (3, -1, "--max-time has ended the training at step 3 of 9; go on with"),
         (3, 1e9, "Early stopping has ended the training at step 3 of 9: the best is step 1."),
         (9, 1e9, ""),
+        (9, -1, ""),
     ],
 )
 def test_what_has_ended_a_training_is_said(steps, seconds, said, caplog, tmp_path):
